@@ -1,0 +1,24 @@
+"""From raw pelvic CT to the tables, figures and bone models of the paper.
+
+Module order is data order; a module imports only from those above it::
+
+    settings, paths    every number of the paper and of each profile, every file name, once
+    provenance         versions, device, commit, hashes: what a result was made with
+    scans              DICOM, NIfTI, NRRD, MHA on disk -> scan: SimpleITK image in HU
+    labels             bone mask + scan -> label map: 0 background, 1 patient, 2 bone
+    phantom/           a seed -> a series on disk, DICOM and labels
+    datasets           a name and a folder -> cases (series id, scan, label map, split)
+    slices             cases -> prepared 2-D slices on disk, split by series
+    augment            slices + a seed -> augmented batches
+    models/            a name -> keras.Model
+    prediction         model + slices -> label maps; the classical baseline too
+    metrics            reference + prediction -> counts, scores
+    training           model + batches -> best weights, history
+    meshes             label map -> surface, STL
+    tables, figures    scores -> the paper's tables and figures
+    report             tables, figures, manifest -> report.html
+
+One noun per thing: series (files) -> scan (volume) -> label map -> slice -> batch ->
+prediction -> score -> table -> figure. Arrays are (slice, row, column), spacings in the
+same order, in millimetres.
+"""

@@ -1,0 +1,75 @@
+"""Reference and prediction -> counts -> scores, one value a class."""
+
+import numpy as np
+
+from bonelib.settings import IGNORE, NUM_CLASSES
+
+
+def confusion_matrix(reference, prediction, num_classes: int = NUM_CLASSES) -> np.ndarray:
+    """Count pixels by reference class (row) and predicted class (column).
+
+    `reference` and `prediction` are integer arrays of one shape. Pixels whose reference is
+    `IGNORE` are left out. Returns int64 counts of shape (num_classes, num_classes); counts
+    of several images add up. Raises ValueError for unequal shapes and for other labels.
+    """
+    reference, prediction = np.asarray(reference), np.asarray(prediction)
+    if reference.shape != prediction.shape:
+        raise ValueError(
+            f"shapes differ: reference {reference.shape}, prediction {prediction.shape}"
+        )
+    known = reference != IGNORE
+    reference, prediction = reference[known].astype(np.int64), prediction[known].astype(np.int64)
+    for name, labels in (("reference", reference), ("prediction", prediction)):
+        if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
+            raise ValueError(f"{name} has labels outside 0 to {num_classes - 1}")
+    pairs = np.bincount(reference * num_classes + prediction, minlength=num_classes**2)
+    return pairs.reshape(num_classes, num_classes)
+
+
+def _ratio(numerator, denominator) -> np.ndarray:
+    """Divide; a class with nothing to count gives NaN."""
+    numerator, denominator = np.broadcast_arrays(
+        np.asarray(numerator, float), np.asarray(denominator, float)
+    )
+    return np.divide(
+        numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0
+    )
+
+
+def _parts(counts):
+    counts = np.asarray(counts)
+    true_positive = np.diagonal(counts, axis1=-2, axis2=-1)
+    return true_positive, counts.sum(axis=-1), counts.sum(axis=-2)
+
+
+def iou(counts) -> np.ndarray:
+    """Return TP / (TP + FN + FP) of each class, NaN for a class absent from both (equation 2).
+
+    `counts` has shape (..., classes, classes); the result has shape (..., classes).
+    """
+    true_positive, reference, predicted = _parts(counts)
+    return _ratio(true_positive, reference + predicted - true_positive)
+
+
+def dice(counts) -> np.ndarray:
+    """Return 2 TP / (2 TP + FN + FP) of each class, NaN for one absent from both (equation 3)."""
+    true_positive, reference, predicted = _parts(counts)
+    return _ratio(2 * true_positive, reference + predicted)
+
+
+def pixel_accuracy(counts) -> np.ndarray:
+    """Return (TP + TN) / all of each class, NaN where there are no pixels or no such class.
+
+    Equation 1 prints TP alone in the numerator; the paper's values only fit with TN.
+    """
+    true_positive, reference, predicted = _parts(counts)
+    everything = np.asarray(counts).sum(axis=(-2, -1))[..., None]
+    wrong = reference + predicted - 2 * true_positive
+    present = reference + predicted > 0
+    return _ratio(np.where(present, everything - wrong, 0), np.where(present, everything, 0))
+
+
+def overall_accuracy(counts) -> np.ndarray:
+    """Return the share of pixels whose class is right: the curve of Figure 3."""
+    counts = np.asarray(counts)
+    return _ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1)))

@@ -1,0 +1,105 @@
+"""Every file name, once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+NOTEBOOKS = REPOSITORY / "notebooks"
+DATA = REPOSITORY / "data"
+RESULTS = REPOSITORY / "results"
+
+
+def raw_phantom(profile: str) -> Path:
+    """Return the folder of the phantom's series, in the layout of a `folder` data set."""
+    return DATA / "raw" / f"phantom-{profile}"
+
+
+def prepared(profile: str, dataset: str) -> Path:
+    """Return the default folder of the prepared slices of `dataset`."""
+    return DATA / "prepared" / profile / dataset
+
+
+@dataclass(frozen=True)
+class SliceFolder:
+    """The files of one prepared data set."""
+
+    root: Path
+
+    @property
+    def table(self) -> Path:
+        return self.root / "slices.csv"
+
+    @property
+    def description(self) -> Path:
+        return self.root / "dataset.json"
+
+    def series(self, series_id: str) -> Path:
+        """Return the record of one prepared series; it is written last."""
+        return self.root / "series" / f"{series_id}.json"
+
+    def image(self, series_id: str, slice_index: int) -> Path:
+        return self.root / "images" / f"{series_id}_{slice_index:04d}.png"
+
+    def labels(self, series_id: str, slice_index: int) -> Path:
+        return self.root / "labels" / f"{series_id}_{slice_index:04d}.png"
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """The files of one run."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def tables(self) -> Path:
+        return self.root / "tables"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def meshes(self) -> Path:
+        return self.root / "meshes"
+
+    def notebook(self, task: str) -> Path:
+        """Return the executed notebook of a task such as `03_train_model-unet`."""
+        return self.root / "notebooks" / f"{task}.ipynb"
+
+    def training(self, model: str) -> Path:
+        return self.root / "models" / model
+
+    def training_record(self, model: str) -> Path:
+        """Return the JSON record of a training: settings, encoder weights, best epochs."""
+        return self.training(model) / "training.json"
+
+    def history(self, model: str) -> Path:
+        return self.training(model) / "history.csv"
+
+    def state(self, model: str) -> Path:
+        """Return the model and optimizer as of the last finished epoch."""
+        return self.training(model) / "state.keras"
+
+    def best(self, model: str, epochs: int) -> Path:
+        """Return the model of the best of the first `epochs` epochs."""
+        return self.training(model) / f"best_of_{epochs}.keras"
+
+    def scores(self, model: str) -> Path:
+        """Return the per-image confusion counts of a method."""
+        return self.root / "scores" / f"{model}.csv"
+
+    def score_record(self, model: str) -> Path:
+        """Return the JSON record of an evaluation: time per slice, parameters."""
+        return self.root / "scores" / f"{model}.json"
+
+    def prediction(self, model: str, series_id: str, slice_index: int) -> Path:
+        """Return the predicted label map of one test slice, at the longest horizon."""
+        return self.root / "predictions" / model / f"{series_id}_{slice_index:04d}.png"

@@ -1,0 +1,134 @@
+"""What a result was made with: versions, device, commit, hashes of code and of inputs."""
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+PACKAGE = Path(__file__).resolve().parent
+PACKAGES_OF_NOTE = (
+    "tensorflow", "keras", "imgaug", "numpy", "scipy", "scikit-image", "opencv-python-headless",
+    "pydicom", "simpleitk", "pandas", "matplotlib", "trimesh", "papermill", "doit",
+)  # fmt: skip
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a scratch path that becomes `path` in one step, or vanishes on an error.
+
+    A reader, and a run killed half-way, therefore sees the old file or the whole new one.
+    The scratch path keeps the suffix, by which many writers choose their format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield scratch
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_json(path: Path, record: dict) -> None:
+    """Write `record` as indented JSON, in one step."""
+    with replacing(path) as scratch:
+        scratch.write_text(json.dumps(record, indent=1, default=str) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """Return the JSON record at `path`, or an empty one where there is none."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def text_hash(*parts) -> str:
+    """Return a short hash of the parts' JSON."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def content_hash(files: Iterable[Path], root: Path) -> str:
+    """Return the SHA-256 of the files' names below `root` and of their contents."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(str(file.relative_to(root)).encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def bonelib_imports(source: str) -> set[str]:
+    """Return the modules of bonelib that Python `source` names in an import."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "bonelib":
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if alias.name.startswith("bonelib.")}
+    return {name for name in names - {"bonelib"} if _files(name)}
+
+
+def _files(module: str) -> list[Path]:
+    path = PACKAGE.parent / Path(*module.split("."))
+    return sorted(path.glob("*.py")) if path.is_dir() else list(path.parent.glob(f"{path.name}.py"))
+
+
+def code_files(source: str) -> list[Path]:
+    """Return the files of bonelib that Python `source` imports, directly or through others."""
+    files, waiting = set(), bonelib_imports(source)
+    while waiting:
+        for file in _files(waiting.pop()):
+            if file not in files:
+                files.add(file)
+                waiting |= bonelib_imports(file.read_text())
+    return sorted(files)
+
+
+def code_hash(*modules: str) -> str:
+    """Return the hash of the bonelib modules named and of all that they import."""
+    return content_hash(code_files("\n".join(f"import {name}" for name in modules)), PACKAGE)
+
+
+def versions() -> dict[str, str]:
+    """Return the version of Python and of the packages that shape a result."""
+    return {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in PACKAGES_OF_NOTE
+    }
+
+
+def git_commit() -> str:
+    """Return the commit of this checkout, with `-dirty` where files differ from it."""
+    if shutil.which("git") is None:
+        return "unknown"
+    run = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        cwd=PACKAGE, capture_output=True, text=True,
+    )  # fmt: skip
+    return run.stdout.strip() or "unknown"
+
+
+def device() -> dict:
+    """Return the machine's processor, cores, memory in GiB and GPUs, without its name."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = models[0].split(":", 1)[1].strip() if models else processor
+    gpus = []
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        gpus = subprocess.run(query, capture_output=True, text=True).stdout.split("\n")[:-1]
+    return {
+        "system": platform.system(),
+        "processor": processor,
+        "cores": len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity")
+        else os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": gpus,
+    }  # fmt: skip

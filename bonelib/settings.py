@@ -1,0 +1,187 @@
+"""Every number of the paper and of each profile, once, with its unit and its reason.
+
+Section and table numbers are those of Krawczyk & Starzyński (2021).
+"""
+
+from dataclasses import asdict, dataclass, fields, replace
+
+CLASS_NAMES = ("background", "patient", "bone")  # section 4: classes 0, 1, 2
+BACKGROUND, PATIENT, BONE = range(3)
+NUM_CLASSES = len(CLASS_NAMES)
+IGNORE = 255  # label of a pixel that neither trains a network nor counts in a score
+
+AIR_HU = -1000.0  # fills what a scan does not cover
+
+SPLITS = ("train", "validation", "test")
+
+# Section 4: 987 slices of ten series to train on, of which one series of 97 validates,
+# and 730 of five others to test. The sizes of the nine training series are not printed.
+PAPER_SERIES = (
+    *((f"train{number:02d}", "train", 98 if number == 9 else 99) for number in range(1, 10)),
+    ("validation01", "validation", 97),
+    ("test01", "test", 85),
+    ("test02", "test", 152),
+    ("test03", "test", 124),
+    ("test04", "test", 143),
+    ("test05", "test", 226),
+)
+PAPER_SLICE_DISTANCE_MM = 2.5  # section 4
+
+TABLE1_MODELS = ("fcn8", "fcn32", "pspnet", "unet", "segnet")
+TABLE3_MODELS = ("unet", "vgg_unet", "resnet50_unet")
+BASELINE = "threshold"  # the classical segmentation that the paper lacks
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run; the defaults are the paper's protocol.
+
+    A profile is this with some fields replaced, and `DEVIATIONS` says why for each.
+    """
+
+    profile: str = "paper"
+    seed: int = 2021
+
+    # Data (section 4)
+    image_size: int = 512  # pixels
+    field_of_view_mm: float = 800.0  # 512 pixels of 1.5625 mm
+    window_low_hu: float = -250.0  # grey level 0; the paper names no window
+    window_high_hu: float = 1000.0  # grey level 255; keeps fat, muscle and cortex apart
+    phantom_matrix: int = 512  # pixels of the phantom's own slices
+    phantom_slice_distance_mm: float = PAPER_SLICE_DISTANCE_MM
+
+    # Augmentation (section 4)
+    augment: bool = True
+
+    # Training (sections 5.1 and 5.4)
+    batch_size: int = 2  # the library's default; the paper names none
+    steps_per_epoch: int = 512
+    epochs: int = 10  # Table 1
+    epochs_long: int = 30  # Table 3
+    learning_rate: float = 1.0  # what "adadelta" meant in Keras 2.3.1; Keras 3 defaults to 0.001
+    rho: float = 0.95
+    epsilon: float = 1e-7
+    batch_norm_momentum: float = 0.99  # Keras' default, which the library kept
+    decoder_activation: str = "linear"  # of U-net in the library of January 2020
+    encoder_weights: str = "imagenet"  # "imagenet", "none" or a folder of Keras weight files
+    allow_random_encoder: bool = False  # go on without ImageNet weights where there are none
+    mixed_precision: bool = True  # float16 products where a GPU is found
+
+    # This machine
+    loader_workers: int = -1  # processes that augment; -1: one a core, less one for the network
+
+    @property
+    def pixel_spacing_mm(self) -> float:
+        """Return the in-plane spacing of a prepared slice in millimetres."""
+        return self.field_of_view_mm / self.image_size
+
+    @property
+    def window_hu(self) -> tuple[float, float]:
+        """Return the HU of grey levels 0 and 255."""
+        return self.window_low_hu, self.window_high_hu
+
+    def horizons(self, model: str) -> tuple[int, ...]:
+        """Return the epoch counts after which `model` is evaluated.
+
+        One training serves both tables: U-net's first epochs are Table 1's training, all
+        of them Table 3's, since neither the batches nor the optimizer know the end.
+        """
+        table1 = (self.epochs,) if model in TABLE1_MODELS else ()
+        table3 = (self.epochs_long,) if model in TABLE3_MODELS else ()
+        return table1 + table3
+
+
+PROFILES = {
+    "smoke": Settings(
+        profile="smoke",
+        image_size=64,
+        field_of_view_mm=480.0,
+        phantom_matrix=128,
+        phantom_slice_distance_mm=25.0,
+        batch_size=4,
+        steps_per_epoch=4,
+        epochs=2,
+        epochs_long=3,
+        batch_norm_momentum=0.5,
+        encoder_weights="none",
+        allow_random_encoder=True,
+        mixed_precision=False,
+    ),
+    "quick": Settings(
+        profile="quick",
+        image_size=128,
+        field_of_view_mm=480.0,
+        phantom_matrix=256,
+        phantom_slice_distance_mm=10.0,
+        batch_size=4,
+        steps_per_epoch=24,
+        epochs=6,
+        epochs_long=9,
+        batch_norm_momentum=0.9,
+        allow_random_encoder=True,
+        mixed_precision=False,
+    ),
+    "paper": Settings(),
+}
+
+# Why a profile leaves the protocol, field by field; the report prints those that apply.
+DEVIATIONS = {
+    "image_size": "a CPU has minutes, not a GPU's hours",
+    "field_of_view_mm": "the body fills the slice; the air around it would cost most of the time",
+    "phantom_matrix": "finer pixels than the network's would be averaged away",
+    "phantom_slice_distance_mm": "the same anatomy in fewer slices",
+    "batch_size": "with fewer, smaller slices a step sees enough pixels",
+    "steps_per_epoch": "a CPU has minutes, not a GPU's hours",
+    "epochs": "a CPU has minutes, not a GPU's hours",
+    "epochs_long": "a CPU has minutes, not a GPU's hours",
+    "batch_norm_momentum": "0.99 needs several hundred steps before the averages are of use",
+    "encoder_weights": "the smoke profile asks for nothing that it would have to download",
+    "allow_random_encoder": "goes on from random encoders, and the tables say so",
+    "mixed_precision": "there is no gain without a GPU",
+}
+
+
+def get_settings(profile: str, overrides: dict | None = None) -> Settings:
+    """Return the settings of `profile` with `overrides` (field name to value) applied.
+
+    Raises ValueError, which lists the valid names, for an unknown profile or field, and
+    for a value that is not of the field's type.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile '{profile}': choose one of {', '.join(PROFILES)}")
+    settings = PROFILES[profile]
+    types = {field.name: field.type for field in fields(Settings) if field.name != "profile"}
+    for name, value in (overrides or {}).items():
+        if name not in types:
+            raise ValueError(f"unknown setting '{name}': choose one of {', '.join(types)}")
+        settings = replace(settings, **{name: _cast(name, value, types[name])})
+    return settings
+
+
+def _cast(name: str, value, kind: type):
+    if kind is bool and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    try:
+        if kind is not bool:
+            return kind(value)
+    except ValueError:
+        pass
+    raise ValueError(f"setting {name}={value!r} is not of type {kind.__name__}")
+
+
+def deviations(settings: Settings) -> list[dict]:
+    """Return the fields in which `settings` leave the paper's protocol.
+
+    Each is a dict of setting, ours, paper and reason.
+    """
+    paper = asdict(PROFILES["paper"])
+    return [
+        {
+            "setting": name,
+            "ours": value,
+            "paper": paper[name],
+            "reason": DEVIATIONS.get(name, "chosen for this run"),
+        }
+        for name, value in asdict(settings).items()
+        if value != paper[name] and name != "profile"
+    ]
