@@ -4,21 +4,32 @@ Module order is data order; a module imports only from those above it::
 
     settings, paths    every number of the paper and of each profile, every file name, once
     provenance         versions, device, commit, hashes: what a result was made with
+    published          the paper's own numbers
     scans              DICOM, NIfTI, NRRD, MHA on disk -> scan: SimpleITK image in HU
     labels             bone mask + scan -> label map: 0 background, 1 patient, 2 bone
     phantom/           a seed -> a series on disk, DICOM and labels
     datasets           a name and a folder -> cases (series id, scan, label map, split)
     slices             cases -> prepared 2-D slices on disk, split by series
+    runs               profile, data set and folders of one run, for notebooks and driver
     augment            slices + a seed -> augmented batches
     models/            a name -> keras.Model
     prediction         model + slices -> label maps; the classical baseline too
     metrics            reference + prediction -> counts, scores
     training           model + batches -> best weights, history
+    evaluation         best weights + test slices -> counts, time per slice
     meshes             label map -> surface, STL
     tables, figures    scores -> the paper's tables and figures
     report             tables, figures, manifest -> report.html
+    previews, browser  what notebooks show besides the paper's figures
+    pipeline           notebooks -> tasks, run in order, skipped where up to date
 
 One noun per thing: series (files) -> scan (volume) -> label map -> slice -> batch ->
 prediction -> score -> table -> figure. Arrays are (slice, row, column), spacings in the
 same order, in millimetres.
 """
+
+import os
+
+# Same seed, same machine, same result; TensorFlow reads these when it is first imported.
+os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -29,6 +29,7 @@ PAPER_SLICE_DISTANCE_MM = 2.5  # section 4
 
 TABLE1_MODELS = ("fcn8", "fcn32", "pspnet", "unet", "segnet")
 TABLE3_MODELS = ("unet", "vgg_unet", "resnet50_unet")
+MODEL_NAMES = (*TABLE1_MODELS, "vgg_unet", "resnet50_unet")
 BASELINE = "threshold"  # the classical segmentation that the paper lacks
 
 
@@ -65,7 +66,7 @@ class Settings:
     decoder_activation: str = "linear"  # of U-net in the library of January 2020
     encoder_weights: str = "imagenet"  # "imagenet", "none" or a folder of Keras weight files
     allow_random_encoder: bool = False  # go on without ImageNet weights where there are none
-    mixed_precision: bool = True  # float16 products where a GPU is found
+    precision: str = "auto"  # 16-bit products where the hardware has them, or a Keras policy
 
     # This machine
     loader_workers: int = -1  # processes that augment; -1: one a core, less one for the network
@@ -105,7 +106,6 @@ PROFILES = {
         batch_norm_momentum=0.5,
         encoder_weights="none",
         allow_random_encoder=True,
-        mixed_precision=False,
     ),
     "quick": Settings(
         profile="quick",
@@ -119,7 +119,6 @@ PROFILES = {
         epochs_long=9,
         batch_norm_momentum=0.9,
         allow_random_encoder=True,
-        mixed_precision=False,
     ),
     "paper": Settings(),
 }
@@ -137,7 +136,6 @@ DEVIATIONS = {
     "batch_norm_momentum": "0.99 needs several hundred steps before the averages are of use",
     "encoder_weights": "the smoke profile asks for nothing that it would have to download",
     "allow_random_encoder": "goes on from random encoders, and the tables say so",
-    "mixed_precision": "there is no gain without a GPU",
 }
 
 

@@ -1,0 +1,43 @@
+# Two commands do all: `make quick` (environment, then the paper in minutes) and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup smoke quick paper lab test notebooks lock
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "bonelib needs Python 3.11 to 3.13: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+smoke quick paper: $(READY)
+	$(BIN)/python run_all.py --profile $@
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+# Fast tests first; then the whole smoke run, and every notebook against its stored outputs.
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python run_all.py --profile smoke
+	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 600 \
+		--nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+
+# Stores the outputs of a smoke run in the committed notebooks.
+notebooks: $(READY)
+	$(BIN)/jupytext --sync notebooks/py/*.py
+	$(BIN)/python run_all.py --profile smoke
+	$(BIN)/jupyter nbconvert --to notebook --inplace --execute notebooks/*.ipynb
+
+# Writes requirements.lock anew, for all systems and Python versions.
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
+		--output-file requirements.lock

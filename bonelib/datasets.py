@@ -1,0 +1,184 @@
+"""A name and a folder -> cases: series id, split, scan, label map.
+
+`data/README.md` shows the tree that a `folder` data set has.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas
+import SimpleITK
+
+from bonelib import labels, paths, scans
+from bonelib.scans import InputError
+from bonelib.settings import SPLITS, Settings
+
+SPLIT_FILE = "split.csv"
+BONE_NAMES_FILE = "bone_names.csv"
+MASK_STEMS = ("mask", "labels", "bone")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One series of a data set, not read yet."""
+
+    series_id: str
+    split: str
+    scan_path: Path  # a DICOM folder or a volume file
+    mask_path: Path
+    bone_names: dict[int, str] | None  # None: every id of the mask is bone
+    directory: Path  # of the data set
+
+    def scan(self) -> SimpleITK.Image:
+        """Read the scan in HU."""
+        return scans.read_scan(self.scan_path)
+
+    def structures(self, scan: SimpleITK.Image | None = None) -> SimpleITK.Image:
+        """Read the mask's ids on the scan's grid; pass `scan` where it is read already."""
+        return self._checked(labels.on_grid, scan)
+
+    def label_map(self, scan: SimpleITK.Image | None = None) -> SimpleITK.Image:
+        """Return classes 0, 1, 2 and `IGNORE` on the scan's grid.
+
+        Raises InputError for a mask that lies apart from the scan or holds no bone.
+        """
+        return self._checked(lambda mask, onto: labels.label_map(onto, mask, self.bone_names), scan)
+
+    def _checked(self, bring: Callable, scan: SimpleITK.Image | None) -> SimpleITK.Image:
+        scan = self.scan() if scan is None else scan
+        mask = scans.read_volume(self.mask_path)
+        bone = labels.bone_of(mask, self.bone_names)
+        if not (SimpleITK.GetArrayViewFromImage(bone) == 1).any():
+            ids = np.unique(SimpleITK.GetArrayViewFromImage(mask))
+            wanted = "any" if self.bone_names is None else ", ".join(map(str, self.bone_names))
+            raise InputError(
+                f"{self.mask_path}: no bone in it: it holds ids {', '.join(map(str, ids[:20]))}, "
+                f"bone is {wanted}; give the mask of the bones or correct {BONE_NAMES_FILE}"
+            )
+        try:
+            return bring(mask, scan)
+        except InputError as error:
+            raise InputError(f"{self.mask_path}: {error}") from error
+
+
+def find_cases(
+    dataset: str, directory: Path | None, settings: Settings, workers: int = 1
+) -> list[Case]:
+    """Return the cases of the data set named, in the order of its split file.
+
+    `directory` is where the data lies; the phantom has a place of its own and is made
+    there, on `workers` processes, where it is missing. Raises InputError for an unknown
+    name, which lists the valid ones, and for a folder that is not as it should be.
+    """
+    if dataset not in DATASETS:
+        raise InputError(f"unknown data set '{dataset}': choose one of {', '.join(DATASETS)}")
+    return DATASETS[dataset](directory, settings, workers)
+
+
+def prepared_name(dataset: str, directory: Path | None) -> str:
+    """Return the name of a data set's folder of prepared slices."""
+    return dataset if directory is None else f"{dataset}-{directory.resolve().name}"
+
+
+def _phantom(directory: Path | None, settings: Settings, workers: int) -> list[Case]:
+    from bonelib import phantom  # only this data set pays for the import
+
+    directory = directory or paths.raw_phantom(settings.profile)
+    phantom.generate(directory, settings, workers)
+    return _folder(directory, settings, workers)
+
+
+def _folder(directory: Path | None, settings: Settings, workers: int) -> list[Case]:
+    if directory is None:
+        raise InputError("the data set 'folder' needs a directory: name it with --data DIR")
+    if not directory.is_dir():
+        raise InputError(f"{directory}: there is no such folder; check the path")
+    bone_names = _read_bone_names(directory / BONE_NAMES_FILE)
+    return [
+        Case(series_id, split, *_scan_and_mask(directory / series_id), bone_names, directory)
+        for series_id, split in _read_split(directory / SPLIT_FILE)
+    ]
+
+
+def _read_columns(file: Path, columns: tuple[str, str]) -> pandas.DataFrame:
+    try:
+        table = pandas.read_csv(file, dtype=str, skipinitialspace=True, keep_default_na=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: missing; write it with columns {','.join(columns)}") from error
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        raise InputError(f"{file}: cannot be read as a CSV table; write it anew") from error
+    if list(table.columns) != list(columns):
+        raise InputError(
+            f"{file}: has columns {','.join(table.columns)} instead of {','.join(columns)}; "
+            "correct its first line"
+        )
+    return table.apply(lambda column: column.str.strip())
+
+
+def _read_split(file: Path) -> list[tuple[str, str]]:
+    table = _read_columns(file, ("series", "split"))
+    rows = list(table.itertuples(index=False, name=None))
+    for series_id, split in rows:
+        if split not in SPLITS:
+            raise InputError(
+                f"{file}: series {series_id} has split '{split}'; write {', '.join(SPLITS)}"
+            )
+        if not re.fullmatch(r"\w[\w.-]*", series_id, re.ASCII):
+            raise InputError(
+                f"{file}: series '{series_id}' is no name for files; "
+                "use letters, digits, '.', '-' and '_'"
+            )
+        if not (file.parent / series_id).is_dir():
+            raise InputError(
+                f"{file}: series {series_id} has no folder {file.parent / series_id}; "
+                "add the folder or take out the line"
+            )
+    repeated = table.series[table.series.duplicated()]
+    if len(repeated):
+        raise InputError(f"{file}: lists series {repeated.iloc[0]} twice; keep one line")
+    for split in SPLITS:
+        if split not in set(table.split):
+            raise InputError(f"{file}: no series for {split}; give it at least one")
+    return rows
+
+
+def _read_bone_names(file: Path) -> dict[int, str] | None:
+    if not file.exists():
+        return None
+    names = {}
+    for number, name in _read_columns(file, ("id", "name")).itertuples(index=False, name=None):
+        if not number.isdecimal() or int(number) == 0 or int(number) in names or not name:
+            raise InputError(
+                f"{file}: line '{number},{name}' is not a name for an id of its own above 0; "
+                "correct it"
+            )
+        names[int(number)] = "_".join(name.split())
+    return names
+
+
+def _scan_and_mask(folder: Path) -> tuple[Path, Path]:
+    visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    volumes = [file for file in visible if file.is_file() and scans.volume_stem(file)]
+    masks = [file for file in volumes if scans.volume_stem(file) in MASK_STEMS]
+    found = [file for file in volumes if file not in masks]
+    found += [entry for entry in visible if entry.is_dir() and scans.holds_dicom(entry)]
+    if any(scans.is_dicom(entry) for entry in visible):
+        found.append(folder)
+    what = f"files called {' or '.join(MASK_STEMS)} ({', '.join(scans.VOLUME_SUFFIXES)})"
+    for candidates, expected in (
+        (found, "scans (a folder of DICOM slices or a volume file)"),
+        (masks, what),
+    ):
+        if len(candidates) != 1:
+            names = ", ".join(path.name for path in candidates) or "none"
+            raise InputError(f"{folder}: needs one of {expected}, has {names}; leave exactly one")
+    return found[0], masks[0]
+
+
+DATASETS: dict[str, Callable[[Path | None, Settings, int], list[Case]]] = {
+    "phantom": _phantom,
+    "folder": _folder,
+}

@@ -1,0 +1,102 @@
+"""A name -> keras.Model: the seven networks of the paper, with the library's layers.
+
+An image goes in as float (row, column, 3), its channel means already subtracted; softmax
+probabilities come out as (row, column, class) on the network's own grid: the image's for
+FCN8 and FCN32, a quarter of its size for PSPNet, half for the others.
+"""
+
+import math
+from pathlib import Path
+
+import keras
+
+from bonelib.models.encoders import EncoderWeightsError
+from bonelib.models.fcn import fcn8, fcn32
+from bonelib.models.pspnet import pspnet
+from bonelib.models.segnet import segnet
+from bonelib.models.unet import resnet50_unet, unet, vgg_unet
+from bonelib.settings import NUM_CLASSES
+
+__all__ = [
+    "ENCODERS",
+    "MODELS",
+    "EncoderWeightsError",
+    "build_model",
+    "encoder_of",
+    "multiply_adds",
+    "trainable_parameters",
+]
+
+MODELS = {
+    "fcn8": fcn8,
+    "fcn32": fcn32,
+    "pspnet": pspnet,
+    "unet": unet,
+    "segnet": segnet,
+    "vgg_unet": vgg_unet,
+    "resnet50_unet": resnet50_unet,
+}
+
+ENCODERS = {"vgg_unet": "VGG16", "resnet50_unet": "ResNet50"}  # those of keras.applications
+
+SIZE_STEP = 32  # five poolings halve the image
+
+
+def encoder_of(name: str) -> str | None:
+    """Return the keras.applications network whose weights model `name` can start from."""
+    _check_name(name)
+    return ENCODERS.get(name)
+
+
+def build_model(
+    name: str,
+    image_size: int = 512,
+    num_classes: int = NUM_CLASSES,
+    encoder_weights: str | Path | None = None,
+    decoder_activation: str = "linear",
+) -> keras.Model:
+    """Return the network `name`, untrained but for the weights of its encoder.
+
+    `encoder_weights` (None, "imagenet" or a path, see `encoders.load_encoder`) is for
+    `vgg_unet` and `resnet50_unet`; the others have nothing to load. `decoder_activation`
+    is for these two and `unet`: "linear" as in the library of January 2020, or "relu" as
+    after March 2020. Raises ValueError for an unknown name or a size that is not a
+    multiple of 32, and EncoderWeightsError.
+    """
+    _check_name(name)
+    if image_size <= 0 or image_size % SIZE_STEP:
+        raise ValueError(f"image_size {image_size} is not a multiple of {SIZE_STEP}")
+    image = keras.Input((image_size, image_size, 3), name="image")
+    scores = MODELS[name](
+        image,
+        num_classes,
+        encoder_weights=encoder_weights,
+        decoder_activation=decoder_activation,
+    )
+    # float32 keeps the loss accurate where the other layers compute in float16.
+    probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(scores)
+    return keras.Model(image, probabilities, name=name)
+
+
+def trainable_parameters(model: keras.Model) -> int:
+    """Return the number of parameters that training changes (Table 2)."""
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """Return the multiply-adds of one image's prediction, from the convolutions' kernels.
+
+    A kernel acts once for each output pixel, or input pixel of a transposed convolution.
+    """
+    total = 0
+    for layer in model.layers:
+        if hasattr(layer, "kernel"):
+            transposed = isinstance(layer, keras.layers.Conv2DTranspose)
+            grid = layer.input.shape if transposed else layer.output.shape
+            total += math.prod(grid[1:-1]) * math.prod(layer.kernel.shape)
+    return total
+
+
+def _check_name(name: str) -> None:
+    if name not in MODELS:
+        raise ValueError(f"unknown model '{name}': choose one of {', '.join(MODELS)}")

@@ -1,0 +1,138 @@
+"""A patient, scanned: a series in memory and on disk as a hospital would export it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from bonelib.phantom.anatomy import Patient, Tissue, cut_slice
+from bonelib.phantom.rendering import Scanner
+from bonelib.settings import Settings
+
+FIELD_OF_VIEW_MM = 500.0  # a common large reconstruction field
+FINEST_MATRIX = 384  # pixels a side that tissues are drawn with at least, for partial volume
+SLICE_THICKNESS_MM = 2.5
+RESCALE_INTERCEPT = -1024
+FIRST_BODY_TISSUE, FIRST_BONE_TISSUE = Tissue.GAS, Tissue.MARROW
+
+
+@dataclass(frozen=True)
+class PhantomSeries:
+    """One series in memory; all three share one grid, slices from feet to head."""
+
+    scan: sitk.Image  # HU, int16
+    tissues: np.ndarray  # (slice, row, column) uint8, of `Tissue`
+    bones: sitk.Image  # uint8, of `BONE_NAMES`
+
+    @property
+    def body(self) -> np.ndarray:
+        """Return where the patient is, bone and gas inside included: (slice, row, column)."""
+        return self.tissues >= FIRST_BODY_TISSUE
+
+
+def make_series(seed: int, num_slices: int, settings: Settings) -> PhantomSeries:
+    """Return the series of the patient that `seed` draws, `num_slices` slices of it."""
+    patient, scanner = Patient.from_seed(seed), Scanner.from_seed(seed)
+    random = np.random.default_rng([seed, 4])
+    matrix, distance_mm = settings.phantom_matrix, settings.phantom_slice_distance_mm
+    oversampling = -(-FINEST_MATRIX // matrix)
+    spacing_mm = FIELD_OF_VIEW_MM / matrix
+    pixels = (np.arange(matrix * oversampling) + 0.5) * spacing_mm / oversampling
+    centre = random.normal((0, 28), 4)  # of the field in the patient, who lies off its middle
+    x_mm, y_mm = (pixels - FIELD_OF_VIEW_MM / 2 + middle for middle in centre)
+    positions_mm = patient.positions_mm(num_slices, distance_mm)
+    shape = num_slices, matrix, matrix
+    image, tissues, bones = (np.zeros(shape, kind) for kind in (np.int16, np.uint8, np.uint8))
+    for index, z_mm in enumerate(positions_mm):
+        fine_tissues, fine_bones = cut_slice(patient, x_mm, y_mm, z_mm)
+        image[index] = scanner.render(fine_tissues, oversampling, spacing_mm, z_mm, index)
+        tissues[index] = _majority(fine_tissues, oversampling)
+        bones[index] = _majority(fine_bones, oversampling)
+    table_mm = np.round(random.uniform(-900, -300), 1)  # where the table's z is counted from
+    corner = (spacing_mm - FIELD_OF_VIEW_MM) / 2
+    origin = corner, corner, table_mm
+    return PhantomSeries(
+        _image(image, origin, spacing_mm, distance_mm),
+        tissues,
+        _image(bones, origin, spacing_mm, distance_mm),
+    )
+
+
+def _majority(labels: np.ndarray, oversampling: int) -> np.ndarray:
+    """Return the middle label of each block, which is bone where half of the block is.
+
+    Bone has the highest numbers, so that the middle of the sorted labels tells.
+    """
+    rows, columns = (size // oversampling for size in labels.shape)
+    blocks = labels.reshape(rows, oversampling, columns, oversampling).swapaxes(1, 2)
+    blocks = blocks.reshape(rows, columns, oversampling**2)
+    return np.sort(blocks, axis=2)[:, :, oversampling**2 // 2]
+
+
+def _image(voxels: np.ndarray, origin, spacing_mm: float, distance_mm: float) -> sitk.Image:
+    image = sitk.GetImageFromArray(voxels)
+    image.SetOrigin(tuple(float(value) for value in origin))
+    image.SetSpacing((spacing_mm, spacing_mm, distance_mm))
+    return image
+
+
+def write_dicom(scan: sitk.Image, folder: Path, series_id: str, seed: int) -> None:
+    """Write `scan` to `folder`, one CT file a slice; the same input gives the same bytes."""
+    folder.mkdir(parents=True)
+    voxels = sitk.GetArrayViewFromImage(scan)
+    column_mm, row_mm, distance_mm = scan.GetSpacing()
+    for index, slice_hu in enumerate(voxels):
+        dataset = Dataset()
+        dataset.SpecificCharacterSet = "ISO_IR 100"
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        dataset.SOPClassUID = CTImageStorage
+        dataset.SOPInstanceUID = _uid(seed, series_id, "slice", index)
+        dataset.StudyDate = dataset.SeriesDate = dataset.ContentDate = "20200101"
+        dataset.StudyTime = dataset.SeriesTime = dataset.ContentTime = "120000"
+        dataset.AccessionNumber = ""
+        dataset.Modality = "CT"
+        dataset.Manufacturer = "bonelib"
+        dataset.ManufacturerModelName = "phantom"
+        dataset.ReferringPhysicianName = ""
+        dataset.SeriesDescription = "Pelvic phantom"
+        dataset.PatientName = f"Phantom^{series_id}"
+        dataset.PatientID = f"phantom-{series_id}"
+        dataset.PatientBirthDate = ""
+        dataset.PatientSex = "O"
+        dataset.PatientPosition = "HFS"
+        dataset.SliceThickness = SLICE_THICKNESS_MM
+        dataset.SpacingBetweenSlices = distance_mm
+        dataset.KVP = 120
+        dataset.StudyInstanceUID = _uid(seed, series_id, "study")
+        dataset.SeriesInstanceUID = _uid(seed, series_id, "series")
+        dataset.FrameOfReferenceUID = _uid(seed, series_id, "frame")
+        dataset.PositionReferenceIndicator = ""
+        dataset.StudyID = dataset.SeriesNumber = "1"
+        dataset.AcquisitionNumber = 1
+        dataset.InstanceNumber = index + 1
+        position_mm = scan.TransformIndexToPhysicalPoint((0, 0, index))
+        dataset.ImagePositionPatient = [round(value, 6) for value in position_mm]
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        dataset.SliceLocation = round(position_mm[2], 6)
+        dataset.PixelSpacing = [row_mm, column_mm]
+        dataset.Rows, dataset.Columns = slice_hu.shape
+        dataset.SamplesPerPixel = 1
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+        dataset.PixelRepresentation = 0
+        dataset.RescaleIntercept, dataset.RescaleSlope = RESCALE_INTERCEPT, 1
+        dataset.RescaleType = "HU"
+        dataset.WindowCenter, dataset.WindowWidth = 300, 1500
+        stored = (slice_hu.astype(np.int32) - RESCALE_INTERCEPT).astype("<u2")
+        dataset.PixelData = stored.tobytes()
+        dataset["PixelData"].VR = "OW"
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.save_as(folder / f"{index + 1:04d}.dcm", enforce_file_format=True)
+
+
+def _uid(*parts) -> str:
+    return generate_uid(entropy_srcs=[str(part) for part in parts])

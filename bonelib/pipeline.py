@@ -1,0 +1,466 @@
+"""Notebooks -> doit tasks: what is up to date, what runs, in which order, how long.
+
+Each task executes one notebook through papermill, in a process of its own. It depends on
+the notebook's cells, on the modules of bonelib that they import, on its parameters and on
+the files of the tasks before it.
+"""
+
+import shutil
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import papermill
+from distributed import Client
+from doit.control import TaskControl
+from doit.dependency import Dependency, JsonDB
+from doit.reporter import ConsoleReporter
+from doit.runner import MThreadRunner
+from doit.task import Stream, dict_to_task
+from doit.tools import config_changed
+
+from bonelib import paths, provenance
+from bonelib.runs import Run
+from bonelib.settings import (
+    BASELINE,
+    MODEL_NAMES,
+    PAPER_SERIES,
+    PAPER_SLICE_DISTANCE_MM,
+    SPLITS,
+    Settings,
+)
+
+# For the estimate of a first run only; later runs go by measured times.
+GIGA_MULTIPLY_ADDS = {  # of one 512 x 512 slice, forward; counted by models.multiply_adds
+    "fcn8": 31.6, "fcn32": 32.4, "pspnet": 14.6, "unet": 35.9, "segnet": 28.7,
+    "vgg_unet": 97.5, "resnet50_unet": 52.6, BASELINE: 0.0,
+}  # fmt: skip
+START_SECONDS = 9.0  # a kernel, TensorFlow and the first compilation
+UPDATE_SECONDS = {"fcn8": 0.7, "fcn32": 0.7}  # Adadelta on 69.7 million parameters, on a CPU
+GPU_GIGAFLOPS = 10_000.0  # what a training reaches on a card of the RTX 2080 Ti's class
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook with its parameters, as one task."""
+
+    name: str
+    notebook: Path
+    parameters: dict
+    inputs: list[Path]
+    outputs: list[Path]
+    seconds: float  # estimate of a first run
+    state: Path | None = None  # what --force removes, so that nothing is taken over
+    data_version: str = ""  # changes when files of the user's own data change
+
+
+@dataclass
+class Driver:
+    """One call of run_all.py: what to run, where, and what became of it."""
+
+    run: Run
+    models: list[str] = field(default_factory=lambda: list(MODEL_NAMES))
+    overrides: dict = field(default_factory=dict)
+    workers: int = 1
+    scheduler: str = ""
+    force: bool = False
+
+    def __post_init__(self):
+        self.steps = {step.name: step for step in self._steps()}
+        self.lock = threading.Lock()
+        self.manifest = provenance.read_json(self.run.results.manifest)
+        self.waiting: set[str] = set()
+
+    def _steps(self) -> list[Step]:
+        run, results, speed = self.run, self.run.results, gigaflops()
+        common = {
+            "profile": run.settings.profile,
+            "dataset": run.dataset,
+            "data_dir": str(run.data_dir or ""),
+            "results_dir": str(results.root),
+            "overrides": self.overrides,
+        }
+        chosen = {"models": self.models}
+        scored = [*self.models, BASELINE]
+        dataset = [run.slices.description]
+
+        def step(notebook, name="", *, inputs, outputs, seconds=START_SECONDS, state=None, **own):
+            version = data_version(run.data_dir) if notebook == "01_prepare_data" else ""
+            return Step(
+                notebook + (f"-{name}" if name else ""),
+                paths.NOTEBOOKS / f"{notebook}.ipynb",
+                common | own,
+                inputs,
+                outputs,
+                seconds,
+                state,
+                version,
+            )
+
+        trained = {
+            model: [
+                results.history(model),
+                *(results.best(model, epochs) for epochs in run.settings.horizons(model)),
+            ]
+            for model in self.models
+        }
+        scores = [results.scores(method) for method in scored]
+        records = [results.score_record(method) for method in scored]
+        histories = [results.history(model) for model in self.models]
+        tables = [results.tables / f"table{number}.csv" for number in range(1, 5)]
+        figures = [results.figures / f"figure{number}.png" for number in range(1, 8)]
+        surface = results.meshes / "bone.stl"
+        return [
+            step(
+                "01_prepare_data",
+                inputs=[],
+                outputs=[*dataset, run.slices.table],
+                seconds=START_SECONDS + preparation_seconds(run.settings),
+                state=run.slices.root,
+            ),
+            step("02_preview_augmentation", inputs=dataset, outputs=[]),
+            *(
+                step(
+                    "03_train_model",
+                    model,
+                    inputs=dataset,
+                    outputs=trained[model],
+                    seconds=START_SECONDS + training_seconds(model, run.settings, speed),
+                    state=results.training(model),
+                    model=model,
+                )
+                for model in self.models
+            ),
+            *(
+                step(
+                    "04_evaluate_model",
+                    method,
+                    inputs=dataset + trained.get(method, []),
+                    outputs=[results.scores(method), results.score_record(method)],
+                    seconds=START_SECONDS + evaluation_seconds(method, run.settings, speed),
+                    model=method,
+                )
+                for method in scored
+            ),
+            step("05_tables", inputs=scores + records + histories, outputs=tables, **chosen),
+            step(
+                "06_figures", inputs=dataset + scores + histories, outputs=figures, seconds=20.0,
+                **chosen,
+            ),
+            step("07_bone_model", inputs=scores + histories, outputs=[surface], **chosen),
+            step(
+                "08_report", inputs=[*tables, *figures, surface], outputs=[results.report],
+                **chosen,
+            ),
+        ]  # fmt: skip
+
+    # What doit is given
+
+    def tasks(self) -> TaskControl:
+        """Return the steps as doit tasks, in order."""
+        control = TaskControl(
+            [
+                dict_to_task(
+                    {
+                        "name": step.name,
+                        "actions": [(self.execute, [step])],
+                        "file_dep": [*step.inputs, *provenance.code_files(code(step.notebook))],
+                        "targets": step.outputs,
+                        "uptodate": [config_changed(self.configuration(step))],
+                        "io": {"capture": False},
+                    }
+                )
+                for step in self.steps.values()
+            ]
+        )
+        control.process(None)
+        return control
+
+    def configuration(self, step: Step) -> str:
+        """Return a hash of what a step depends on besides files."""
+        return provenance.text_hash(
+            step.parameters, asdict(self.run.settings), code(step.notebook), step.data_version
+        )
+
+    def state(self) -> Dependency:
+        """Return doit's record of what was up to date with what."""
+        self.run.results.root.mkdir(parents=True, exist_ok=True)
+        return Dependency(StateFile, str(self.run.results.root / ".doit.json"))
+
+    def stale(self) -> list[str]:
+        """Return the names of the steps that will run, in order."""
+        if self.force:
+            return list(self.steps)
+        state, tasks = self.state(), self.tasks().tasks
+        stale, coming = [], set()
+        for step in self.steps.values():
+            status = state.get_status(tasks[step.name], tasks).status
+            if status != "up-to-date" or coming & set(step.inputs):
+                stale.append(step.name)
+                coming |= set(step.outputs)
+        return stale
+
+    def start(self) -> bool:
+        """Say what will run, run it, and return whether every notebook succeeded."""
+        stale = self.stale()
+        self.waiting = set(stale)
+        print(self.plan(stale), flush=True)
+        if not stale:
+            return True
+        self._record_environment()
+        runner = MThreadRunner(
+            self.state(), Progress(self), True, self.force, Stream(2), self.workers
+        )
+        return runner.run_all(self.tasks().task_dispatcher()) == 0
+
+    # What is said
+
+    def plan(self, stale: list[str]) -> str:
+        """Return the lines that say what will run, what is up to date, and how long it takes."""
+        names = list(self.steps)
+        lines = [
+            f"profile {self.run.settings.profile}, data set {self.run.dataset}, "
+            f"results in {self.run.results.root}"
+        ]
+        for name in names:
+            state = f"about {clock(self.expected(name))}" if name in stale else "up to date"
+            lines.append(f"  {name:<34} {state}")
+        if stale:
+            total = sum(map(self.expected, stale)) / min(self.workers, len(stale))
+            lines.append(f"{len(stale)} of {len(names)} to run, roughly {clock(total)}")
+        else:
+            lines.append("Everything is up to date; --force runs it again.")
+        return "\n".join(lines)
+
+    def expected(self, name: str) -> float:
+        """Return the seconds that a step took last time here, or an estimate."""
+        last = self.manifest.get("notebooks", {}).get(name, {})
+        return last["seconds"] if last.get("status") == "done" else self.steps[name].seconds
+
+    def left(self) -> str:
+        """Return roughly how long the rest takes."""
+        return clock(sum(map(self.expected, self.waiting)) / self.workers)
+
+    # What is done
+
+    def execute(self, step: Step) -> None:
+        """Execute one notebook and record what became of it."""
+        if self.force and step.state:
+            shutil.rmtree(step.state, ignore_errors=True)
+        executed = self.run.results.notebook(step.name)
+        for output in step.outputs:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        started, clock_start = datetime.now(UTC), time.perf_counter()
+        record = {"status": "running", "started": started.isoformat(timespec="seconds")}
+        self._record_notebook(step.name, record)
+        record["status"] = "failed"
+        try:
+            if self.scheduler:
+                with Client(self.scheduler) as client:
+                    client.submit(execute_notebook, step, executed, pure=False).result()
+            else:
+                execute_notebook(step, executed, Prefixed(step.name))
+            missing = [str(output) for output in step.outputs if not output.exists()]
+            if missing:
+                raise RuntimeError(f"{step.name} did not write {', '.join(missing)}")
+            record["status"] = "done"
+        finally:
+            record["seconds"] = round(time.perf_counter() - clock_start, 1)
+            record["notebook"] = str(executed.relative_to(self.run.results.root))
+            self._record_notebook(step.name, record)
+
+    def _record_environment(self) -> None:
+        run = self.run
+        self.manifest |= {
+            "profile": run.settings.profile,
+            "dataset": run.dataset,
+            "models": self.models,
+            "seed": run.settings.seed,
+            "settings": asdict(run.settings),
+            "versions": provenance.versions(),
+            "git_commit": provenance.git_commit(),
+            "device": provenance.device(),
+            "workers": self.workers,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self._record_notebook()
+
+    def _record_notebook(self, name: str = "", record: dict | None = None) -> None:
+        with self.lock:
+            notebooks = self.manifest.setdefault("notebooks", {})
+            if name:
+                notebooks[name] = dict(record)
+            order = {step: position for position, step in enumerate(self.steps)}
+            self.manifest["notebooks"] = dict(
+                sorted(notebooks.items(), key=lambda item: order.get(item[0], len(order)))
+            )
+            self.manifest["dataset_fingerprint"] = provenance.read_json(
+                self.run.slices.description
+            ).get("fingerprint")
+            provenance.write_json(self.run.results.manifest, self.manifest)
+
+
+def execute_notebook(step: Step, executed: Path, output=None) -> None:
+    """Execute a step's notebook through papermill into `executed`.
+
+    Raises ValueError for a parameter that the notebook does not declare, and
+    papermill's PapermillExecutionError, the copy with its traceback left in place, for a
+    cell that fails.
+    """
+    declared = papermill.inspect_notebook(step.notebook)
+    unknown = sorted(set(step.parameters) - set(declared))
+    if unknown:
+        raise ValueError(
+            f"{step.notebook.name} has no parameter '{unknown[0]}': it declares "
+            f"{', '.join(declared)}"
+        )
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    papermill.execute_notebook(
+        step.notebook,
+        executed,
+        step.parameters,
+        kernel_name="python3",
+        cwd=paths.NOTEBOOKS,
+        progress_bar=False,
+        log_output=output is not None,
+        stdout_file=output,
+    )
+
+
+class Prefixed:
+    """A text stream that prints each line behind the name of its step."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def write(self, text: str) -> None:
+        """Print the lines of `text`."""
+        for line in text.splitlines():
+            if line.strip():
+                print(f"    {self.name} | {line.rstrip()}", flush=True)
+
+    def flush(self) -> None:
+        """Do nothing: every line is flushed as it is printed."""
+
+
+class StateFile(JsonDB):
+    """doit's JSON file, written in one step."""
+
+    def dump(self):
+        """Write the state."""
+        with provenance.replacing(Path(self.name)) as scratch:
+            scratch.write_text(self.codec.encode(self._db))
+
+    def set(self, task_id, dependency, value):
+        """Store a value; the last one of a task is doit's list of its dependencies."""
+        super().set(task_id, dependency, value)
+        if dependency == "deps:":
+            self.dump()
+
+
+class Progress(ConsoleReporter):
+    """doit's reporter: one line as a step starts and one as it ends."""
+
+    def __init__(self, driver: Driver):
+        super().__init__(sys.stdout, {})
+        self.driver = driver
+
+    def _say(self, task, what: str) -> None:
+        position = list(self.driver.steps).index(task.name) + 1
+        print(f"[{position:2d}/{len(self.driver.steps)}] {task.name}: {what}", flush=True)
+
+    def execute_task(self, task):
+        """Say that a step starts, and how long the rest takes."""
+        self._say(task, f"started, about {self.driver.left()} left")
+
+    def skip_uptodate(self, task):
+        """Say nothing: the plan has said it."""
+
+    def add_success(self, task):
+        """Say that a step is done."""
+        self.driver.waiting.discard(task.name)
+        self._say(task, f"done in {clock(self.driver.expected(task.name))}")
+
+    def add_failure(self, task, fail):
+        """Say where the executed copy with its traceback is."""
+        self.driver.waiting.discard(task.name)
+        executed = self.driver.run.results.notebook(task.name)
+        if not task.executed:
+            self._say(task, "not run, since a notebook before it failed")
+            return
+        lines = [line for line in fail.get_msg().splitlines() if line.strip()]
+        self._say(task, f"FAILED: {lines[-1].strip()}\n        see {executed}")
+
+    def complete_run(self):
+        """Say nothing more: each failure has been told."""
+
+
+def code(notebook: Path) -> str:
+    """Return the code cells of a notebook."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+
+
+def data_version(directory: Path | None) -> str:
+    """Return a hash of the names, sizes and times of the files below a user's data folder."""
+    if directory is None:
+        return ""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return provenance.text_hash(
+        [(str(path.relative_to(directory)), path.stat().st_size, path.stat().st_mtime_ns)
+         for path in files]
+    )  # fmt: skip
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as hours:minutes:seconds."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def gigaflops() -> float:
+    """Measure how many thousand million operations a second this machine's products make."""
+    if provenance.device()["gpus"]:
+        return GPU_GIGAFLOPS
+    matrix = np.ones((1024, 1024), np.float32)
+    matrix @ matrix
+    started = time.perf_counter()
+    for _ in range(4):
+        matrix @ matrix
+    return 4 * 2 * 1.024**3 / (time.perf_counter() - started)
+
+
+def _slices(split: str, distance_mm: float) -> float:
+    paper = sum(count for _, kind, count in PAPER_SERIES if kind == split)
+    return paper * PAPER_SLICE_DISTANCE_MM / distance_mm
+
+
+def _forward_seconds(model: str, settings: Settings, speed: float) -> float:
+    """Estimate one slice's way through a network."""
+    pixels = (settings.image_size / 512) ** 2
+    return 2 * GIGA_MULTIPLY_ADDS[model] * pixels / speed
+
+
+def preparation_seconds(settings: Settings) -> float:
+    """Estimate the phantom's generation and the preparation of its slices."""
+    slices = sum(_slices(split, settings.phantom_slice_distance_mm) for split in SPLITS)
+    return slices * (0.05 + 0.35 * (settings.phantom_matrix / 512) ** 2)
+
+
+def training_seconds(model: str, settings: Settings, speed: float) -> float:
+    """Estimate a training: forward, twice that backward, the update, the validation."""
+    steps = max(settings.horizons(model)) * settings.steps_per_epoch
+    step = 3 * settings.batch_size * _forward_seconds(model, settings, speed)
+    step += UPDATE_SECONDS.get(model, 0.0) if speed < GPU_GIGAFLOPS else 0.0
+    return steps * step * 1.15
+
+
+def evaluation_seconds(method: str, settings: Settings, speed: float) -> float:
+    """Estimate the prediction of the test slices, once for each horizon."""
+    slices = _slices("test", settings.phantom_slice_distance_mm)
+    horizons = 1 if method == BASELINE else len(settings.horizons(method))
+    return slices * horizons * (0.01 + _forward_seconds(method, settings, speed))

@@ -1,0 +1,110 @@
+"""Model + slices -> label maps, on the input's own grid and on the network's."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+from scipy import ndimage
+from skimage import morphology
+
+from bonelib import models, provenance
+from bonelib.settings import BACKGROUND, BASELINE, BONE, PATIENT, Settings
+from bonelib.slices import network_input
+
+BATCH_SIZE = 4  # slices a forward pass; more gains nothing on a CPU and fits every GPU
+BODY_HU = -200.0  # between lung or clothes and fat
+BONE_HU = 160.0  # the usual threshold for bone; marrow is filled in afterwards
+CLOSING_MM = 4.0  # gaps in a cortex that the baseline bridges
+SMALLEST_BONE_MM2 = 60.0  # smaller specks are contrast, calcification or noise
+
+Segmenter = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def set_precision(settings: Settings) -> str:
+    """Choose Keras' dtype policy for this machine and return its name.
+
+    `settings.precision` "auto" takes 16-bit products where the hardware has them and
+    float32 elsewhere; weights and softmax stay float32 in every case.
+    """
+    policy = settings.precision
+    if policy == "auto":
+        policy = provenance.fastest_precision()
+    keras.config.set_dtype_policy(policy)
+    return policy
+
+
+def load_network(path: Path, name: str, settings: Settings) -> keras.Model:
+    """Return network `name` with the weights of `path`, at this machine's precision.
+
+    The file gives numbers only: the layers come from `bonelib.models`.
+    """
+    set_precision(settings)
+    model = models.build_model(
+        name, settings.image_size, decoder_activation=settings.decoder_activation
+    )
+    model.load_weights(path)
+    return model
+
+
+def network_segmenter(model: keras.Model) -> Segmenter:
+    """Return a function from 8-bit slices (slice, row, column) to their label maps.
+
+    It returns two uint8 stacks: on the input grid, from bilinearly upsampled
+    probabilities, and on the network's own output grid.
+    """
+
+    def segment(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shape = images.shape[1:3]
+        label_maps, native = [], []
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = images[start : start + BATCH_SIZE]
+            # Equal batches, so that the graph is compiled once.
+            padded = np.resize(batch, (min(BATCH_SIZE, len(images)), *shape))
+            probabilities = np.asarray(model.predict_on_batch(network_input(padded)))[: len(batch)]
+            native.append(probabilities.argmax(-1))
+            for slice_probabilities in probabilities.astype(np.float32):
+                if slice_probabilities.shape[:2] != shape:
+                    slice_probabilities = cv2.resize(slice_probabilities, shape[::-1])
+                label_maps.append(slice_probabilities.argmax(-1))
+        return np.stack(label_maps).astype(np.uint8), np.concatenate(native).astype(np.uint8)
+
+    return segment
+
+
+def threshold_segmenter(settings: Settings) -> Segmenter:
+    """Return the classical baseline: thresholds and morphology, slice by slice.
+
+    Same signature as `network_segmenter`; its two stacks are the same.
+    """
+    low, high = settings.window_hu
+    body_level, bone_level = (
+        np.round(255 * (hu - low) / (high - low)) for hu in (BODY_HU, BONE_HU)
+    )
+    closing = morphology.disk(max(1, round(CLOSING_MM / settings.pixel_spacing_mm)))
+    smallest_bone = max(2, round(SMALLEST_BONE_MM2 / settings.pixel_spacing_mm**2))
+
+    def segment_slice(image: np.ndarray) -> np.ndarray:
+        body = ndimage.binary_opening(image > body_level, morphology.disk(2))
+        body = ndimage.binary_fill_holes(body)
+        bone = ndimage.binary_closing((image >= bone_level) & body, closing)
+        bone = ndimage.binary_fill_holes(bone)
+        components, count = ndimage.label(bone)
+        sizes = ndimage.sum_labels(bone, components, range(count + 1))
+        bone = (sizes >= smallest_bone)[components] & bone
+        return np.where(bone, BONE, np.where(body, PATIENT, BACKGROUND)).astype(np.uint8)
+
+    def segment(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        label_maps = np.stack([segment_slice(image) for image in images])
+        return label_maps, label_maps
+
+    return segment
+
+
+def load_segmenter(method: str, weights: Path | None, settings: Settings):
+    """Return (segmenter, keras.Model or None) of a network or of the baseline."""
+    if method == BASELINE:
+        return threshold_segmenter(settings), None
+    model = load_network(weights, method, settings)
+    return network_segmenter(model), model

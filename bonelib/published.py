@@ -1,0 +1,128 @@
+"""The paper's own numbers, once: Krawczyk & Starzyński (2021), as printed.
+
+Percentages unless said otherwise. Scores are (mean, background, patient, bone).
+"""
+
+METHOD_NAMES = {
+    "fcn8": "FCN8",
+    "fcn32": "FCN32",
+    "pspnet": "PSPNet",
+    "unet": "U-net",
+    "segnet": "SegNet",
+    "vgg_unet": "VGG-U-net",
+    "resnet50_unet": "ResNet-U-net",
+    "threshold": "Threshold (baseline)",
+}
+
+MEASURE_NAMES = {"iou": "IoU", "dice": "Dice coeff.", "accuracy": "Pixel acc."}
+
+# Table 1: the epoch kept of 10 ("It. No."), then the scores on the 730 test slices.
+TABLE1 = {
+    "fcn8": {
+        "epoch": 10,
+        "iou": (92.39, 99.78, 96.45, 80.95),
+        "dice": (95.85, 99.89, 98.19, 89.47),
+        "accuracy": (99.72, 99.81, 99.58, 99.78),
+    },
+    "fcn32": {
+        "epoch": 10,
+        "iou": (82.83, 99.29, 90.12, 59.09),
+        "dice": (89.58, 99.64, 94.80, 74.28),
+        "accuracy": (99.22, 99.37, 98.83, 99.46),
+    },
+    "pspnet": {
+        "epoch": 6,
+        "iou": (83.26, 99.61, 92.78, 57.38),
+        "dice": (89.66, 99.81, 96.26, 72.92),
+        "accuracy": (99.42, 99.66, 99.14, 99.48),
+    },
+    "unet": {
+        "epoch": 10,
+        "iou": (93.91, 99.76, 96.65, 85.32),
+        "dice": (96.75, 99.88, 98.30, 92.08),
+        "accuracy": (99.74, 99.79, 99.61, 99.83),
+    },
+    "segnet": {
+        "epoch": 7,
+        "iou": (90.30, 99.67, 95.30, 75.93),
+        "dice": (94.58, 99.84, 97.60, 86.32),
+        "accuracy": (99.63, 99.71, 99.45, 99.73),
+    },
+}
+
+# Table 2: milliseconds a 512 x 512 slice on an RTX 2080 Ti; parameters, of them trainable.
+TABLE2 = {
+    "fcn8": {"milliseconds": 57.6, "parameters": 69_736_873, "trainable": 69_734_953},
+    "fcn32": {"milliseconds": 59.5, "parameters": 69_769_603, "trainable": 69_767_683},
+    "pspnet": {"milliseconds": 23.3, "parameters": 3_282_819, "trainable": 3_275_779},
+    "unet": {"milliseconds": 26.3, "parameters": 4_472_323, "trainable": 4_468_995},
+    "segnet": {"milliseconds": 24.4, "parameters": 3_698_179, "trainable": 3_694_851},
+}
+
+# Table 3: the epoch kept of 30, then the scores on the 730 test slices.
+TABLE3 = {
+    "unet": {
+        "epoch": 30,
+        "iou": (94.64, 99.83, 97.41, 86.67),
+        "dice": (97.16, 99.92, 98.69, 92.86),
+        "accuracy": (99.80, 99.85, 99.70, 99.84),
+    },
+    "vgg_unet": {
+        "epoch": 28,
+        "iou": (96.55, 99.85, 98.05, 91.76),
+        "dice": (98.21, 99.92, 99.02, 95.70),
+        "accuracy": (99.85, 99.87, 99.78, 99.91),
+    },
+    "resnet50_unet": {
+        "epoch": 20,
+        "iou": (96.92, 99.83, 98.05, 92.87),
+        "dice": (98.41, 99.91, 99.01, 96.31),
+        "accuracy": (99.85, 99.85, 99.77, 99.92),
+    },
+}
+
+# Table 4: slices and IoU of the ResNet-U-net on each test series, in the paper's order.
+TABLE4_MODEL = "resnet50_unet"
+TABLE4 = (
+    {"images": 85, "iou": (97.10, 99.88, 98.59, 92.83)},
+    {"images": 152, "iou": (97.10, 99.87, 98.32, 93.10)},
+    {"images": 124, "iou": (96.25, 99.90, 97.96, 90.87)},
+    {"images": 143, "iou": (96.79, 99.88, 98.27, 92.22)},
+    {"images": 226, "iou": (97.04, 99.71, 97.66, 93.75)},
+)
+TABLE4_COMBINED = {"images": 730, "iou": (96.92, 99.83, 98.05, 92.87)}
+
+# Section 5.3: bone IoU of U-net on single test slices.
+UNET_IMAGES = {
+    "minimum": 57.49,
+    "maximum": 98.39,
+    "mean": 87.15,
+    "standard_deviation": 5.98,
+}
+
+# Figure 6: bone IoU of each model on one slice of the upper pelvis.
+FIGURE6 = {"fcn8": 73.72, "fcn32": 63.66, "pspnet": 58.74, "unet": 79.75, "segnet": 60.0}
+
+# Figure 7: (mean IoU, bone IoU) of U-net on four slices.
+FIGURE7 = ((98.69, 98.38), (95.81, 91.63), (93.5, 85.2), (93.5, 79.75))
+
+# Section 5.4: what longer training and the weakest series cost, as the text says it.
+LONGER_TRAINING_GAIN = {"mean": 0.73, "bone": 1.35}
+SERIES_SPREAD = {"mean": 0.86, "bone": 2.88}
+SERIES_BONE_FLOOR = 90.0
+ACCURACY_FLOOR = 99.0  # section 5.3, "in all cases"
+
+# Where the paper disagrees with itself; each is settled as the last clause says.
+INCONSISTENCIES = (
+    "The abstract gives U-net a mean IoU of 93.2 %, Table 1 and the conclusion 93.91 %: "
+    "Table 1 is used.",
+    "The text puts the mean IoU of every network above 83 %, Table 1 has FCN32 at 82.83 %: "
+    "Table 1 is used.",
+    "The text puts every pixel accuracy above 99 %, Table 1 has FCN32's patient class at "
+    "98.83 %: the claim is tested on the means over classes.",
+    "The text gives 23.3 ms to SegNet, Table 2 to PSPNet: Table 2 is used.",
+    "Equation 1 has no TN in its numerator; the printed accuracies only fit (TP + TN) / all, "
+    "which is used.",
+    "Two slices of Figure 7, c and d, carry the same mean IoU with bone IoUs 5.45 points "
+    "apart: neither is used in a test.",
+)

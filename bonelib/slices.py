@@ -1,0 +1,311 @@
+"""Cases -> prepared 2-D slices on disk, split by series.
+
+A prepared folder holds 8-bit pictures, label maps of 0, 1, 2 and 255 (ignore), a table with
+a line for each slice and a description; `bonelib.paths.SliceFolder` names the files. This
+module runs in loader processes: neither it nor what it imports loads Keras.
+"""
+
+import hashlib
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas
+import SimpleITK
+from PIL import Image
+from tqdm import tqdm
+
+from bonelib import labels, provenance, scans
+from bonelib.paths import SliceFolder
+from bonelib.scans import InputError
+from bonelib.settings import AIR_HU, BONE, CLASS_NAMES, IGNORE, Settings
+
+# What the paper's library took from the three channels: ImageNet's mean red, green, blue.
+CHANNEL_MEANS = (123.68, 116.779, 103.939)
+
+PREPARATION_SETTINGS = ("image_size", "field_of_view_mm", "window_low_hu", "window_high_hu")
+FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian
+
+
+def to_grid(image: SimpleITK.Image, settings: Settings, is_label: bool = False) -> SimpleITK.Image:
+    """Resample in plane to the square grid of a prepared slice, centred on the scan's field.
+
+    Slices keep their number and distance. HU are linear, float32, with air outside; where
+    pixels grow, a Gaussian first widens each pixel to the new width, so that nothing
+    aliases. A label map is nearest neighbour with background outside.
+    """
+    size, spacing_mm = settings.image_size, settings.pixel_spacing_mm
+    columns, rows, count = image.GetSize()
+    centre = ((columns - 1) / 2, (rows - 1) / 2, 0)
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    half_mm = (size - 1) / 2 * spacing_mm
+    origin = image.TransformContinuousIndexToPhysicalPoint(centre)
+    origin = np.array(origin) - half_mm * (direction[:, 0] + direction[:, 1])
+    source = image if is_label else _smooth(image, spacing_mm)
+    return SimpleITK.Resample(
+        source,
+        (size, size, count),
+        SimpleITK.Transform(),
+        SimpleITK.sitkNearestNeighbor if is_label else SimpleITK.sitkLinear,
+        origin.tolist(),
+        (spacing_mm, spacing_mm, image.GetSpacing()[2]),
+        image.GetDirection(),
+        0 if is_label else AIR_HU,
+        image.GetPixelID() if is_label else SimpleITK.sitkFloat32,
+    )
+
+
+def _smooth(scan: SimpleITK.Image, spacing_mm: float) -> SimpleITK.Image:
+    """Blur in plane from the scan's pixel width to `spacing_mm`, as full widths at half maximum.
+
+    What lies below air, such as the padding round a scanner's circle, is air first.
+    """
+    image_hu = np.maximum(SimpleITK.GetArrayFromImage(scan).astype(np.float32), AIR_HU)
+    widths_mm = scan.GetSpacing()[:2]
+    sigma_x, sigma_y = (
+        np.sqrt(max(spacing_mm**2 - width_mm**2, 0)) / FWHM_PER_SIGMA / width_mm
+        for width_mm in widths_mm
+    )
+    if max(sigma_x, sigma_y) > 0:
+        for part in image_hu:
+            cv2.GaussianBlur(
+                part, (0, 0), max(sigma_x, 1e-3), part, max(sigma_y, 1e-3), cv2.BORDER_REPLICATE
+            )
+    smooth = SimpleITK.GetImageFromArray(image_hu)
+    smooth.CopyInformation(scan)
+    return smooth
+
+
+def window(image_hu: np.ndarray, settings: Settings) -> np.ndarray:
+    """Map the intensity window in HU to grey levels 0 to 255, uint8, of the same shape."""
+    low, high = settings.window_hu
+    grey = (np.asarray(image_hu, np.float32) - low) * (255 / (high - low))
+    return np.rint(np.clip(grey, 0, 255)).astype(np.uint8)
+
+
+def network_input(images: np.ndarray) -> np.ndarray:
+    """Return three channels minus ImageNet's means, as the paper's library fed its networks.
+
+    `images` is uint8 of shape (slice, row, column), with or without an axis of three
+    channels; the result is float32 of shape (slice, row, column, 3).
+    """
+    channels = images if images.ndim == 4 else np.repeat(images[..., None], 3, axis=-1)
+    return channels.astype(np.float32) - np.array(CHANNEL_MEANS, np.float32)
+
+
+def prepare(
+    cases: Sequence, directory: Path, settings: Settings, workers: int = 1
+) -> pandas.DataFrame:
+    """Write the slices of `cases` (`bonelib.datasets.Case`) and return their table.
+
+    A series whose files, settings and code are those of last time is left as it is; one
+    that is no longer among the cases is removed. The description is written last: a folder
+    that has one is whole. Raises InputError for a case that cannot be used.
+    """
+    folder = SliceFolder(directory)
+    code = provenance.code_hash("bonelib.slices")
+    tokens = {case.series_id: _token(case, settings, code) for case in cases}
+    records = {series_id: provenance.read_json(folder.series(series_id)) for series_id in tokens}
+    stale = [
+        case
+        for case in cases
+        if records[case.series_id].get("token") != tokens[case.series_id]
+        or not _is_whole(folder, records[case.series_id])
+    ]
+    foreign = _files_of_others(folder, set(tokens))
+    if stale or foreign:
+        folder.description.unlink(missing_ok=True)
+    for file in foreign:
+        file.unlink()
+    for part in (folder.image("", 0), folder.labels("", 0), folder.series("")):
+        part.parent.mkdir(parents=True, exist_ok=True)
+    jobs = [(case, directory, settings, tokens[case.series_id]) for case in stale]
+    for record in tqdm(_run(_prepare_series, jobs, workers), "preparing", len(jobs), unit="series"):
+        records[record["series"]] = record
+    rows = [
+        {"series": case.series_id, "slice": row["slice"], "split": case.split, **row}
+        for case in cases
+        for row in records[case.series_id]["rows"]
+    ]
+    table = pandas.DataFrame(rows)
+    _write_text(folder.table, table.to_csv(index=False))
+    _write_description(folder, cases, records, settings)
+    return read_table(directory)
+
+
+def read_table(directory: Path) -> pandas.DataFrame:
+    """Return the table of a prepared folder, one row a slice.
+
+    Raises InputError where the preparation has not come to its end.
+    """
+    folder = SliceFolder(directory)
+    if not folder.description.exists():
+        raise InputError(f"{directory}: holds no prepared slices; prepare the data first")
+    text = dict.fromkeys(("series", "split", "spacing", "source", "structures"), str)
+    return pandas.read_csv(folder.table, dtype=text, keep_default_na=False)
+
+
+def load(directory: Path, table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return pictures and label maps of the table's rows, uint8 of (slice, row, column)."""
+    folder = SliceFolder(directory)
+    keys = list(zip(table["series"], table["slice"], strict=True))
+    images, classes = (
+        np.stack([np.asarray(Image.open(name(*key))) for key in keys])
+        for name in (folder.image, folder.labels)
+    )
+    return images, classes
+
+
+def _settings_used(settings: Settings) -> dict:
+    return {name: getattr(settings, name) for name in PREPARATION_SETTINGS}
+
+
+def _token(case, settings: Settings, code: str) -> str:
+    """Return a hash that changes when the files of a case, the settings or the code do."""
+    files = scans.source_files(case.scan_path) + scans.source_files(case.mask_path)
+    states = [
+        (file.relative_to(case.directory).as_posix(), file.stat().st_size, file.stat().st_mtime_ns)
+        for file in files
+    ]
+    return provenance.text_hash(states, case.bone_names, _settings_used(settings), code)
+
+
+def _is_whole(folder: SliceFolder, record: dict) -> bool:
+    """Tell whether the slices that a record lists are there."""
+    return all(
+        name(record["series"], row["slice"]).exists()
+        for row in record["rows"]
+        for name in (folder.image, folder.labels)
+    )
+
+
+def _files_of_others(folder: SliceFolder, series_ids: set[str]) -> list[Path]:
+    """Return the files in a prepared folder that belong to none of the series."""
+    return [
+        file
+        for pattern, series_of in (
+            ("series/*", lambda stem: stem),
+            ("images/*", lambda stem: stem.rpartition("_")[0]),
+            ("labels/*", lambda stem: stem.rpartition("_")[0]),
+        )
+        for file in folder.root.glob(pattern)
+        if series_of(file.stem) not in series_ids
+    ]
+
+
+def _run(function: Callable, jobs: list[tuple], workers: int) -> Iterator:
+    """Yield the results of `function(*job)` as they come, from at most `workers` processes."""
+    if min(workers, len(jobs)) <= 1:
+        yield from (function(*job) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # threads of the caller do not survive a fork
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, _one_thread) as pool:
+        futures = [pool.submit(function, *job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    """Keep a worker process to one core."""
+    cv2.setNumThreads(1)
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+
+def _prepare_series(case, directory: Path, settings: Settings, token: str) -> dict:
+    """Write the slices of one case and then its record, which is returned."""
+    folder = SliceFolder(directory)
+    folder.series(case.series_id).unlink(missing_ok=True)
+    scan = case.scan()
+    structures = case.structures(scan)
+    names = _structure_names(structures, case.bone_names)
+    images = window(SimpleITK.GetArrayFromImage(to_grid(scan, settings)), settings)
+    classes = SimpleITK.GetArrayFromImage(to_grid(case.label_map(scan), settings, is_label=True))
+    spacing_mm = (scan.GetSpacing()[2], settings.pixel_spacing_mm, settings.pixel_spacing_mm)
+    columns, rows_count, _ = scan.GetSize()
+    rows = []
+    for index, (image, label) in enumerate(zip(images, classes, strict=True)):
+        Image.fromarray(image).save(folder.image(case.series_id, index))
+        Image.fromarray(label).save(folder.labels(case.series_id, index))
+        centre = ((columns - 1) / 2, (rows_count - 1) / 2, index)
+        rows.append(
+            {
+                "slice": index,
+                "spacing": " ".join(f"{value:.6g}" for value in spacing_mm),
+                "source": case.scan_path.relative_to(case.directory).as_posix(),
+                "position_mm": round(scan.TransformContinuousIndexToPhysicalPoint(centre)[2], 3),
+                "bone_pixels": int((label == BONE).sum()),
+                "structures": names[index],
+            }
+        )
+    for file in _slices_beyond(folder, case.series_id, len(rows)):
+        file.unlink()
+    files = scans.source_files(case.scan_path) + scans.source_files(case.mask_path)
+    record = {
+        "series": case.series_id,
+        "token": token,
+        "source_sha256": provenance.content_hash(set(files), case.directory),
+        "slices_sha256": hashlib.sha256(images.tobytes() + classes.tobytes()).hexdigest(),
+        "settings": _settings_used(settings),
+        "rows": rows,
+    }
+    provenance.write_json(folder.series(case.series_id), record)
+    return record
+
+
+def _slices_beyond(folder: SliceFolder, series_id: str, count: int) -> list[Path]:
+    """Return the slices that an earlier, longer version of a series has left."""
+    files = [*folder.root.glob("images/*"), *folder.root.glob("labels/*")]
+    return [
+        file
+        for file in files
+        if file.stem.rpartition("_")[0] == series_id and int(file.stem.rpartition("_")[2]) >= count
+    ]
+
+
+def _structure_names(structures: SimpleITK.Image, bone_names: dict[int, str] | None) -> list[str]:
+    """Return for each slice the names of its bones, separated by spaces."""
+    known = {
+        number: name for number, name in (bone_names or {}).items() if name != labels.IGNORE_NAME
+    }
+    return [
+        " ".join(known[number] for number in np.unique(part).tolist() if number in known)
+        for part in SimpleITK.GetArrayViewFromImage(structures)
+    ]
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write in one step, and nothing where the file says that already."""
+    if not path.exists() or path.read_text() != text:
+        with provenance.replacing(path) as scratch:
+            scratch.write_text(text)
+
+
+def _write_description(
+    folder: SliceFolder, cases: Sequence, records: dict, settings: Settings
+) -> None:
+    series = {
+        case.series_id: {
+            "split": case.split,
+            "slices": len(records[case.series_id]["rows"]),
+            "source_sha256": records[case.series_id]["source_sha256"],
+            "slices_sha256": records[case.series_id]["slices_sha256"],
+        }
+        for case in cases
+    }
+    used = _settings_used(settings)
+    description = {
+        "dataset": folder.root.name,
+        "fingerprint": provenance.text_hash(series, used),
+        "classes": list(CLASS_NAMES),
+        "ignore": IGNORE,
+        "settings": used,
+        "series": series,
+    }
+    if provenance.read_json(folder.description) != description:
+        provenance.write_json(folder.description, description)

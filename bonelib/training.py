@@ -1,0 +1,231 @@
+"""Model + batches -> best weights and history, by the protocol of sections 5.1 and 5.4."""
+
+import importlib.util
+import shutil
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from bonelib import augment, metrics, models, provenance, slices
+from bonelib.paths import ResultFolder, SliceFolder
+from bonelib.prediction import load_network, network_segmenter, set_precision
+from bonelib.settings import CLASS_NAMES, IGNORE, Settings
+
+# Settings that say how a run is carried out, not what comes out of it.
+NOT_IN_RESULT = {"profile", "loader_workers", "allow_random_encoder"}
+
+
+@keras.saving.register_keras_serializable("bonelib")
+class PixelAccuracy(keras.metrics.Mean):
+    """Share of pixels whose most probable class is their label, `IGNORE` left out."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Add a batch: labels (batch, row, column), probabilities with classes last."""
+        known = keras.ops.not_equal(y_true, IGNORE)
+        right = keras.ops.equal(
+            keras.ops.cast(y_true, "int32"),
+            keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32"),
+        )
+        super().update_state(keras.ops.cast(right, "float32"), keras.ops.cast(known, "float32"))
+
+
+class EpochRecord(keras.callbacks.Callback):
+    """Score the whole validation set after each epoch; keep best weights, history and state.
+
+    The three are written in that order, each in one step, so that a run killed at any
+    moment goes on from the last finished epoch as if it had never stopped.
+    """
+
+    def __init__(self, results: ResultFolder, settings: Settings, images, labels, history):
+        super().__init__()
+        self.results, self.settings = results, settings
+        self.images, self.labels = images, labels
+        self.rows = history.to_dict("records")
+
+    def on_train_begin(self, logs=None):
+        """Prepare the validation."""
+        self.segment = network_segmenter(self.model)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Validate, record and say how far the training is."""
+        predicted, _ = self.segment(self.images)
+        logs |= validation_scores(metrics.confusion_matrix(self.labels, predicted))
+        row = {"epoch": epoch + 1} | {name: float(value) for name, value in logs.items()}
+        row["seconds"] = round(time.perf_counter() - self.started, 2)
+        earlier = max((past["val_mean_iou"] for past in self.rows), default=-np.inf)
+        self.rows.append(row)
+        name = self.model.name
+        for horizon in self.settings.horizons(name):
+            if epoch < horizon and (row["val_mean_iou"] > earlier or epoch == 0):
+                with provenance.replacing(self.results.best(name, horizon)) as scratch:
+                    # A twin on the same layers, without the optimizer's state.
+                    keras.Model(self.model.input, self.model.output, name=name).save(scratch)
+        with provenance.replacing(self.results.history(name)) as scratch:
+            pd.DataFrame(self.rows).to_csv(scratch, index=False)
+        with provenance.replacing(self.results.state(name)) as scratch:
+            self.model.save(scratch)
+        self._say(row)
+
+    def _say(self, row):
+        epochs = self.params["epochs"]
+        seconds = np.median([past["seconds"] for past in self.rows])
+        left = timedelta(seconds=round(seconds * (epochs - row["epoch"])))
+        print(
+            f"epoch {row['epoch']:2d}/{epochs}  loss {row['loss']:.4f}  validation: "
+            f"accuracy {row['val_accuracy']:.4f}, mean IoU {row['val_mean_iou']:.4f}, "
+            f"bone IoU {row['val_iou_bone']:.4f}  {row['seconds']:.0f} s, {left} left",
+            flush=True,
+        )
+
+
+def validation_scores(counts: np.ndarray) -> dict[str, float]:
+    """Return the scores of pooled validation counts (classes, classes), as named in a history."""
+    iou, dice = metrics.iou(counts), metrics.dice(counts)
+    return {
+        "val_accuracy": metrics.overall_accuracy(counts),
+        **{f"val_iou_{name}": iou[index] for index, name in enumerate(CLASS_NAMES)},
+        "val_mean_iou": np.nanmean(iou),
+        **{f"val_dice_{name}": dice[index] for index, name in enumerate(CLASS_NAMES)},
+        "val_mean_dice": np.nanmean(dice),
+    }
+
+
+def train(
+    name: str,
+    folder: SliceFolder,
+    results: ResultFolder,
+    settings: Settings,
+    restart: bool = False,
+) -> pd.DataFrame:
+    """Train network `name` on prepared slices and return its history, one row an epoch.
+
+    Writes training.json, history.csv, best_of_<epochs>.keras and TensorBoard logs into
+    `results.training(name)`. A training that was stopped goes on after its last finished
+    epoch, with the optimizer's state, if settings, data and code are the same; otherwise,
+    or with `restart`, it begins anew. Raises `models.EncoderWeightsError` where ImageNet
+    weights are asked for, cannot be had, and the settings allow no random encoder.
+    """
+    record = provenance.read_json(results.training_record(name))
+    key = training_key(name, folder, settings)
+    if restart or record.get("key") != key:
+        shutil.rmtree(results.training(name), ignore_errors=True)
+        record = {"key": key, "finished": False}
+    if record["finished"]:
+        print(f"{name} is trained already: {results.training(name).name}")
+        return pd.read_csv(results.history(name))
+
+    keras.utils.set_random_seed(settings.seed)
+    record["precision"] = set_precision(settings)
+    model, finished_epochs = resumed_model(results.state(name), settings)
+    if model is None:
+        model, record["encoder_weights"] = new_model(name, settings)
+    provenance.write_json(results.training_record(name), record)
+
+    history = pd.DataFrame()
+    if finished_epochs:
+        history = pd.read_csv(results.history(name)).iloc[:finished_epochs]
+        print(f"{name} goes on after epoch {finished_epochs}")
+    table = slices.read_table(folder.root)
+    images, labels = slices.load(folder.root, table[table["split"] == "validation"])
+    epochs = max(settings.horizons(name))
+    model.fit(
+        training_batches(model, folder, table, settings, finished_epochs),
+        steps_per_epoch=settings.steps_per_epoch,
+        initial_epoch=finished_epochs,
+        epochs=epochs,
+        callbacks=[
+            EpochRecord(results, settings, images, labels, history),
+            *tensorboard(results.training(name) / "tensorboard"),
+        ],
+        verbose=0,
+        shuffle=False,
+    )
+    history = pd.read_csv(results.history(name))
+    provenance.write_json(
+        results.training_record(name),
+        record | {"finished": True, "seconds": round(history["seconds"].sum(), 1)},
+    )
+    results.state(name).unlink(missing_ok=True)
+    return history
+
+
+def training_key(name: str, folder: SliceFolder, settings: Settings) -> str:
+    """Return a hash of all that decides a training's result: settings, slices and code."""
+    decisive = {
+        field: value for field, value in vars(settings).items() if field not in NOT_IN_RESULT
+    }
+    fingerprint = provenance.read_json(folder.description).get("fingerprint")
+    return provenance.text_hash(name, decisive, fingerprint, provenance.code_hash(__name__))
+
+
+def new_model(name: str, settings: Settings) -> tuple[keras.Model, str | None]:
+    """Return a compiled network and what its encoder starts from: imagenet, random or None."""
+    build = {"image_size": settings.image_size, "decoder_activation": settings.decoder_activation}
+    start = None
+    wanted = settings.encoder_weights
+    if models.encoder_of(name) is None or wanted == "none":
+        model = models.build_model(name, **build)
+        start = "random" if models.encoder_of(name) else None
+    else:
+        try:
+            model = models.build_model(name, encoder_weights=wanted, **build)
+            start = "imagenet"
+        except models.EncoderWeightsError as error:
+            if not settings.allow_random_encoder:
+                raise
+            print(f"{error}\nGoing on from a random encoder; the tables say so.")
+            model = models.build_model(name, **build)
+            start = "random"
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = settings.batch_norm_momentum
+    model.compile(
+        optimizer=keras.optimizers.Adadelta(
+            settings.learning_rate, rho=settings.rho, epsilon=settings.epsilon
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(ignore_class=IGNORE),
+        metrics=[PixelAccuracy(name="accuracy")],
+    )
+    return model, start
+
+
+def resumed_model(state: Path, settings: Settings) -> tuple[keras.Model | None, int]:
+    """Return the compiled network as of its last finished epoch, and that epoch."""
+    if not state.exists():
+        return None, 0
+    model = keras.models.load_model(state)
+    return model, int(model.optimizer.iterations) // settings.steps_per_epoch
+
+
+def training_batches(model, folder: SliceFolder, table, settings: Settings, first_epoch: int):
+    """Yield endless (network input, labels on the output grid) from epoch `first_epoch` on."""
+    rows = table[table["split"] == "train"]
+    files = [
+        (folder.image(row.series, row.slice), folder.labels(row.series, row.slice))
+        for row in rows.itertuples()
+    ]
+    batches = augment.batches(
+        files, model.output_shape[1], settings, first_epoch, augment.num_workers(settings)
+    )
+    for images, labels in batches:
+        yield slices.network_input(images), labels
+
+
+def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
+    """Return the TensorBoard callback where TensorFlow, which writes its files, is installed."""
+    if importlib.util.find_spec("tensorflow") is None:
+        return []
+    return [keras.callbacks.TensorBoard(folder, write_graph=False)]
+
+
+def load_best(name: str, epochs: int, results: ResultFolder, settings: Settings) -> keras.Model:
+    """Return network `name` as of its best of the first `epochs` epochs."""
+    return load_network(results.best(name, epochs), name, settings)

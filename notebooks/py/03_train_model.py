@@ -1,0 +1,76 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 3 Train one network
+#
+# **How well does this network learn the three classes, epoch by epoch?** (section 5.1)
+#
+# *Reads* prepared slices. *Writes* `models/<model>/`: the best weights by validation mean
+# IoU, `history.csv`, TensorBoard logs. A training that was stopped goes on after its last
+# finished epoch.
+
+# %% tags=["parameters"]
+profile = "smoke"
+dataset = "phantom"
+data_dir = ""
+results_dir = ""
+overrides = {}
+model = "unet"
+
+# %%
+from bonelib import figures, models, published, training
+from bonelib.models import drawing
+from bonelib.runs import open_run
+
+# %% [markdown]
+# ## The network
+# The layers are those of the library that the paper used.
+
+# %%
+run = open_run(profile, dataset, data_dir, results_dir, overrides)
+network = models.build_model(model, run.settings.image_size)
+print(f"{published.METHOD_NAMES[model]}: {network.count_params():,} parameters, "
+      f"{models.trainable_parameters(network):,} trainable")
+
+# %%
+figure, axes = figures.canvas(1, 1, 12, 4.5)
+drawing.draw_architecture(network, axes[0, 0])
+
+# %% [markdown]
+# ## The training
+# Adadelta with learning rate 1, categorical cross-entropy; after each epoch the whole
+# validation set is scored on the input grid.
+
+# %% tags=["nbval-ignore-output"]
+history = training.train(model, run.slices, run.results, run.settings)
+
+# %% [markdown]
+# ## The curves
+
+# %%
+figure, axes = figures.canvas(1, 3, 4.2, 3.4)
+figures.figure3(history, axes[0, 0], model)
+figures.figure4(history, axes[0, 1], model)
+figures.figure5(history, axes[0, 2], model)
+
+# %% tags=["nbval-ignore-output"]
+history.round(3)
+
+# %% [markdown]
+# **Found:** the epoch with the best validation mean IoU, kept for the evaluation, is
+
+# %% tags=["nbval-ignore-output"]
+print(history["epoch"][history["val_mean_iou"].idxmax()])

@@ -1,0 +1,69 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 4 Evaluate one method
+#
+# **How well are test slices segmented, which no training and no choice has seen?** (section 5.3)
+#
+# *Reads* the best weights (the classical baseline has none) and the test slices. *Writes*
+# per-image counts and label maps: `scores/<model>.csv`, `.json` and `predictions/<model>/`.
+
+# %% tags=["parameters"]
+profile = "smoke"
+dataset = "phantom"
+data_dir = ""
+results_dir = ""
+overrides = {}
+model = "unet"
+
+# %%
+from bonelib import evaluation, previews, tables
+from bonelib.runs import open_run
+
+# %%
+run = open_run(profile, dataset, data_dir, results_dir, overrides)
+
+# %% tags=["nbval-ignore-output"]
+scores = evaluation.evaluate(model, run.slices, run.results, run.settings)
+
+# %% [markdown]
+# ## Counts
+# One row an image, training horizon and resolution: how many pixels of reference class 0, 1, 2
+# were predicted as 0, 1, 2.
+
+# %%
+print(f"{scores['slice'].groupby(scores['series']).nunique().sum()} test slices, "
+      f"horizons {sorted(scores['epochs'].unique())}, {sorted(scores['resolution'].unique())}")
+
+# %% tags=["nbval-ignore-output"]
+scores.head()
+
+# %% [markdown]
+# ## Pooled scores
+# Over all test pixels first, then over the classes.
+
+# %% tags=["nbval-ignore-output"]
+tables.pooled_scores(scores).round(2)
+
+# %% [markdown]
+# ## Worst and best
+# Bone IoU ranks the images; the reference is on the left.
+
+# %%
+previews.extremes(run.slices, run.results, scores, model);
+
+# %% [markdown]
+# **Found:** the classes order as in the paper, background before patient before bone.

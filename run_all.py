@@ -1,0 +1,99 @@
+"""Run every notebook, in order, through papermill; skip what is up to date.
+
+    python run_all.py                                   the paper's protocol, on the phantom
+    python run_all.py --profile quick                   the same in minutes, on a CPU
+    python run_all.py --dataset folder --data DIR       your own scans (data/README.md)
+    python run_all.py --models unet segnet --set epochs=4
+
+Killed at any time and started again, it goes on where it was.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+import psutil
+
+from bonelib import datasets
+from bonelib.pipeline import Driver
+from bonelib.runs import open_run
+from bonelib.settings import MODEL_NAMES, PROFILES
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message):
+        """Leave with exit code 2."""
+        sys.exit(fail(message))
+
+
+def fail(message: str) -> int:
+    """Say in one line what is wrong and return the exit code of bad input."""
+    print(f"run_all.py: {message}", file=sys.stderr)
+    return 2
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the command line's options."""
+    summary, _, details = __doc__.partition("\n\n")
+    parser = Parser(
+        description=summary, epilog=details, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--profile", default="paper", choices=list(PROFILES), help="how much to compute"
+    )
+    parser.add_argument("--dataset", default="phantom", help=", ".join(datasets.DATASETS))
+    parser.add_argument("--data", default="", metavar="DIR", help="the data set's folder")
+    parser.add_argument(
+        "--models", nargs="+", default=list(MODEL_NAMES), choices=MODEL_NAMES, metavar="NAME",
+        help=", ".join(MODEL_NAMES),
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="SETTING=VALUE", help="replace settings"
+    )
+    parser.add_argument("--results", default="", metavar="DIR", help="default: results/<profile>")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="notebooks at the same time"
+    )
+    parser.add_argument(
+        "--scheduler", default="", metavar="ADDRESS", help="a dask scheduler on a shared disk"
+    )
+    parser.add_argument("--force", action="store_true", help="run what is up to date, too")
+    parser.add_argument("--list", action="store_true", help="say what would run, and stop")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line asks for and return the exit code."""
+    options = parse(arguments)
+    malformed = [pair for pair in options.set if "=" not in pair]
+    if malformed or options.workers < 1:
+        return fail(f"--set takes SETTING=VALUE and --workers a number from 1, not {malformed}")
+    overrides = dict(pair.split("=", 1) for pair in options.set)
+    results = str(Path(options.results).resolve()) if options.results else ""
+    try:
+        run = open_run(options.profile, options.dataset, options.data, results, overrides)
+    except ValueError as error:
+        return fail(str(error))
+    driver = Driver(
+        run, list(dict.fromkeys(options.models)), overrides, options.workers,
+        options.scheduler, options.force,
+    )  # fmt: skip
+    if options.list:
+        print(driver.plan(driver.stale()))
+        return 0
+    try:
+        return 0 if driver.start() else 1
+    except KeyboardInterrupt:
+        print("\nStopped; the same command goes on where it was.", file=sys.stderr)
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.terminate()
+        os._exit(130)  # threads that wait for the notebooks just ended have nothing left to do
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Fixtures that several modules' tests share."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real scans, which lies beside the repository where it is lent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the folder of real scans is absent")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def make_image():
+    """Turn an array (slice, row, column) and a spacing in mm in that order into an image."""
+
+    def make(array, spacing_mm=(5.0, 2.0, 2.0), origin=(-30.0, -40.0, 100.0)):
+        image = SimpleITK.GetImageFromArray(np.asarray(array))
+        image.SetSpacing(tuple(map(float, reversed(spacing_mm))))
+        image.SetOrigin(origin)
+        return image
+
+    return make
+
+
+@pytest.fixture
+def write_series():
+    """Write values in HU (slice, row, column), feet first, as an uncompressed DICOM series.
+
+    `change(dataset, slice index)` may alter a file before it is written.
+    """
+
+    def write(
+        folder,
+        image_hu,
+        spacing_mm=(5.0, 2.0, 3.0),
+        origin=(-30.0, -40.0, 100.0),
+        change=None,
+        description="pelvis",
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        series_uid = generate_uid()
+        for index, part in enumerate(image_hu):
+            meta = pydicom.dataset.FileMetaDataset()
+            meta.MediaStorageSOPClassUID = CTImageStorage
+            meta.MediaStorageSOPInstanceUID = generate_uid()
+            meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            file = pydicom.Dataset()
+            file.file_meta = meta
+            file.SOPClassUID = CTImageStorage
+            file.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+            file.SeriesInstanceUID = series_uid
+            file.StudyInstanceUID = "1.2.3"
+            file.SeriesDescription = description
+            file.Modality = "CT"
+            file.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+            file.InstanceNumber = len(image_hu) - index
+            file.Rows, file.Columns = part.shape
+            file.PixelSpacing = [spacing_mm[1], spacing_mm[2]]
+            file.SliceThickness = spacing_mm[0]
+            file.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+            file.ImagePositionPatient = [*origin[:2], origin[2] + index * spacing_mm[0]]
+            file.SamplesPerPixel = 1
+            file.PhotometricInterpretation = "MONOCHROME2"
+            file.BitsAllocated = file.BitsStored = 16
+            file.HighBit = 15
+            file.PixelRepresentation = 0
+            file.RescaleSlope, file.RescaleIntercept = 1, -1024
+            file.PixelData = (np.asarray(part) + 1024).astype("<u2").tobytes()
+            if change:
+                change(file, index)
+            # Names say nothing about the order.
+            file.save_as(folder / f"IM{(index * 7 + 3) % 101:03d}", enforce_file_format=True)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def trunk_hu():
+    """A trunk with gas inside, a bone on the patient's left and a couch below, in HU.
+
+    Six slices of 64 x 72 pixels, meant for 5 x 4 x 4 mm.
+    """
+    image_hu = np.full((6, 64, 72), -1000, np.int16)
+    image_hu[:, 10:45, 10:62] = 40
+    image_hu[:, 20:26, 20:30] = -950
+    image_hu[:, 30:38, 45:55] = 700
+    image_hu[:, 54:56, 5:67] = 100
+    return image_hu
+
+
+@pytest.fixture
+def write_dataset(tmp_path, make_image, trunk_hu):
+    """Write a `folder` data set with one series in each split and return its folder."""
+
+    def write(name="scans", series=("a", "b", "c")):
+        root = tmp_path / name
+        root.mkdir()
+        lines = ["series,split"]
+        for number, (series_id, split) in enumerate(
+            zip(series, ("train", "validation", "test"), strict=True)
+        ):
+            folder = root / series_id
+            folder.mkdir()
+            image_hu = trunk_hu + np.int16(number)
+            scan = make_image(image_hu, (5, 4, 4))
+            mask = make_image((image_hu > 500).astype(np.uint8) * 3, (5, 4, 4))
+            SimpleITK.WriteImage(scan, str(folder / "ct.nii.gz"))
+            SimpleITK.WriteImage(mask, str(folder / "mask.nii.gz"))
+            lines.append(f"{series_id},{split}")
+        (root / "split.csv").write_text("\n".join(lines) + "\n")
+        return root
+
+    return write

@@ -1,0 +1,315 @@
+"""Augmentation operation by operation, then the policy, then the loaders."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import islice
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from scipy import ndimage, stats
+
+from bonelib import augment
+from bonelib.settings import BONE, IGNORE, PROFILES
+
+pytestmark = pytest.mark.filterwarnings("ignore:`estimate` is deprecated:FutureWarning")
+
+SIZE = 96
+GREY_PER_LABEL = 100
+OPERATIONS = augment.FREQUENT | augment.OCCASIONAL
+MOVING = [name for name, operation in OPERATIONS.items() if operation.moves_pixels]
+STAYING = [name for name, operation in OPERATIONS.items() if not operation.moves_pixels]
+
+
+def pelvis(size=SIZE):
+    """Draw an ellipse of label 1 with two unequal discs of label 2."""
+    row, column = np.mgrid[0 : 1 : size * 1j, 0 : 1 : size * 1j]
+    labels = (((row - 0.5) / 0.35) ** 2 + ((column - 0.5) / 0.4) ** 2 < 1).astype(np.uint8)
+    labels[(row - 0.5) ** 2 + (column - 0.3) ** 2 < 0.01] = BONE
+    labels[(row - 0.45) ** 2 + (column - 0.7) ** 2 < 0.02] = BONE
+    return labels
+
+
+def draws(name, count, labels=None, image=None):
+    """Yield `count` draws of one operation on an image painted from its labels."""
+    labels = pelvis() if labels is None else labels
+    image = labels * GREY_PER_LABEL if image is None else image
+    augmenter = OPERATIONS[name].make()
+    for seed in range(count):
+        yield augment.apply_operation(augmenter, image, labels, seed)
+
+
+def test_importing_leaves_numpy_as_it_was_and_loads_no_network_library():
+    code = (
+        "import sys, numpy; before = dir(numpy); import bonelib.augment;"
+        "assert dir(numpy) == before, set(dir(numpy)) ^ set(before);"
+        "assert not {'keras', 'tensorflow', 'jax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_there_are_as_many_occasional_operations_as_the_share_of_inversions_assumes():
+    assert len(augment.OCCASIONAL) == augment.OCCASIONAL_OPERATIONS
+    drawn = augment.MAX_OPERATIONS / 2 / len(augment.OCCASIONAL)
+    assert drawn * augment.OCCASIONAL["inversion"].share == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation_keeps_types_shapes_and_label_values(name):
+    labels = pelvis()
+    labels[:, :5] = IGNORE
+    image = np.minimum(labels, BONE) * GREY_PER_LABEL
+    before = image.copy(), labels.copy()
+    for new_image, new_labels in draws(name, 5, labels, image):
+        assert new_image.dtype == new_labels.dtype == np.uint8
+        assert new_image.shape == (SIZE, SIZE, 3)
+        assert new_labels.shape == (SIZE, SIZE)
+        assert set(np.unique(new_labels)) <= {0, 1, 2, IGNORE}
+    np.testing.assert_array_equal(image, before[0])
+    np.testing.assert_array_equal(labels, before[1])
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation_changes_images(name):
+    noisy = (pelvis() * 80 + np.random.default_rng(0).integers(0, 60, (SIZE, SIZE))).astype("u1")
+    changed = [(image != noisy[..., None]).any() for image, _ in draws(name, 10, image=noisy)]
+    assert np.mean(changed) >= 0.8
+
+
+@pytest.mark.parametrize("name", STAYING)
+def test_operation_on_grey_values_leaves_the_labels(name):
+    for _, labels in draws(name, 10):
+        np.testing.assert_array_equal(labels, pelvis())
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_operation_on_geometry_moves_image_and_labels_alike(name):
+    for image, labels in draws(name, 25):
+        interior = ndimage.maximum_filter(labels, 5) == ndimage.minimum_filter(labels, 5)
+        assert interior.mean() > 0.5
+        difference = np.abs(image - GREY_PER_LABEL * labels[..., None].astype(float))
+        assert (difference[interior] <= 10).mean() >= 0.97
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_operation_on_geometry_shifts_nothing_by_half_a_pixel(name):
+    """The centre of the bone, on average over draws, is where its image is."""
+    shifts = []
+    for image, labels in draws(name, 25):
+        painted = image[..., 0] > GREY_PER_LABEL * (BONE - 0.5)
+        centres = [ndimage.center_of_mass(bone) for bone in (painted, labels == BONE)]
+        shifts.append(np.subtract(*centres))
+    assert np.abs(np.mean(shifts, axis=0)).max() < 0.15
+
+
+@pytest.mark.parametrize("name", ["crop_or_pad", "scale_rotate_shear", "perspective"])
+def test_what_moves_in_from_outside_is_air_and_background(name):
+    labels = np.full((SIZE, SIZE), BONE, np.uint8)
+    outside = 0
+    for image, new_labels in draws(name, 25, labels):
+        assert set(np.unique(new_labels)) <= {0, BONE}
+        far_outside = ndimage.maximum_filter(new_labels, 5) == 0
+        assert not image[far_outside].any()
+        outside += far_outside.sum()
+    assert outside > 0 or name == "perspective"  # which only ever looks closer
+
+
+@pytest.fixture(scope="module")
+def times_drawn():
+    """Count in draws of the policy how often each operation acts; none costs anything."""
+    times = dict.fromkeys(OPERATIONS, 0)
+
+    def counter(name):
+        def count(images, *_):
+            times[name] += 1
+            return images
+
+        return lambda: augment.iaa.Lambda(count, func_segmentation_maps=lambda labels, *_: labels)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for operations in (augment.FREQUENT, augment.OCCASIONAL):
+            for name, operation in operations.items():
+                patch.setitem(operations, name, replace(operation, make=counter(name)))
+        policy = augment.policy.__wrapped__()
+    tiny = np.zeros((4, 4), np.uint8)
+    for seed in range(DRAWS):
+        augment.apply_operation(policy, tiny, tiny, seed)
+    return times
+
+
+DRAWS = 800
+OF_ALL_IMAGES = {"horizontal_flip": 0.5, "vertical_flip": 0.2, "crop_or_pad": 0.5}
+OF_ALL_IMAGES |= {"scale_rotate_shear": 0.5, "inversion": 0.05}  # printed in section 4
+OF_ALL_IMAGES |= dict.fromkeys(("local_moves", "local_affine", "perspective"), 1.25 / 12)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_share_of_images_is_the_papers(name, times_drawn):
+    expected = OF_ALL_IMAGES.get(name, 2.5 / 12)
+    assert stats.binomtest(times_drawn[name], DRAWS, expected).pvalue > 1e-4
+
+
+def test_removal_takes_up_to_a_tenth_of_the_pixels():
+    white = np.full((256, 256), 255, np.uint8)
+    removed = [(image == 0).mean() for image, _ in draws("pixel_removal", 60, white * 0, white)]
+    assert 0.04 < np.mean(removed) < 0.08  # shares drawn evenly between 1 or 3 and 10 %
+
+
+@pytest.mark.parametrize("name", [*OPERATIONS, "policy"])
+def test_one_seed_gives_one_result_whatever_came_before(name):
+    make = augment.policy.__wrapped__ if name == "policy" else OPERATIONS[name].make
+    labels = pelvis(32)
+    image = labels * GREY_PER_LABEL
+    used = make()
+    for seed in range(40 if name == "policy" else 8):
+        results = [augment.apply_operation(one, image, labels, seed) for one in (used, make())]
+        for ours, same in zip(*results, strict=True):
+            np.testing.assert_array_equal(ours, same)
+
+
+def test_seeds_of_any_kind_agree_and_others_differ():
+    labels = pelvis()
+    image = labels * GREY_PER_LABEL
+    first = augment.augment_slice(image, labels, [2021, 3, 7])
+    again = augment.augment_slice(image, labels, np.random.SeedSequence([2021, 3, 7]))
+    others = [augment.augment_slice(image, labels, [2021, 3, k]) for k in range(3)]
+    np.testing.assert_array_equal(first[0], again[0])
+    assert any((first[0] != other[0]).any() for other in others)
+
+
+@pytest.mark.parametrize(("size", "index"), [(2, [1, 3]), (1, [2]), (4, [0, 1, 2, 3])])
+def test_labels_are_resized_to_the_values_at_pixel_centres(size, index):
+    labels = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    resized = augment.resize_labels(labels, (size, size))
+    np.testing.assert_array_equal(resized, labels[np.ix_(index, index)])
+
+
+SETTINGS = replace(PROFILES["smoke"], image_size=32, batch_size=3, steps_per_epoch=3)
+
+
+@pytest.fixture(scope="module")
+def slice_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slices")
+    files = []
+    for number in range(5):
+        labels = np.roll(pelvis(32), number, axis=0)
+        files.append((folder / f"image{number}.png", folder / f"labels{number}.png"))
+        cv2.imwrite(str(files[-1][0]), labels * 50 + 10 * number)
+        cv2.imwrite(str(files[-1][1]), labels)
+    return files
+
+
+def take(count, *arguments, **options):
+    stream = augment.batches(*arguments, **options)
+    taken = list(islice(stream, count))
+    stream.close()
+    return taken
+
+
+def assert_same(ours, theirs):
+    assert len(ours) == len(theirs)
+    for ours_batch, theirs_batch in zip(ours, theirs, strict=True):
+        for ours_array, theirs_array in zip(ours_batch, theirs_batch, strict=True):
+            np.testing.assert_array_equal(ours_array, theirs_array)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_do_not_depend_on_the_number_of_workers(slice_files, workers):
+    alone = take(8, slice_files, 16, SETTINGS)
+    assert alone[0][0].shape == (3, 32, 32, 3)
+    assert alone[0][1].shape == (3, 16, 16)
+    assert alone[0][0].dtype == alone[0][1].dtype == np.uint8
+    assert_same(alone, take(8, slice_files, 16, SETTINGS, workers=workers))
+    assert not [child for child in psutil.Process().children() if "spawn_main" in cmdline(child)]
+
+
+def cmdline(process):
+    return " ".join(process.cmdline())
+
+
+def test_batches_from_a_later_epoch_go_on_as_if_never_stopped(slice_files):
+    whole = take(9, slice_files, 32, SETTINGS)
+    assert_same(whole[6:], take(3, slice_files, 32, SETTINGS, first_epoch=2))
+
+
+def test_batches_differ_by_seed_and_by_epoch(slice_files):
+    first, second = take(6, slice_files, 32, SETTINGS)[::3]
+    assert (first[0] != second[0]).any()
+    other = take(1, slice_files, 32, replace(SETTINGS, seed=1))[0]
+    assert (first[0] != other[0]).any()
+
+
+def test_each_pass_sees_every_slice_once_in_a_new_order(slice_files):
+    settings = replace(SETTINGS, augment=False, batch_size=5)
+    passes = [images.max(axis=(1, 2, 3)) for images, _ in take(4, slice_files, 32, settings)]
+    for images in passes:
+        assert sorted(images) == [100, 110, 120, 130, 140]
+    assert len({tuple(images) for images in passes}) > 1
+
+
+def test_without_augmentation_slices_are_only_read(slice_files):
+    (images, labels), *_ = take(1, slice_files, 32, replace(SETTINGS, augment=False))
+    read = {
+        path: cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for pair in slice_files for path in pair
+    }
+    for image, label_map in zip(images, labels, strict=True):
+        assert (image == image[..., :1]).all()
+        assert any(
+            (image[..., 0] == read[a]).all() and (label_map == read[b]).all()
+            for a, b in slice_files
+        )
+
+
+@pytest.mark.parametrize(
+    ("fault", "workers"),
+    [("missing", 0), ("missing", 1), ("not an image", 0), ("wrong size", 0), ("in colour", 0)],
+)
+def test_a_bad_slice_is_named(slice_files, tmp_path, fault, workers):
+    bad = tmp_path / "bad.png"
+    if fault == "not an image":
+        bad.write_text("no picture")
+    elif fault != "missing":
+        shape = (16, 16) if fault == "wrong size" else (32, 32, 3)
+        cv2.imwrite(str(bad), np.zeros(shape, np.uint8))
+    with pytest.raises(augment.SliceError, match=r"bad\.png: .*prepare the data set again"):
+        take(1, [(slice_files[0][0], bad)], 32, SETTINGS, workers=workers)
+
+
+def test_no_slices_is_an_error():
+    with pytest.raises(ValueError, match="no slices"):
+        augment.batches([], 32, SETTINGS)
+
+
+def test_by_default_one_core_is_left_to_the_network():
+    assert augment.num_workers(replace(SETTINGS, loader_workers=3)) == 3
+    cores = len(psutil.Process().cpu_affinity())
+    assert augment.num_workers(replace(SETTINGS, loader_workers=-1)) == cores - 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_loaders_end_when_their_parent_is_killed(slice_files, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import time\n"
+        "from bonelib.augment import batches\n"
+        "from bonelib.settings import Settings\n"
+        "if __name__ == '__main__':\n"
+        f"    files = {[tuple(map(str, pair)) for pair in slice_files]}\n"
+        "    stream = batches(files, 32, Settings(image_size=32), workers=1)\n"
+        "    next(stream)\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, cwd=tmp_path)
+    assert parent.stdout.readline() == b"ready\n"
+    loaders = psutil.Process(parent.pid).children()
+    assert loaders
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    _, alive = psutil.wait_procs(loaders, timeout=10)
+    assert not alive

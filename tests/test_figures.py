@@ -1,0 +1,188 @@
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from bonelib import figures, tables
+from tests.synthetic_results import MODELS, small_results
+
+matplotlib.use("agg")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return small_results(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def history(run):
+    return tables.read_histories(run[1], ["unet"])["unet"]
+
+
+def slice_rows(structures):
+    return pd.DataFrame(
+        {
+            "series": "train01",
+            "slice": range(len(structures)),
+            "split": "train",
+            "bone_pixels": 9,
+            "structures": structures,
+        }
+    )
+
+
+def test_levels_follow_the_anatomy_from_head_to_feet():
+    shaft, joint = ["femur_left femur_right"] * 4, ["hip_left femur_left"] * 4
+    chosen = figures.choose_levels(slice_rows([*shaft, *joint, *["hip_left sacrum"] * 4]))
+    assert list(chosen["level"]) == list("abcd")
+    assert chosen["slice"].is_monotonic_decreasing
+    named = chosen["structures"].str
+    assert list(named.contains("sacrum")) == [True, True, False, False]
+    assert list(named.contains("femur")) == [False, False, True, True]
+    assert list(named.contains("hip")) == [True, True, True, False]
+
+
+def test_levels_without_structures_are_evenly_spaced_in_a_training_series(run):
+    table = pd.read_csv(run[0].table)
+    chosen = figures.choose_levels(table)
+    assert set(chosen["series"]) == {"train01"} and len(chosen) == 4
+    assert chosen["slice"].tolist() == [5, 3, 2, 0]  # the seventh slice has no bone
+
+
+def test_quartiles_go_from_best_to_worst(run):
+    scores = tables.read_scores(run[1], MODELS)
+    chosen = figures.choose_quartiles(scores, "unet")
+    everything = tables.bone_iou(tables.select(scores, "unet"))
+    assert len(chosen) == 4 and chosen["bone_iou"].is_monotonic_decreasing
+    assert chosen["bone_iou"].iloc[0] == np.nanmax(everything)
+    assert chosen["bone_iou"].iloc[-1] == np.nanmin(everything)
+    assert chosen["epochs"].nunique() == 1 and chosen["epochs"].iloc[0] == scores["epochs"].max()
+    with pytest.raises(ValueError, match="segnet has no scores"):
+        figures.choose_quartiles(scores[scores["model"] == "unet"], "segnet")
+
+
+def test_compared_slice_shows_bone(run):
+    row = figures.choose_compared(tables.read_scores(run[1], MODELS))
+    assert (figures.read_example(run[0], row).labels == 2).any()
+    with pytest.raises(ValueError, match="no network has scores"):
+        figures.choose_compared(tables.read_scores(run[1], ["threshold"]))
+
+
+def test_example_is_read_in_its_spacing(run):
+    row = pd.Series({"series": "test01", "slice": 2})
+    example = figures.read_example(run[0], row)
+    assert example.spacing_mm == (7.5, 7.5) and example.image.shape == example.labels.shape
+    with pytest.raises(ValueError, match="no slice 99 of series test01"):
+        figures.read_example(run[0], pd.Series({"series": "test01", "slice": 99}))
+
+
+def test_classes_keep_their_colours_and_the_background_is_white(run, history):
+    example = figures.read_example(run[0], pd.Series({"series": "test01", "slice": 2}))
+    _, axes = figures.canvas(1, 3)
+    figures.draw_labels(example, example.labels, axes[0, 0])
+    figures.draw_slice(example, axes[0, 1])
+    figures.figure4(history, axes[0, 2])
+    picture = axes[0, 0].images[0].get_array()
+    lines = {line.get_label(): to_hex(line.get_color()) for line in axes[0, 2].lines}
+    assert to_hex(picture[example.labels == 2][0]) == lines["bone"]
+    assert to_hex(picture[example.labels == 1][0]) == lines["patient"]
+    for panel in axes[0, :2]:
+        shown = panel.images[0].get_array()[example.labels == 0]
+        assert (shown / shown.max() == 1).all()
+    assert len(set(lines.values())) == 3
+
+
+def test_curves_show_the_history_in_percent(history):
+    _, axes = figures.canvas(1, 3)
+    figures.figure3(history, axes[0, 0], "segnet")
+    figures.figure4(history, axes[0, 1])
+    figures.figure5(history, axes[0, 2])
+    assert axes[0, 0].get_title() == "SegNet"
+    values = {line.get_label(): line.get_ydata() for line in axes[0, 0].lines}
+    assert values["training"] == pytest.approx(100 * history["accuracy"])
+    assert values["validation"] == pytest.approx(100 * history["val_accuracy"])
+    bone = axes[0, 1].lines[2].get_ydata()
+    assert bone == pytest.approx(100 * history["val_iou_bone"])
+    for panel in axes.flat:
+        assert panel.get_xlabel() == "epoch" and "%" in panel.get_ylabel()
+
+
+def test_figure6_scores_what_it_shows(run):
+    row = pd.Series({"series": "test01", "slice": 3})
+    example = figures.read_example(run[0], row)
+    predictions = figures.read_predictions(run[1], [*MODELS, "not_run"], row)
+    assert list(predictions) == list(MODELS)
+    predictions["unet"] = example.labels
+    figure, axes = figures.canvas(4, 3)
+    figures.figure6(example, predictions, axes)
+    titles = [panel.get_title() for panel in figure.axes]
+    assert "U-net\nbone IoU 100.0 %" in titles and "reference" in titles
+    assert len(figure.axes) == 2 + len(MODELS)
+
+
+def test_figure7_has_a_row_a_slice(run):
+    rows = figures.choose_quartiles(tables.read_scores(run[1], ["unet"]), "unet")
+    examples = [figures.read_example(run[0], row) for row in rows.itertuples()]
+    predictions = [
+        figures.read_predictions(run[1], ["unet"], row)["unet"] for row in rows.itertuples()
+    ]
+    figure, axes = figures.canvas(4, 2)
+    figures.figure7(examples, predictions, axes, "unet")
+    for panel, row in zip(axes[:, 1], rows.itertuples(), strict=True):
+        assert f"bone IoU {row.bone_iou:.1f} %" in panel.get_title()
+
+
+def test_figures_1_and_2_draw_their_examples(run):
+    levels = figures.choose_levels(pd.read_csv(run[0].table))
+    examples = [figures.read_example(run[0], row) for row in levels.itertuples()]
+    _, axes = figures.canvas(2, 2)
+    figures.figure1(examples, axes)
+    assert axes[1, 1].get_title() == "d)  train01, slice 0"
+    figure, axes = figures.canvas(2, 2)
+    figures.figure2(examples, axes)
+    assert axes[0, 0].get_title() == "a)  original"
+    assert "(mm)" in figure.get_supxlabel()
+
+
+def test_save_writes_both_formats_and_the_caption(tmp_path, history):
+    figure, axes = figures.canvas(1, 1, width=4, height=3)
+    figures.figure5(history, axes[0, 0])
+    figures.save(figure, "figure5", tmp_path, "Of U-net.")
+    assert (tmp_path / "figure5.pdf").read_bytes().startswith(b"%PDF")
+    assert Image.open(tmp_path / "figure5.png").size == (800, 600)
+    caption = figures.read_caption(tmp_path / "figure5.png")
+    assert caption == f"{figures.CAPTIONS['figure5']} Of U-net."
+
+
+def test_augmented_examples_differ_from_the_original_and_repeat(run):
+    original = figures.read_example(run[0], pd.Series({"series": "train01", "slice": 2}))
+    first, again = (figures.augmented_examples(original, seed=3, count=3) for _ in range(2))
+    assert len(first) == 3
+    assert all((a.image == b.image).all() for a, b in zip(first, again, strict=True))
+    assert any((example.image != original.image).any() for example in first)
+    assert all(example.image.shape == example.labels.shape == (48, 48) for example in first)
+
+
+def test_volume_of_the_longest_test_series(run):
+    series = figures.choose_series(pd.read_csv(run[0].table))
+    assert set(series["series"]) == {"test01"} and list(series["slice"]) == list(range(7))
+    labels, spacing_mm = figures.read_volume(run[1], "unet", series)
+    assert labels.shape == (7, 48, 48) and spacing_mm == (25.0, 7.5, 7.5)
+    third = np.asarray(Image.open(run[1].prediction("unet", "test01", 3)))
+    assert (labels[3] == third).all()
+    with pytest.raises(ValueError, match="no test series"):
+        figures.choose_series(series.assign(split="train"))
+
+
+def test_unet_stands_for_the_networks_where_it_was_run():
+    assert figures.choose_model(["fcn8", "unet"]) == "unet"
+    assert figures.choose_model(["segnet", "fcn8"]) == "segnet"

@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bonelib.labels import body_mask, bone_of, label_map, on_grid
+from bonelib.scans import InputError, read_scan, read_volume
+from bonelib.settings import BONE, IGNORE, PATIENT
+
+values = SimpleITK.GetArrayFromImage
+
+
+def disk(size, row, column, radius):
+    rows, columns = np.mgrid[:size, :size]
+    return (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
+
+
+def two_thighs(distance_mm, spacing_mm):
+    """Six slices: the thighs apart, then touching in front and behind, then the trunk."""
+    size = round(400 / spacing_mm)
+
+    def circle(x_mm, y_mm, radius_mm):
+        return disk(size, y_mm / spacing_mm, x_mm / spacing_mm, radius_mm / spacing_mm)
+
+    apart = circle(130, 200, 60) | circle(270, 200, 60)
+    crotch = circle(200, 200, 130) & ~circle(200, 200, 25)
+    trunk = circle(200, 200, 130)
+    image_hu = np.full((6, size, size), -1000, np.int16)
+    for index, shape in enumerate([apart, apart, crotch, crotch, trunk, trunk]):
+        image_hu[index][shape] = 30
+    scan = SimpleITK.GetImageFromArray(image_hu)
+    scan.SetSpacing((spacing_mm, spacing_mm, distance_mm))
+    return scan, image_hu > 0
+
+
+def agreement(mask, reference):
+    return 2 * (mask & reference).sum() / (mask.sum() + reference.sum())
+
+
+def test_trunk_without_couch_and_with_gas(make_image, trunk_hu):
+    body = body_mask(make_image(trunk_hu, (5, 4, 4)))
+    expected = np.zeros(trunk_hu.shape, bool)
+    expected[:, 10:45, 10:62] = True
+    np.testing.assert_array_equal(values(body), expected)
+    assert body.GetPixelID() == SimpleITK.sitkUInt8
+    assert body.GetSpacing() == (4, 4, 5)
+
+
+@pytest.mark.parametrize(("distance_mm", "spacing_mm"), [(2, 1), (25, 3.9), (10, 2)])
+def test_legs_are_kept_and_the_gap_between_them_is_not(distance_mm, spacing_mm):
+    scan, reference = two_thighs(distance_mm, spacing_mm)
+    body = values(body_mask(scan)).astype(bool)
+    middle = reference.shape[1] // 2
+    assert not body[:4, middle, middle].any()
+    assert body[4:, middle, middle].all()
+    assert agreement(body, reference) > 0.99
+
+
+def test_gas_is_patient_even_beneath_a_thin_wall(make_image):
+    image_hu = np.full((3, 120, 120), -1000, np.int16)
+    image_hu[:, 20:100, 20:100] = 30
+    image_hu[:, 23:40, 40:80] = -990  # 3 mm under the skin
+    body = values(body_mask(make_image(image_hu, (10, 1, 1))))
+    assert body[:, 20:100, 20:100].mean() > 0.99
+
+
+def test_couch_shell_that_the_back_touches_goes(make_image):
+    image_hu = np.full((3, 200, 300), -1000, np.int16)
+    image_hu[:, 40:140, 60:240] = 30
+    image_hu[:, 140:143, 10:290] = 200  # shell, foam, shell
+    image_hu[:, 143:170, 10:290] = -900
+    image_hu[:, 170:173, 10:290] = 200
+    body = values(body_mask(make_image(image_hu, (10, 1, 1))))
+    assert not body[:, 150:].any()
+    assert not body[:, :, :50].any() and not body[:, :, 250:].any()
+    assert body[:, 40:140, 60:240].mean() > 0.99
+
+
+def test_arms_count_and_rails_do_not(make_image):
+    image_hu = np.full((3, 200, 300), -1000, np.int16)
+    image_hu[:, 40:140, 80:220] = 30
+    image_hu[:, 80:120, 20:60] = 30  # an arm
+    image_hu[:, 150:165, 100:115] = 500  # a rail of 15 mm
+    body = values(body_mask(make_image(image_hu, (10, 1, 1))))
+    assert body[:, 85:115, 25:55].all()
+    assert not body[:, 145:].any()
+
+
+@settings(max_examples=15, deadline=None)
+@given(radius=st.integers(15, 45), row=st.integers(50, 70), hu=st.integers(-120, 300))
+def test_a_limb_of_any_place_is_outlined(radius, row, hu):
+    limb = disk(120, row, 60, radius)
+    scan = SimpleITK.GetImageFromArray(np.where(limb, hu, -1000)[None].astype(np.int16))
+    assert agreement(values(body_mask(scan))[0].astype(bool), limb) > 0.98
+
+
+def test_air_alone_has_no_patient(make_image):
+    assert not values(body_mask(make_image(np.full((2, 9, 9), -1000.0)))).any()
+
+
+def test_label_map_by_hand(make_image, trunk_hu):
+    scan = make_image(trunk_hu, (5, 4, 4))
+    mask = np.zeros(trunk_hu.shape, np.uint8)
+    mask[:, 30:38, 45:55] = 7
+    mask[0, 0, 0] = 7  # outside the body, and bone all the same
+    labels = label_map(scan, make_image(mask, (5, 4, 4)))
+    expected = values(body_mask(scan)) * PATIENT
+    expected[mask > 0] = BONE
+    np.testing.assert_array_equal(values(labels), expected)
+    assert labels.GetPixelID() == SimpleITK.sitkUInt8
+    assert labels.GetOrigin() == scan.GetOrigin()
+
+
+def test_mask_of_another_order_and_grid_lands_on_the_same_place(make_image, trunk_hu):
+    scan = make_image(trunk_hu, (5, 4, 4))
+    mask = make_image((trunk_hu > 500).astype(np.uint8), (5, 4, 4))
+    turned = SimpleITK.DICOMOrient(mask, "RAS")
+    cropped = mask[40:60, 25:45, :]  # as segmentation tools save it
+    finer = SimpleITK.Expand(mask, (2, 2, 1), SimpleITK.sitkNearestNeighbor)
+    reference = values(label_map(scan, mask))
+    assert (reference == BONE).sum() == (trunk_hu > 500).sum()
+    for other in (turned, cropped, finer):
+        np.testing.assert_array_equal(values(label_map(scan, other)), reference)
+
+
+def test_bone_names_select_and_ignore(make_image):
+    mask = make_image(np.array([[[0, 1, 2, 117, 255]]], np.uint8))
+    assert values(bone_of(mask)).tolist() == [[[0, 1, 1, 1, 1]]]
+    assert values(bone_of(mask, {2: "hip", 25: "sacrum"})).tolist() == [[[0, 0, 1, 0, 0]]]
+    known = bone_of(mask, {1: "hip", 255: "ignore"})
+    assert values(known).tolist() == [[[0, 1, 0, 0, IGNORE]]]
+
+
+def test_ignore_reaches_the_label_map(make_image, trunk_hu):
+    mask = np.zeros(trunk_hu.shape, np.uint8)
+    mask[:, 11, 11:20] = 9
+    labels = label_map(
+        make_image(trunk_hu, (5, 4, 4)), make_image(mask, (5, 4, 4)), {1: "hip", 9: "ignore"}
+    )
+    assert ((values(labels) == IGNORE) == (mask == 9)).all()
+
+
+def test_mask_elsewhere_is_refused(make_image, trunk_hu):
+    scan = make_image(trunk_hu, (5, 4, 4))
+    far = make_image((trunk_hu > 500).astype(np.uint8), (5, 4, 4), origin=(-30, -40, 900))
+    with pytest.raises(InputError, match="lie apart in space") as caught:
+        on_grid(far, scan)
+    assert "\n" not in str(caught.value)
+
+
+BONE_IDS = {number: str(number) for number in (*range(25, 51), *range(69, 79), *range(91, 117))}
+
+
+def test_real_bones_are_bright_and_the_couch_is_gone(shared_data):
+    folder = shared_data / "abdomen_dicom"
+    scan = read_scan(folder / "ct")
+    labels = values(label_map(scan, read_volume(folder / "labels.nii.gz"), BONE_IDS))
+    image_hu = values(scan)
+    assert image_hu[labels == BONE].mean() > 150
+    assert (labels[:, 430:] == PATIENT).sum() == 0  # the couch begins below row 430
+    assert (labels[:, 300:350, 450:490] == PATIENT).mean() > 0.5  # the left arm
+    assert (labels[:, 305:311, 195:205] > 0).all()  # liver
+    body = labels > 0
+    assert body[0, 180:220, 250:290].all()  # gas in the stomach
+    assert 0.2 < body.mean() < 0.4
+
+
+def test_real_pelvis_without_couch(shared_data):
+    folder = shared_data / "abdomen_nifti"
+    scan = read_scan(folder / "ct.nii.gz")
+    labels = values(label_map(scan, read_volume(folder / "labels.nii.gz"), BONE_IDS))
+    assert values(scan)[labels == BONE].mean() > 150
+    assert (values(scan)[labels == PATIENT] > -300).mean() > 0.9  # the rest is gas

@@ -1,0 +1,319 @@
+"""Every network passes the same tests; keras.applications is the encoders' referee."""
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from bonelib import models
+from bonelib.models import drawing, encoders
+from bonelib.models.pspnet import AdaptiveAverage
+from bonelib.settings import NUM_CLASSES
+
+# Total and trainable parameters: Table 2, and the library's own count for the last two.
+PARAMETERS = {
+    "fcn8": (69_736_873, 69_734_953),
+    "fcn32": (69_769_603, 69_767_683),
+    "pspnet": (3_282_819, 3_275_779),
+    "unet": (4_472_323, 4_468_995),
+    "segnet": (3_698_179, 3_694_851),
+    "vgg_unet": (12_323_523, 12_321_603),
+    "resnet50_unet": (16_374_019, 16_341_507),
+}
+SHRINKS = {"fcn8": 1, "fcn32": 1, "pspnet": 4}  # the others by 2
+SIZES = (64, 96)
+
+
+@pytest.fixture(scope="module", params=models.MODELS)
+def model(request):
+    """Each network once, on the smallest image that leaves the FCN something to crop."""
+    keras.utils.set_random_seed(0)
+    yield models.build_model(request.param, 64)
+    keras.backend.clear_session()
+
+
+def images(count, size, seed=0):
+    return np.random.default_rng(seed).normal(0, 50, (count, size, size, 3)).astype(np.float32)
+
+
+def test_every_registered_model_is_in_the_table():
+    assert list(models.MODELS) == list(PARAMETERS)
+
+
+def test_parameters_are_exactly_the_papers(model):
+    assert model.count_params() == PARAMETERS[model.name][0]
+    assert models.trainable_parameters(model) == PARAMETERS[model.name][1]
+
+
+@pytest.mark.parametrize("name", [name for name in models.MODELS if not name.startswith("fcn")])
+def test_parameters_do_not_depend_on_the_image_size(name):
+    assert models.build_model(name, 512).count_params() == PARAMETERS[name][0]
+
+
+def test_probabilities_come_out_on_the_networks_own_grid(model):
+    for size in SIZES:
+        resized = model
+        if size != model.input_shape[1]:
+            resized = models.build_model(model.name, size)
+            resized.set_weights(model.get_weights())
+        probabilities = np.array(resized(images(2, size)))
+        own_size = size // SHRINKS.get(model.name, 2)
+        assert probabilities.shape == (2, own_size, own_size, NUM_CLASSES)
+        assert probabilities.dtype == np.float32
+        np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
+        assert probabilities.std() > 0
+
+
+def test_a_saved_model_predicts_the_same(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert loaded.name == model.name
+    image = images(1, 64)
+    expected = np.array(model(image))
+    np.testing.assert_array_equal(np.array(loaded(image)), expected)
+    assert models.multiply_adds(loaded) == models.multiply_adds(model)
+
+
+def test_training_steps_reduce_the_loss_and_change_every_weight(model):
+    """Weights that stay would be cut off from the loss; NaN would have no order."""
+    weights = model.get_weights()
+    before = {weight.path: np.array(weight) for weight in model.trainable_weights}
+    image = images(2, 64) / 50
+    labels = np.zeros(model.output_shape[1:3], np.uint8)
+    labels[: len(labels) // 2] = 1
+    # Dropout would make the losses of single steps incomparable.
+    dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    for dropout in dropouts:
+        dropout.rate = 0.0
+    model.compile(keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy", run_eagerly=True)
+    losses = [model.train_on_batch(image, np.stack([labels] * 2)) for _ in range(3)]
+    for dropout in dropouts:
+        dropout.rate = 0.5
+    assert np.all(np.isfinite(losses))
+    assert min(losses[1:]) < losses[0]
+    unchanged = [
+        weight.path
+        for weight in model.trainable_weights
+        if np.array_equal(before[weight.path], weight)
+    ]
+    # A bias before batch normalisation has no effect, hence only rounding moves it.
+    assert not [path for path in unchanged if not path.endswith("bias")]
+    model.set_weights(weights)
+
+
+def test_the_output_layer_keeps_float32_in_mixed_precision(monkeypatch):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        for name in ("pspnet", "unet"):
+            model = models.build_model(name, 64)
+            assert model.get_layer("scores").compute_dtype == "float16"
+            probabilities = np.array(model(images(1, 64)))
+            assert probabilities.dtype == np.float32
+            assert np.isfinite(probabilities).all()
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_multiply_adds_are_those_of_the_layers_by_hand():
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same")(image)  # 64 pixels of 3 * 3 * 3 * 4
+    x = keras.layers.Conv2D(5, 1, strides=2)(x)  # 16 pixels of 4 * 5
+    x = keras.layers.Conv2DTranspose(2, 4, strides=2)(x)  # 16 pixels of 4 * 4 * 5 * 2
+    x = keras.layers.Dense(7)(x)  # 10 * 10 pixels of 2 * 7
+    assert models.multiply_adds(keras.Model(image, x)) == 64 * 108 + 16 * 20 + 16 * 160 + 100 * 14
+
+
+def test_multiply_adds_grow_with_the_pixels(model):
+    assert models.multiply_adds(model) > 1e8
+    if not model.name.startswith(("fcn", "pspnet")):
+        larger = models.build_model(model.name, 128)
+        assert models.multiply_adds(larger) == 4 * models.multiply_adds(model)
+
+
+def test_bad_requests_say_what_is_valid():
+    for request in (models.build_model, models.encoder_of):
+        with pytest.raises(ValueError, match="unknown model 'u-net': choose one of fcn8, fcn32"):
+            request("u-net")
+    for size in (500, 0, -32):
+        with pytest.raises(ValueError, match=f"image_size {size} is not a multiple of 32"):
+            models.build_model("unet", size)
+
+
+def test_the_number_of_classes_is_free():
+    assert models.build_model("unet", 32, num_classes=5).output_shape == (None, 16, 16, 5)
+
+
+@pytest.mark.parametrize("name", ["unet", "vgg_unet", "resnet50_unet", "segnet"])
+def test_decoder_activation_is_the_u_nets_alone(name):
+    for activation in ("linear", "relu"):
+        model = models.build_model(name, 32, decoder_activation=activation)
+        found = {model.get_layer(f"decoder{k}_conv").activation.__name__ for k in range(1, 5)}
+        assert found == {"linear" if name == "segnet" else activation}
+        order = [layer.name for layer in model.layers]
+        assert order.index("decoder1_conv") < order.index("decoder1_bn")
+
+
+@pytest.mark.parametrize("name", ["fcn8", "fcn32"])
+def test_fcn_crops_what_its_last_enlargement_adds(name, monkeypatch):
+    monkeypatch.setattr("bonelib.models.fcn._head", lambda x, num_classes: x[..., :num_classes])
+    model = models.build_model(name, 512)
+    whole = {"fcn8": 520, "fcn32": 544}[name]  # what the library gave
+    assert model.get_layer("enlarge").output.shape[1:3] == (whole, whole)
+    edge = (whole - 512) // 2
+    assert model.get_layer("crop_to_image").cropping == ((edge, edge), (edge, edge))
+    if name == "fcn8":
+        for layer in ("crop_to_f4", "crop_to_f3"):
+            assert model.get_layer(layer).cropping == ((0, 2), (0, 2))
+
+
+@pytest.mark.parametrize("features", [1, 2, 3, 4, 16])
+def test_pspnet_pools_windows_that_cover_the_features(features):
+    values = np.random.default_rng(0).normal(size=(1, features, features, 2)).astype(np.float32)
+    for size in (1, 2, 3, 6):
+        pooled = np.array(AdaptiveAverage(size)(values))
+        edges = [slice(k * features // size, -(-(k + 1) * features // size)) for k in range(size)]
+        expected = [[values[0, rows, columns].mean((0, 1)) for columns in edges] for rows in edges]
+        np.testing.assert_allclose(pooled[0], expected, atol=1e-5)
+
+
+TAPS = {
+    "VGG16": (
+        encoders.vgg16_encoder,
+        ["block1_pool", "block2_pool", "block3_pool", "block4_pool"],
+        7_635_264,
+    ),
+    "ResNet50": (
+        encoders.resnet50_encoder,
+        ["conv1_conv", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out"],
+        8_589_184,
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=TAPS)
+def referee(request, tmp_path_factory):
+    """A whole keras.applications network, random, and a folder with its saved weights."""
+    keras.utils.set_random_seed(1)
+    network = getattr(keras.applications, request.param)(
+        include_top=False, weights=None, input_shape=(64, 64, 3)
+    )
+    folder = tmp_path_factory.mktemp(request.param)
+    network.save_weights(folder / encoders.WEIGHT_FILES[request.param][1])
+    return request.param, network, folder
+
+
+def test_encoder_taps_are_those_of_keras_applications(referee):
+    """Loaded from a folder or from a file, the weights give the same features."""
+    name, network, folder = referee
+    build, layers, parameters = TAPS[name]
+    image = images(1, 64)
+    expected = keras.Model(
+        network.input, [network.get_layer(layer).output for layer in layers]
+    ).predict(image, verbose=0)
+    for path in (folder, str(next(folder.iterdir()))):
+        source = keras.Input((64, 64, 3))
+        taps = build(source, path)
+        encoder = keras.Model(source, taps)
+        assert encoder.count_params() == parameters
+        assert [tap.shape[1] for tap in taps] == [32, 16, 8, 4]
+        for ours, theirs in zip(encoder.predict(image, verbose=0), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_starts_from_the_weights_of_its_own_encoder(referee):
+    name, network, folder = referee
+    for model_name in models.MODELS:
+        if models.encoder_of(model_name) == name:
+            model = models.build_model(model_name, 32, encoder_weights=folder)
+            shared = {layer.name for layer in network.layers} & {x.name for x in model.layers}
+            kernels = [x for x in shared if hasattr(model.get_layer(x), "kernel")]
+            assert len(kernels) >= 10
+            for layer in kernels:
+                ours, theirs = model.get_layer(layer).kernel, network.get_layer(layer).kernel
+                np.testing.assert_array_equal(ours, theirs)
+
+
+def test_keras_own_file_names_and_format_are_accepted(referee, tmp_path):
+    """The files of keras.applications are in the older HDF5 layout."""
+    name, network, _ = referee
+    file = tmp_path / encoders.WEIGHT_FILES[name][0]
+    save_older_layout(network, file)
+    assert encoders.find_weights(name, tmp_path) == file
+    loaded = encoders.load_encoder(name, keras.Input((64, 64, 3)), tmp_path)
+    for ours, theirs in zip(loaded.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def save_older_layout(network, file):
+    import h5py
+
+    with h5py.File(file, "w") as store:
+        store.attrs["layer_names"] = [layer.name for layer in network.layers]
+        store.attrs["backend"], store.attrs["keras_version"] = "tensorflow", "2.1.0"
+        for layer in network.layers:
+            group = store.create_group(layer.name)
+            names = [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
+            group.attrs["weight_names"] = names
+            for name, weight in zip(names, layer.weights, strict=True):
+                group[name] = np.array(weight)
+
+
+@pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
+def test_unusable_encoder_weights_are_one_line_that_says_what_to_do(referee, tmp_path):
+    name, _, folder = referee
+    image = keras.Input((64, 64, 3))
+    other = tmp_path / "other.weights.h5"
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save_weights(other)
+    text = tmp_path / "text.h5"
+    text.write_text("no weights")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for path, words in (
+        (empty, "put .*notop.h5 or .*notop.weights.h5 into this folder"),
+        (tmp_path / "nowhere", "no weights of"),
+        (other, f"not the weights of {name}"),
+        (text, f"not the weights of {name}"),
+    ):
+        with pytest.raises(models.EncoderWeightsError, match=words) as caught:
+            encoders.load_encoder(name, image, path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_failed_download_is_one_line_that_says_what_to_do(monkeypatch):
+    def fail(*_, weights=None, **__):
+        raise Exception(f"URL fetch failure on {weights}:\nNone -- [Errno -2]")
+
+    monkeypatch.setattr(keras.applications, "VGG16", fail)
+    with pytest.raises(models.EncoderWeightsError, match="could not be downloaded") as caught:
+        models.build_model("vgg_unet", 32, encoder_weights="imagenet")
+    assert "\n" not in str(caught.value)
+    assert issubclass(models.EncoderWeightsError, ValueError)
+
+
+def test_models_without_a_pretrained_encoder_have_none():
+    assert {name: models.encoder_of(name) for name in models.MODELS} == dict.fromkeys(
+        models.MODELS
+    ) | {"vgg_unet": "VGG16", "resnet50_unet": "ResNet50"}
+
+
+SKIPS = {"fcn8": 2, "fcn32": 0, "pspnet": 1, "segnet": 0}  # the U-nets have 3
+
+
+def test_drawing_shows_every_resolution_and_skip_without_overlap(model):
+    found = drawing.stages(model)
+    assert found[0].kind == "image"
+    assert found[-1].kind == "classes"
+    assert found[-1].size == model.output_shape[1]
+    skips = [(s, stage) for stage in found for s in stage.sources if stage.column - s.column > 1]
+    assert len(skips) == SKIPS.get(model.name, 3)
+    figure, axes = plt.subplots(figsize=(9, 2.5))
+    drawing.draw_architecture(model, axes)
+    figure.canvas.draw()
+    boxes = [patch.get_window_extent() for patch in axes.patches]
+    words = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    assert len(boxes) == len(words) == len(found)
+    for kind in (boxes, words):
+        for number, first in enumerate(kind):
+            assert not any(first.overlaps(second) for second in kind[number + 1 :])
+    plt.close(figure)

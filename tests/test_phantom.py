@@ -1,0 +1,192 @@
+import csv
+import os
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+
+from bonelib import phantom
+from bonelib.phantom import BONE_NAMES, Tissue, count_slices, generate, make_series, series_seed
+from bonelib.settings import PAPER_SERIES, get_settings
+
+SMOKE = get_settings("smoke")
+NUMBERS = {name: number for number, name in BONE_NAMES.items()}
+SERIES = {series_id: slices for series_id, _, slices in PAPER_SERIES}
+
+
+@pytest.fixture(scope="module")
+def series():
+    """One series that is fine enough for bones to hang together from slice to slice."""
+    settings = replace(SMOKE, phantom_slice_distance_mm=7.0, phantom_matrix=192)
+    return make_series(5, 42, settings)
+
+
+@cache
+def smoke_series(series_id):
+    settings = replace(SMOKE, phantom_matrix=96)
+    num_slices = count_slices(SERIES[series_id], settings)
+    return make_series(series_seed(series_id, settings), num_slices, settings)
+
+
+@pytest.fixture
+def two_series(monkeypatch):
+    monkeypatch.setattr(phantom, "PAPER_SERIES", (("train01", "train", 40), ("test01", "test", 41)))
+    return replace(SMOKE, phantom_matrix=64)
+
+
+def read_dicom(folder: Path) -> sitk.Image:
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    return reader.Execute()
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    files = (file for file in directory.rglob("*") if file.is_file())
+    return {str(file.relative_to(directory)): file.read_bytes() for file in files}
+
+
+def test_the_same_seed_gives_the_same_bytes_with_any_workers(tmp_path, two_series, monkeypatch):
+    generate(tmp_path / "first", two_series)
+    generate(tmp_path / "second", two_series, workers=2)
+    first, second = contents(tmp_path / "first"), contents(tmp_path / "second")
+    assert first == second
+    generate(tmp_path / "third", replace(two_series, seed=7))
+    third = contents(tmp_path / "third")
+    assert third.keys() == first.keys()
+    assert all(third[name] != first[name] for name in first if name.endswith((".dcm", ".gz")))
+
+
+def test_files_are_a_folder_data_set(tmp_path, two_series):
+    generate(tmp_path, two_series)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bone_names.csv",
+        "split.csv",
+        "test01",
+        "train01",
+    ]
+    with (tmp_path / "split.csv").open() as stream:
+        assert list(csv.reader(stream)) == [
+            ["series", "split"],
+            ["train01", "train"],
+            ["test01", "test"],
+        ]
+    with (tmp_path / "bone_names.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {int(row["id"]): row["name"] for row in rows} == BONE_NAMES
+    uids = [pydicom.dcmread(file, stop_before_pixels=True) for file in tmp_path.rglob("ct/*.dcm")]
+    assert len(uids) == 8
+    assert len({dataset.SOPInstanceUID for dataset in uids}) == 8
+    for name in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert len({dataset[name].value for dataset in uids}) == 2
+
+
+def test_disk_holds_the_series_in_memory_on_one_grid(tmp_path, two_series):
+    generate(tmp_path, two_series)
+    series = make_series(series_seed("train01", two_series), 4, two_series)
+    scan = read_dicom(tmp_path / "train01" / "ct")
+    bones = sitk.ReadImage(str(tmp_path / "train01" / "labels.nii.gz"))
+    assert bones.GetPixelID() == sitk.sitkUInt8
+    for image in (scan, bones):
+        assert image.GetSize() == series.scan.GetSize() == (64, 64, 4)
+        np.testing.assert_allclose(image.GetSpacing(), (500 / 64, 500 / 64, 25), rtol=1e-6)
+        np.testing.assert_allclose(image.GetOrigin(), series.scan.GetOrigin(), atol=1e-3)
+        np.testing.assert_allclose(image.GetDirection(), np.eye(3).ravel(), atol=1e-6)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(scan), sitk.GetArrayFromImage(series.scan))
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(bones), sitk.GetArrayFromImage(series.bones)
+    )
+
+
+def test_left_is_the_patients_left_and_up_is_the_head(series):
+    bones = sitk.GetArrayFromImage(series.bones)
+
+    def centre_mm(name):
+        index = np.argwhere(bones == NUMBERS[name]).mean(axis=0)[::-1]
+        return np.array(series.bones.TransformContinuousIndexToPhysicalPoint(index))
+
+    for bone in ("hip", "femur"):
+        assert centre_mm(f"{bone}_left")[0] > 30
+        assert centre_mm(f"{bone}_right")[0] < -30
+    assert centre_mm("vertebra_L4")[2] > centre_mm("vertebra_L5")[2] > centre_mm("sacrum")[2]
+    assert centre_mm("hip_left")[2] > centre_mm("femur_left")[2]
+    assert centre_mm("sacrum")[1] > centre_mm("hip_left")[1] + 20  # the sacrum is at the back
+
+
+def test_every_bone_is_there_once_and_is_bone(series):
+    bones = sitk.GetArrayFromImage(series.bones)
+    assert set(np.unique(bones)) == {0, *BONE_NAMES}
+    np.testing.assert_array_equal(bones > 0, series.tissues >= Tissue.MARROW)
+    for number in set(BONE_NAMES) - {NUMBERS["vertebra_L4"]}:  # which the scan's end cuts
+        parts = sitk.RelabelComponent(
+            sitk.ConnectedComponent(series.bones == number, True), minimumObjectSize=30
+        )
+        largest = (sitk.GetArrayViewFromImage(parts) == 1).sum()
+        assert largest > 0.9 * (bones == number).sum(), BONE_NAMES[number]
+
+
+@pytest.mark.parametrize(
+    ("tissue", "lowest", "highest"),
+    [
+        (Tissue.AIR, -1010, -960),
+        (Tissue.FAT, -125, -60),
+        (Tissue.MUSCLE, 25, 70),
+        (Tissue.SPARSE_TRABECULAR, 0, 220),
+        (Tissue.TRABECULAR, 100, 330),
+        (Tissue.CORTICAL, 600, 1400),
+    ],
+)
+def test_hounsfield_units_are_plausible(series, tissue, lowest, highest):
+    image_hu = sitk.GetArrayFromImage(series.scan)
+    assert lowest < np.median(image_hu[series.tissues == tissue]) < highest
+
+
+def test_no_threshold_separates_bone(series):
+    image_hu = sitk.GetArrayFromImage(series.scan)
+    bone = sitk.GetArrayFromImage(series.bones) > 0
+    best = max(
+        2 * (bone & (image_hu > level)).sum() / (bone.sum() + (image_hu > level).sum())
+        for level in range(60, 500, 20)
+    )
+    assert 0.5 < best < 0.93
+
+
+def test_shares_are_those_of_the_paper_at_800_mm():
+    bone = patient = total = 0
+    for series_id in SERIES:
+        series = smoke_series(series_id)
+        inside = sitk.GetArrayFromImage(series.bones) > 0
+        bone += inside.sum()
+        patient += (series.body & ~inside).sum()
+        total += inside.size * (800 / 500) ** 2
+    assert 0.007 < bone / total < 0.013
+    assert 0.09 < patient / total < 0.13
+
+
+@pytest.mark.parametrize("series_id", SERIES)
+def test_every_series_shows_the_levels_of_figure_1(series_id):
+    series = smoke_series(series_id)
+    found = [set(np.unique(slice_)) for slice_ in sitk.GetArrayFromImage(series.bones)]
+    hips, femurs = {NUMBERS["hip_left"], NUMBERS["hip_right"]}, {4, 5}
+    assert any({*hips, NUMBERS["sacrum"]} <= bones for bones in found)
+    assert any({*hips, *femurs} <= bones for bones in found)
+    assert femurs <= found[0] and not hips & found[0]
+    assert {Tissue.MARROW, Tissue.CORTICAL} <= set(np.unique(series.tissues))
+
+
+def test_an_unchanged_series_stays_and_a_broken_one_is_made_again(tmp_path, two_series):
+    generate(tmp_path, two_series)
+    before = contents(tmp_path)
+    kept, broken = tmp_path / "train01" / "ct" / "0001.dcm", tmp_path / "test01"
+    os.utime(kept, (1, 1))
+    (broken / "phantom.json").unlink()
+    (broken / "ct" / "0002.dcm").write_bytes(b"half")
+    (tmp_path / ".test01.part" / "ct").mkdir(parents=True)
+    generate(tmp_path, two_series)
+    assert kept.stat().st_mtime == 1
+    assert contents(tmp_path) == before
+    generate(tmp_path, replace(two_series, phantom_matrix=48))
+    assert pydicom.dcmread(kept).Rows == 48

@@ -1,0 +1,60 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bonelib import provenance
+from bonelib.paths import REPOSITORY
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "record.json"
+    provenance.write_json(path, {"number": 1})
+    with pytest.raises(RuntimeError), provenance.replacing(path) as scratch:
+        scratch.write_text("half")
+        raise RuntimeError
+    assert provenance.read_json(path) == {"number": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_code_files_follow_imports():
+    files = {path.name for path in provenance.code_files("from bonelib import slices")}
+    assert {"slices.py", "scans.py", "labels.py", "settings.py"} <= files
+    assert not {"figures.py", "training.py", "tables.py"} & files
+    whole = {path.name for path in provenance.code_files("import bonelib.models")}
+    assert {"__init__.py", "unet.py", "fcn.py"} <= whole
+
+
+def test_content_hash_depends_on_names_and_contents(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_text("one")
+    before = provenance.content_hash([first], tmp_path)
+    first.rename(second)
+    renamed = provenance.content_hash([second], tmp_path)
+    second.write_text("two")
+    assert len({before, renamed, provenance.content_hash([second], tmp_path)}) == 3
+
+
+def test_the_commit_is_gits():
+    run = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert provenance.git_commit().removesuffix("-dirty") == (run.stdout.strip() or "unknown")
+
+
+def test_the_device_is_described_without_the_machines_name():
+    device = provenance.device()
+    assert device["cores"] >= 1 and device["memory_gib"] > 0
+    assert set(device) == {"system", "processor", "cores", "memory_gib", "gpus"}
+
+
+def test_precision_is_one_that_keras_knows():
+    assert provenance.fastest_precision() in ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def test_importing_the_package_is_light():
+    code = "import bonelib, sys; print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.split() == ["False", "False"]
+    assert Path(provenance.PACKAGE).name == "bonelib"

@@ -1,0 +1,72 @@
+from dataclasses import fields, replace
+
+import pytest
+
+from bonelib.settings import (
+    DEVIATIONS,
+    PAPER_SERIES,
+    PROFILES,
+    Settings,
+    deviations,
+    get_settings,
+)
+
+
+def test_the_paper_profile_is_the_protocol():
+    paper = get_settings("paper")
+    assert (paper.image_size, paper.pixel_spacing_mm) == (512, 1.5625)
+    assert (paper.batch_size, paper.steps_per_epoch) == (2, 512)
+    assert (paper.epochs, paper.epochs_long) == (10, 30)
+    assert (paper.learning_rate, paper.rho, paper.epsilon) == (1.0, 0.95, 1e-7)
+    assert not deviations(paper)
+
+
+def test_the_split_is_the_papers():
+    slices = {"train": [], "validation": [], "test": []}
+    for _, split, count in PAPER_SERIES:
+        slices[split].append(count)
+    assert sum(slices["train"]) + sum(slices["validation"]) == 987
+    assert slices["validation"] == [97]
+    assert len(slices["train"]) == 9
+    assert slices["test"] == [85, 152, 124, 143, 226]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_deviation_of_a_profile_has_its_reason(profile):
+    for row in deviations(PROFILES[profile]):
+        assert row["reason"] == DEVIATIONS[row["setting"]]
+
+
+def test_overrides_are_cast_and_counted_as_deviations():
+    settings = get_settings("paper", {"epochs": "4", "augment": "false", "rho": 0.9})
+    assert (settings.epochs, settings.augment, settings.rho) == (4, False, 0.9)
+    assert {row["setting"] for row in deviations(settings)} == {"epochs", "augment", "rho"}
+
+
+@pytest.mark.parametrize(
+    ("profile", "overrides", "named"),
+    [
+        ("papper", {}, "smoke, quick, paper"),
+        ("paper", {"epoch": 3}, "epochs_long"),
+        ("paper", {"epochs": "many"}, "int"),
+        ("paper", {"augment": "perhaps"}, "bool"),
+        ("paper", {"profile": "smoke"}, "image_size"),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_valid_ones(profile, overrides, named):
+    with pytest.raises(ValueError, match=named):
+        get_settings(profile, overrides)
+
+
+def test_unet_is_evaluated_after_both_trainings():
+    paper = get_settings("paper")
+    assert paper.horizons("unet") == (10, 30)
+    assert paper.horizons("segnet") == (10,)
+    assert paper.horizons("vgg_unet") == (30,)
+
+
+def test_every_setting_can_be_overridden():
+    for field in fields(Settings):
+        if field.name != "profile":
+            value = getattr(Settings(), field.name)
+            assert get_settings("paper", {field.name: str(value)}) == replace(Settings())

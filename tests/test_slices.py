@@ -1,0 +1,296 @@
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bonelib import slices
+from bonelib.datasets import find_cases
+from bonelib.paths import SliceFolder
+from bonelib.scans import InputError
+from bonelib.settings import AIR_HU, IGNORE, get_settings
+
+SMOKE = get_settings("smoke")
+values = SimpleITK.GetArrayFromImage
+
+
+@pytest.fixture
+def prepare(tmp_path):
+    """Prepare a data set in `prepared/scans` and return its table and folder."""
+    directory = tmp_path / "prepared" / "scans"
+
+    def run(root, settings=SMOKE, workers=1):
+        table = slices.prepare(find_cases("folder", root, settings), directory, settings, workers)
+        return table, SliceFolder(directory)
+
+    return run
+
+
+def times(folder):
+    return {
+        file.relative_to(folder.root).as_posix(): file.stat().st_mtime_ns
+        for file in folder.root.rglob("*")
+        if file.is_file()
+    }
+
+
+def series_written(before, after):
+    changed = [name for name, time in after.items() if before.get(name) != time]
+    return {name.split("/")[1].split("_")[0] for name in changed if name.startswith("images/")}
+
+
+@pytest.mark.parametrize(
+    ("hu", "grey"), [(-3000, 0), (-250, 0), (0, 51), (375, 128), (1000, 255), (3000, 255)]
+)
+def test_window_by_hand(hu, grey):
+    assert slices.window(np.array([hu]), SMOKE).tolist() == [grey]
+    assert slices.window(np.array([hu]), SMOKE).dtype == np.uint8
+
+
+@given(st.lists(st.floats(-4000, 30000), min_size=2))
+def test_window_never_turns_brighter_into_darker(image_hu):
+    grey = slices.window(np.sort(np.array(image_hu)), SMOKE).astype(int)
+    assert (np.diff(grey) >= 0).all()
+
+
+def test_network_input_by_hand():
+    images = np.array([[[0, 200]]], np.uint8)
+    expected = [[[[-123.68, -116.779, -103.939], [76.32, 83.221, 96.061]]]]
+    np.testing.assert_allclose(slices.network_input(images), expected, rtol=1e-6)
+    three = np.repeat(images[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(slices.network_input(three), slices.network_input(images))
+    assert slices.network_input(images).dtype == np.float32
+
+
+def test_grid_of_the_same_spacing_only_pads(make_image):
+    settings = replace(SMOKE, image_size=8, field_of_view_mm=16.0)
+    image_hu = np.arange(48, dtype=np.int16).reshape(2, 4, 6)
+    grid = slices.to_grid(make_image(image_hu, (5, 2, 2)), settings)
+    expected = np.full((2, 8, 8), AIR_HU)
+    expected[:, 2:6, 1:7] = image_hu
+    np.testing.assert_allclose(values(grid), expected, atol=1e-3)
+    np.testing.assert_allclose(grid.GetOrigin(), (-32, -44, 100))
+    np.testing.assert_allclose(grid.GetSpacing(), (2, 2, 5))
+
+
+def test_label_grid_is_nearest_neighbour(make_image):
+    settings = replace(SMOKE, image_size=4, field_of_view_mm=8.0)
+    labels = make_image(np.array([[[0, 2], [255, 1]]], np.uint8), (5, 4, 4))
+    grid = slices.to_grid(labels, settings, is_label=True)
+    assert values(grid).tolist() == [
+        [[0, 0, 2, 2], [0, 0, 2, 2], [255, 255, 1, 1], [255, 255, 1, 1]]
+    ]
+
+
+def test_coarser_grid_does_not_alias(make_image):
+    settings = replace(SMOKE, image_size=16, field_of_view_mm=80.0)
+    stripes = np.broadcast_to(np.where(np.arange(80) % 2, 1000, -1000), (1, 80, 80))
+    grid = values(slices.to_grid(make_image(stripes.astype(np.int16), (5, 1, 1)), settings))
+    assert np.abs(grid[:, 2:-2, 2:-2]).max() < 20
+
+
+def test_padding_below_air_does_not_bleed(make_image):
+    image_hu = np.full((1, 40, 40), -3024, np.int16)
+    grid = slices.to_grid(make_image(image_hu, (5, 1, 1)), replace(SMOKE, field_of_view_mm=80.0))
+    assert (values(grid) == AIR_HU).all()
+
+
+@hypothesis_settings(max_examples=20, deadline=None)
+@given(row=st.integers(25, 55), column=st.integers(25, 55), field_mm=st.sampled_from([80.0, 160.0]))
+def test_a_point_keeps_its_place(row, column, field_mm):
+    image_hu = np.full((1, 80, 80), -1000, np.float32)
+    image_hu[0, row - 3 : row + 4, column - 3 : column + 4] = 1000
+    scan = SimpleITK.GetImageFromArray(image_hu)
+    scan.SetOrigin((7, -5, 3))
+    grid = slices.to_grid(scan, replace(SMOKE, image_size=40, field_of_view_mm=field_mm))
+    weights = values(grid)[0] + 1000
+    rows, columns = np.mgrid[:40, :40]
+    centre = [(weights * axis).sum() / weights.sum() for axis in (columns, rows)]
+    point_mm = grid.TransformContinuousIndexToPhysicalPoint((float(centre[0]), float(centre[1]), 0))
+    np.testing.assert_allclose(point_mm, (column + 7, row - 5, 3), atol=0.3)
+
+
+def test_prepared_folder_is_as_agreed(write_dataset, prepare):
+    root = write_dataset()
+    (root / "bone_names.csv").write_text("id,name\n3,left hip\n255,ignore\n")
+    table, folder = prepare(root)
+    assert list(table.columns) == [
+        "series", "slice", "split", "spacing", "source", "position_mm", "bone_pixels", "structures"
+    ]  # fmt: skip
+    assert len(table) == 18
+    first = table.iloc[0].to_dict()
+    # 8 x 10 pixels of 4 mm, at 7.5 mm a pixel: 32 mm cover 4 or 5 pixels, 40 mm 5 or 6.
+    assert first.pop("bone_pixels") in range(20, 31)
+    assert first == {
+        "series": "a", "slice": 0, "split": "train", "spacing": "5 7.5 7.5",
+        "source": "a/ct.nii.gz", "position_mm": 100, "structures": "left_hip",
+    }  # fmt: skip
+    assert table.position_mm[:6].tolist() == [100, 105, 110, 115, 120, 125]
+    for row in table.itertuples():
+        image = np.asarray(Image.open(folder.image(row.series, row.slice)))
+        label = np.asarray(Image.open(folder.labels(row.series, row.slice)))
+        assert image.shape == label.shape == (64, 64)
+        assert image.dtype == label.dtype == np.uint8
+        assert (label == 2).sum() == row.bone_pixels
+        assert image[label == 2].min() > image[label == 0].max()
+        assert np.argwhere(label == 2).mean(axis=0)[1] > 32  # the left side is on the right
+    description = json.loads(folder.description.read_text())
+    assert description["dataset"] == "scans"
+    assert description["classes"] == ["background", "patient", "bone"]
+    assert description["ignore"] == IGNORE
+    assert description["settings"]["window_low_hu"] == -250
+    assert description["series"]["b"]["slices"] == 6
+    assert {"train", "validation", "test"} == {s["split"] for s in description["series"].values()}
+
+
+def test_load_gives_rows_in_the_order_of_the_table(write_dataset, prepare):
+    table, folder = prepare(write_dataset())
+    rows = table[table.split == "test"].iloc[::-1]
+    images, labels = slices.load(folder.root, rows)
+    assert images.shape == labels.shape == (6, 64, 64)
+    assert images.dtype == labels.dtype == np.uint8
+    np.testing.assert_array_equal(images[0], np.asarray(Image.open(folder.image("c", 5))))
+    np.testing.assert_array_equal(labels[5], np.asarray(Image.open(folder.labels("c", 0))))
+    assert (slices.read_table(folder.root) == table).all().all()
+
+
+def test_second_preparation_writes_nothing(write_dataset, prepare):
+    root = write_dataset()
+    _, folder = prepare(root)
+    before = times(folder)
+    prepare(root)
+    assert times(folder) == before
+
+
+def test_only_the_series_that_changed_is_prepared_again(write_dataset, prepare):
+    root = write_dataset()
+    _, folder = prepare(root)
+    before, fingerprint = times(folder), json.loads(folder.description.read_text())["fingerprint"]
+    path = root / "b" / "ct.nii.gz"
+    scan = SimpleITK.ReadImage(str(path))
+    SimpleITK.WriteImage(scan[:, :, :4], str(path))
+    table, _ = prepare(root)
+    assert series_written(before, times(folder)) == {"b"}
+    assert (table.series == "b").sum() == 4
+    assert not folder.image("b", 4).exists() and not folder.labels("b", 5).exists()
+    assert json.loads(folder.description.read_text())["fingerprint"] != fingerprint
+
+
+def test_a_copy_with_new_dates_keeps_the_fingerprint(write_dataset, prepare):
+    root = write_dataset()
+    _, folder = prepare(root)
+    fingerprint = json.loads(folder.description.read_text())["fingerprint"]
+    for file in root.rglob("*.nii.gz"):
+        file.touch()
+    before = times(folder)
+    prepare(root)
+    assert series_written(before, times(folder)) == {"a", "b", "c"}
+    assert json.loads(folder.description.read_text())["fingerprint"] == fingerprint
+
+
+def test_other_settings_prepare_everything_again(write_dataset, prepare):
+    root = write_dataset()
+    _, folder = prepare(root)
+    before = times(folder)
+    table, _ = prepare(root, replace(SMOKE, image_size=32, epochs=9))
+    assert series_written(before, times(folder)) == {"a", "b", "c"}
+    assert slices.load(folder.root, table)[0].shape == (18, 32, 32)
+    before = times(folder)
+    prepare(root, replace(SMOKE, image_size=32, epochs=10))  # of no concern to slices
+    assert times(folder) == before
+
+
+def test_series_that_left_are_removed(write_dataset, prepare):
+    root = write_dataset(series=("a", "a_0001", "c"))
+    _, folder = prepare(root)
+    shutil.copytree(root / "a", root / "d")
+    (root / "split.csv").write_text("series,split\nd,train\na_0001,validation\nc,test\n")
+    table, _ = prepare(root)
+    assert set(table.series) == {"d", "a_0001", "c"}
+    assert not list(folder.root.glob("images/a_000?.png"))
+    assert len(list(folder.root.glob("labels/a_0001_*.png"))) == 6
+    assert not folder.series("a").exists()
+
+
+def test_killed_half_way_it_goes_on(write_dataset, prepare, monkeypatch):
+    root = write_dataset()
+    whole = slices._prepare_series
+
+    def killed_at_b(case, *rest):
+        if case.series_id == "b":
+            folder = SliceFolder(rest[0])
+            folder.image("b", 0).write_bytes(b"half a picture")
+            raise KeyboardInterrupt
+        return whole(case, *rest)
+
+    monkeypatch.setattr(slices, "_prepare_series", killed_at_b)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(root)
+    monkeypatch.undo()
+    folder = SliceFolder(root.parent / "prepared" / "scans")
+    with pytest.raises(InputError, match="prepare the data first"):
+        slices.read_table(folder.root)
+    before = times(folder)
+    table, _ = prepare(root)
+    assert series_written(before, times(folder)) == {"b", "c"}
+    assert slices.load(folder.root, table)[0].shape == (18, 64, 64)
+
+
+def test_a_picture_that_went_missing_comes_back(write_dataset, prepare):
+    root = write_dataset()
+    _, folder = prepare(root)
+    folder.labels("c", 2).unlink()
+    prepare(root)
+    assert folder.labels("c", 2).exists()
+
+
+def test_bad_case_is_refused_from_a_worker_process_too(write_dataset, prepare):
+    root = write_dataset()
+    one, folder = prepare(root)
+    pictures = {file: file.read_bytes() for file in folder.root.rglob("*.png")}
+    shutil.rmtree(folder.root)
+    two, _ = prepare(root, workers=2)
+    assert (one == two).all().all()
+    assert {file: file.read_bytes() for file in folder.root.rglob("*.png")} == pictures
+
+    for series_id in "bc":
+        (root / series_id / "ct.nii.gz").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="ct.nii.gz: cannot be read as a volume"):
+        prepare(root, workers=2)
+    assert not folder.description.exists()
+
+
+def test_real_series_of_two_formats(shared_data, tmp_path, prepare):
+    root = tmp_path / "real"
+    for series_id, scan, mask in (
+        ("one", "abdomen_dicom/ct", "abdomen_dicom/labels.nii.gz"),
+        ("two", "abdomen_nifti/ct.nii.gz", "abdomen_nifti/labels.nii.gz"),
+    ):
+        (root / series_id).mkdir(parents=True)
+        (root / series_id / scan.split("/")[1]).symlink_to(shared_data / scan)
+        (root / series_id / "labels.nii.gz").symlink_to(shared_data / mask)
+    shutil.copytree(root / "two", root / "three", symlinks=True)
+    (root / "split.csv").write_text("series,split\none,train\ntwo,validation\nthree,test\n")
+    lines = [f"{number},bone {number}" for number in range(25, 51)]
+    (root / "bone_names.csv").write_text("\n".join(["id,name", *lines]) + "\n")
+    table, folder = prepare(root)
+    assert table.groupby("series").size().to_dict() == {"one": 20, "three": 30, "two": 30}
+    assert "bone_32" in " ".join(table.structures)  # vertebra T12
+    images, labels = slices.load(folder.root, table)
+    assert images[labels == 2].mean() > images[labels == 1].mean() + 20
+    assert table.source[0] == "one/ct"
+
+
+def test_loader_processes_stay_free_of_keras():
+    heavy = "{'keras', 'tensorflow', 'jax', 'torch'}"
+    code = f"import sys, bonelib.slices; print({heavy} & {{*sys.modules}})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"

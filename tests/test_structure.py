@@ -1,0 +1,135 @@
+"""The order of modules, the pairs of notebooks, and the files that pin versions."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+import yaml
+
+import bonelib
+from bonelib import models, provenance
+from bonelib.paths import NOTEBOOKS, REPOSITORY
+from bonelib.settings import MODEL_NAMES
+
+PACKAGE = REPOSITORY / "bonelib"
+
+
+def flow() -> list[str]:
+    """The modules in the order that the package's docstring states."""
+    block = bonelib.__doc__.split("::", 1)[1].split("One noun")[0]
+    left = (line[4:23] for line in block.splitlines() if line.startswith("    "))
+    return [name.strip("/") for part in left for name in re.findall(r"[a-z]+/?", part)]
+
+
+def modules() -> list[Path]:
+    return [path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py"]
+
+
+def module_name(path: Path) -> str:
+    """The name in the flow: a package stands for all its files."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_the_docstring_names_every_module():
+    assert set(flow()) == {module_name(path) for path in modules()} - {"__init__"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_those_above_it(path):
+    order = {name: position for position, name in enumerate(flow())}
+    own = module_name(path)
+    imported = {name.split(".")[1] for name in provenance.bonelib_imports(path.read_text())}
+    below = {name for name in imported - {own} if order[name] > order.get(own, -1)}
+    assert not below
+
+
+def test_only_augment_imports_imgaug_and_nothing_imports_tensorflow():
+    for path in modules():
+        imported = {
+            name.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+            )
+        }
+        assert "tensorflow" not in imported, path
+        assert "imgaug" not in imported or path.name == "augment.py", path
+
+
+def test_the_model_names_are_the_registered_ones():
+    assert tuple(models.MODELS) == MODEL_NAMES
+
+
+NOTEBOOK_FILES = sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+def test_every_notebook_has_its_pair():
+    assert len(NOTEBOOK_FILES) == 8
+    assert {path.stem for path in NOTEBOOK_FILES} == {
+        path.stem for path in (NOTEBOOKS / "py").glob("*.py")
+    }
+
+
+@pytest.mark.parametrize("path", NOTEBOOK_FILES, ids=lambda path: path.stem)
+def test_a_notebook_and_its_pair_say_the_same(path):
+    notebook = nbformat.read(path, as_version=4)
+    script = jupytext.read(NOTEBOOKS / "py" / f"{path.stem}.py")
+
+    def essence(cells):
+        return [
+            (cell.cell_type, cell.source, sorted(cell.metadata.get("tags", []))) for cell in cells
+        ]
+
+    assert essence(notebook.cells) == essence(script.cells), "run `make notebooks`"
+
+
+@pytest.mark.parametrize("path", NOTEBOOK_FILES, ids=lambda path: path.stem)
+def test_a_notebook_tells_and_the_package_does(path):
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in cells:
+        assert not re.search(r"^\s*(def|class|if) ", cell.source, re.MULTILINE), cell.source
+        assert len(cell.source.splitlines()) <= 12, cell.source
+        assert cell.execution_count, "outputs are missing: run `make notebooks`"
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    opening = notebook.cells[0].source
+    assert opening.startswith("# ") and "?**" in opening
+    assert "*Reads*" in opening and "*Writes*" in opening
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_lock_project_and_environment_agree():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+    assert all(re.match(r"[\w.-]+==\S+( ; .+)?$", line) for line in lines)
+    locked = {canonical(line.split("==")[0]) for line in lines}
+    asked = project["dependencies"] + project["optional-dependencies"]["dev"]
+    assert {canonical(re.match(r"[\w.-]+", line)[0]) for line in asked} <= locked
+
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())["dependencies"]
+    by_pip = next(entry["pip"] for entry in environment if isinstance(entry, dict))
+    assert "-r requirements.lock" in by_pip
+    python = next(entry for entry in environment if str(entry).startswith("python="))
+    low, high = re.findall(r"3\.(\d+)", project["requires-python"])
+    assert int(low) <= int(python.removeprefix("python=3.")) < int(high)
+    headless = next(line for line in lines if line.startswith("opencv-python-headless=="))
+    assert headless.replace("-headless", "") in by_pip
+
+
+def test_this_environment_is_the_locked_one():
+    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+    locked = dict(line.split("==") for line in lines if ";" not in line)
+    installed = provenance.versions()
+    for name in set(locked) & set(installed):
+        assert installed[name] == locked[name]

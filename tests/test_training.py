@@ -1,0 +1,170 @@
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from bonelib import augment, evaluation, metrics, models, provenance, slices, training
+from bonelib.paths import ResultFolder, SliceFolder
+from bonelib.settings import BASELINE, IGNORE, get_settings
+from tests.synthetic_results import ellipses, write_slices
+
+# U-net keeps the best weights of two horizons.
+SETTINGS = get_settings(
+    "smoke", {"steps_per_epoch": 6, "epochs": 2, "epochs_long": 3, "precision": "float32"}
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("slices")
+    volumes = {
+        "a": ("train", ellipses(64)),
+        "b": ("train", ellipses(64)[::-1]),
+        "c": ("validation", ellipses(64)),
+        "d": ("test", ellipses(64)),
+    }
+    write_slices(root, volumes, (5.0, 7.5, 7.5))
+    provenance.write_json(SliceFolder(root).description, {"fingerprint": "made"})
+    return SliceFolder(root)
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    results = ResultFolder(tmp_path_factory.mktemp("results"))
+    history = training.train("unet", folder, results, SETTINGS)
+    return results, history
+
+
+def test_history_has_every_epoch_and_score(trained):
+    results, history = trained
+    assert list(history["epoch"]) == [1, 2, 3]
+    names = ("background", "patient", "bone")
+    expected = {
+        "loss", "accuracy", "val_accuracy", "val_mean_iou", "val_mean_dice", "seconds",
+        *(f"val_{kind}_{name}" for kind in ("iou", "dice") for name in names),
+    }  # fmt: skip
+    assert expected <= set(history.columns)
+    pd.testing.assert_frame_equal(history, pd.read_csv(results.history("unet")))
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+    assert (results.training("unet") / "tensorboard").is_dir()
+
+
+def test_best_weights_score_what_the_history_says(trained, folder):
+    results, history = trained
+    table = slices.read_table(folder.root)
+    images, labels = slices.load(folder.root, table[table["split"] == "validation"])
+    for horizon in (2, 3):
+        best = evaluation.best_epoch(history, horizon)
+        network = training.load_best("unet", horizon, results, SETTINGS)
+        predicted, _ = training.network_segmenter(network)(images)
+        scores = training.validation_scores(metrics.confusion_matrix(labels, predicted))
+        assert scores["val_mean_iou"] == pytest.approx(history["val_mean_iou"][best - 1], abs=1e-6)
+
+
+def test_a_finished_training_is_not_repeated(trained, folder):
+    results, history = trained
+    before = results.best("unet", 3).stat().st_mtime_ns
+    again = training.train("unet", folder, results, SETTINGS)
+    pd.testing.assert_frame_equal(again, history)
+    assert results.best("unet", 3).stat().st_mtime_ns == before
+    assert not results.state("unet").exists()
+
+
+def test_the_key_follows_settings_data_and_name_only(folder):
+    key = training.training_key("unet", folder, SETTINGS)
+    assert key == training.training_key("unet", folder, replace(SETTINGS, loader_workers=3))
+    assert key != training.training_key("unet", folder, replace(SETTINGS, seed=1))
+    assert key != training.training_key("segnet", folder, SETTINGS)
+
+
+RUN = """
+import sys
+from pathlib import Path
+from bonelib import training
+from bonelib.paths import ResultFolder, SliceFolder
+from tests.test_training import SETTINGS
+if __name__ == "__main__":
+    folder, results = SliceFolder(Path(sys.argv[1])), ResultFolder(Path(sys.argv[2]))
+    training.train("unet", folder, results, SETTINGS)
+"""
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_been(trained, folder, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(RUN)
+    results = ResultFolder(tmp_path / "results")
+    command = [sys.executable, str(script), str(folder.root), str(results.root)]
+    environment = {**os.environ, "PYTHONPATH": str(provenance.PACKAGE.parent)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as run:
+        for line in run.stdout:
+            if line.startswith("epoch  1"):
+                break
+        run.send_signal(signal.SIGKILL)
+    assert results.state("unet").exists()
+    history = training.train("unet", folder, results, SETTINGS)
+    _, uninterrupted = trained
+    scores = [name for name in history.columns if name != "seconds"]
+    np.testing.assert_allclose(history[scores], uninterrupted[scores], rtol=2e-3, atol=2e-3)
+
+
+def test_ignored_pixels_neither_train_nor_count():
+    accuracy = training.PixelAccuracy()
+    labels = np.array([[[0, 1], [2, IGNORE]]])
+    probabilities = np.eye(3)[[[[0, 1], [0, 0]]]]
+    accuracy.update_state(labels, probabilities)
+    assert float(accuracy.result()) == pytest.approx(2 / 3)
+
+
+def test_batch_norm_momentum_optimizer_and_loss_are_the_settings():
+    model, start = training.new_model("segnet", SETTINGS)
+    assert start is None
+    assert isinstance(model.optimizer, keras.optimizers.Adadelta)
+    assert float(model.optimizer.learning_rate) == 1.0
+    momenta = {layer.momentum for layer in model.layers if "batch" in type(layer).__name__.lower()}
+    assert momenta == {SETTINGS.batch_norm_momentum}
+
+
+def test_without_weights_a_strict_profile_stops_and_a_lenient_one_says_so(tmp_path, capsys):
+    strict = replace(SETTINGS, encoder_weights=str(tmp_path), allow_random_encoder=False)
+    with pytest.raises(models.EncoderWeightsError):
+        training.new_model("vgg_unet", strict)
+    _, start = training.new_model("vgg_unet", replace(strict, allow_random_encoder=True))
+    assert start == "random"
+    assert "random encoder" in capsys.readouterr().out
+
+
+def test_evaluation_counts_what_it_predicts(trained, folder):
+    results, history = trained
+    scores = evaluation.evaluate("unet", folder, results, SETTINGS)
+    counts = scores[evaluation.COUNT_COLUMNS].to_numpy()
+    assert set(scores["epochs"]) == {2, 3}
+    assert len(scores) == 7 * 2 * 2
+    pixels = {"input": 64 * 64, "native": 32 * 32}
+    np.testing.assert_array_equal(counts.sum(axis=1), scores["resolution"].map(pixels))
+    row = scores[(scores["epochs"] == 3) & (scores["resolution"] == "input")].iloc[2]
+    predicted = np.asarray(Image.open(results.prediction("unet", "d", row["slice"])))
+    reference = np.asarray(Image.open(folder.labels("d", row["slice"])))
+    np.testing.assert_array_equal(
+        row[evaluation.COUNT_COLUMNS].to_numpy(int),
+        metrics.confusion_matrix(reference, predicted).ravel(),
+    )
+    record = provenance.read_json(results.score_record("unet"))
+    assert (record["parameters"], record["trainable_parameters"]) == (4_472_323, 4_468_995)
+    assert record["milliseconds_per_slice"] > 0 and record["slices"] == 7
+    labels = augment.resize_labels(reference, (32, 32))
+    assert set(np.unique(labels)) <= {0, 1, 2}
+
+
+def test_the_baseline_is_scored_like_a_network(folder, tmp_path):
+    results = ResultFolder(tmp_path)
+    scores = evaluation.evaluate(BASELINE, folder, results, SETTINGS)
+    assert set(scores["epochs"]) == set(scores["epoch"]) == {0}
+    first, native = (scores[scores["resolution"] == name] for name in ("input", "native"))
+    np.testing.assert_array_equal(first[evaluation.COUNT_COLUMNS], native[evaluation.COUNT_COLUMNS])
