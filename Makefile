@@ -24,16 +24,15 @@ lab: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests
 	$(BIN)/python run_all.py --profile smoke
-	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 600 \
-		--nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+	$(BIN)/python -m pytest --nbval --nbval-cell-timeout 600 notebooks
 
 # Stores the outputs of a smoke run in the committed notebooks.
 notebooks: $(READY)
 	$(BIN)/jupytext --sync notebooks/py/*.py
 	$(BIN)/python run_all.py --profile smoke
-	$(BIN)/jupyter nbconvert --to notebook --inplace --execute notebooks/*.ipynb
+	$(BIN)/python notebooks/store_outputs.py
 
 # Writes requirements.lock anew, for all systems and Python versions.
 lock: $(READY)

@@ -55,9 +55,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--set", nargs="+", default=[], metavar="SETTING=VALUE", help="replace settings"
     )
     parser.add_argument("--results", default="", metavar="DIR", help="default: results/<profile>")
-    parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="notebooks at the same time"
-    )
+    parser.add_argument("--workers", type=int, metavar="N", help="notebooks at the same time")
     parser.add_argument(
         "--scheduler", default="", metavar="ADDRESS", help="a dask scheduler on a shared disk"
     )
@@ -70,17 +68,21 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for and return the exit code."""
     options = parse(arguments)
     malformed = [pair for pair in options.set if "=" not in pair]
-    if malformed or options.workers < 1:
-        return fail(f"--set takes SETTING=VALUE and --workers a number from 1, not {malformed}")
+    if malformed:
+        return fail(f"--set takes SETTING=VALUE, not '{malformed[0]}'")
+    if options.workers is not None and options.workers < 1:
+        return fail(f"--workers takes a number from 1, not {options.workers}")
     overrides = dict(pair.split("=", 1) for pair in options.set)
     results = str(Path(options.results).resolve()) if options.results else ""
     try:
         run = open_run(options.profile, options.dataset, options.data, results, overrides)
+        if options.dataset != "phantom":  # which the first notebook generates
+            run.cases()
     except ValueError as error:
         return fail(str(error))
     driver = Driver(
-        run, list(dict.fromkeys(options.models)), overrides, options.workers,
-        options.scheduler, options.force,
+        run, list(dict.fromkeys(options.models)), overrides,
+        options.workers or run.settings.parallel_notebooks, options.scheduler, options.force,
     )  # fmt: skip
     if options.list:
         print(driver.plan(driver.stale()))

@@ -34,18 +34,18 @@ def slice_picture(
     return Image.fromarray((255 * picture).astype(np.uint8))
 
 
-@lru_cache(maxsize=2)
 def _volumes(case: Case) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
     scan = case.scan()
     return (
         SimpleITK.GetArrayFromImage(scan),
-        SimpleITK.GetArrayFromImage(case.label_map()),
+        SimpleITK.GetArrayFromImage(case.label_map(scan)),
         scan.GetSpacing(),
     )
 
 
 def browse(cases: list[Case]) -> ipywidgets.Widget:
     """Return a widget that shows any slice of any of the cases, feet first."""
+    volumes = lru_cache(maxsize=2)(lambda index: _volumes(cases[index]))
     series = ipywidgets.Dropdown(
         options=[(f"{case.series_id} ({case.split})", index) for index, case in enumerate(cases)],
         description="series",
@@ -61,7 +61,7 @@ def browse(cases: list[Case]) -> ipywidgets.Widget:
     caption = ipywidgets.HTML()
 
     def show(_=None):
-        image_hu, labels, (column_mm, row_mm, slice_mm) = _volumes(cases[series.value])
+        image_hu, labels, (column_mm, row_mm, slice_mm) = volumes(series.value)
         shown = slice_picture(
             image_hu[position.value], labels[position.value], window.value, opacity.value
         )
@@ -75,7 +75,7 @@ def browse(cases: list[Case]) -> ipywidgets.Widget:
         )
 
     def open_series(_=None):
-        position.max = len(_volumes(cases[series.value])[0]) - 1
+        position.max = len(volumes(series.value)[0]) - 1
         position.value = position.max // 2
         show()
 

@@ -55,6 +55,10 @@ class ResultFolder:
         return self.root / "manifest.json"
 
     @property
+    def kernel_log(self) -> Path:
+        return self.root / "kernels.log"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 

@@ -5,10 +5,13 @@ the notebook's cells, on the modules of bonelib that they import, on its paramet
 the files of the tasks before it.
 """
 
+import os
 import shutil
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,9 +40,10 @@ from bonelib.settings import (
 
 # For the estimate of a first run only; later runs go by measured times.
 GIGA_MULTIPLY_ADDS = {  # of one 512 x 512 slice, forward; counted by models.multiply_adds
-    "fcn8": 31.6, "fcn32": 32.4, "pspnet": 14.6, "unet": 35.9, "segnet": 28.7,
-    "vgg_unet": 97.5, "resnet50_unet": 52.6, BASELINE: 0.0,
+    "fcn8": 30.6, "fcn32": 30.6, "pspnet": 13.4, "unet": 35.6, "segnet": 28.3,
+    "vgg_unet": 97.2, "resnet50_unet": 47.8, BASELINE: 0.0,
 }  # fmt: skip
+BAR_SECONDS = 10.0  # between two lines of a progress bar
 START_SECONDS = 9.0  # a kernel, TensorFlow and the first compilation
 UPDATE_SECONDS = {"fcn8": 0.7, "fcn32": 0.7}  # Adadelta on 69.7 million parameters, on a CPU
 GPU_GIGAFLOPS = 10_000.0  # what a training reaches on a card of the RTX 2080 Ti's class
@@ -216,7 +220,8 @@ class Driver:
         runner = MThreadRunner(
             self.state(), Progress(self), True, self.force, Stream(2), self.workers
         )
-        return runner.run_all(self.tasks().task_dispatcher()) == 0
+        with kernel_messages(self.run.results.kernel_log):
+            return runner.run_all(self.tasks().task_dispatcher()) == 0
 
     # What is said
 
@@ -264,7 +269,7 @@ class Driver:
                 with Client(self.scheduler) as client:
                     client.submit(execute_notebook, step, executed, pure=False).result()
             else:
-                execute_notebook(step, executed, Prefixed(step.name))
+                execute_notebook(step, executed)
             missing = [str(output) for output in step.outputs if not output.exists()]
             if missing:
                 raise RuntimeError(f"{step.name} did not write {', '.join(missing)}")
@@ -305,7 +310,7 @@ class Driver:
             provenance.write_json(self.run.results.manifest, self.manifest)
 
 
-def execute_notebook(step: Step, executed: Path, output=None) -> None:
+def execute_notebook(step: Step, executed: Path) -> None:
     """Execute a step's notebook through papermill into `executed`.
 
     Raises ValueError for a parameter that the notebook does not declare, and
@@ -327,22 +332,48 @@ def execute_notebook(step: Step, executed: Path, output=None) -> None:
         kernel_name="python3",
         cwd=paths.NOTEBOOKS,
         progress_bar=False,
-        log_output=output is not None,
-        stdout_file=output,
+        stdout_file=Prefixed(step.name),
+        stderr_file=Prefixed(step.name, every_seconds=BAR_SECONDS),
+        extra_arguments=["--IPKernelApp.log_level=40"],  # a kernel on loopback warns of TCP
     )
 
 
-class Prefixed:
-    """A text stream that prints each line behind the name of its step."""
+@contextmanager
+def kernel_messages(log: Path) -> Iterator[None]:
+    """Send what kernels write past their notebooks, such as TensorFlow's start, to a file.
 
-    def __init__(self, name: str):
-        self.name = name
+    Kernels inherit the file descriptor; this process goes on writing where it did.
+    """
+    sys.stderr.flush()
+    descriptor, stream = os.dup(2), sys.stderr
+    with log.open("a") as file, os.fdopen(descriptor, "w", buffering=1) as sys.stderr:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(descriptor, 2)
+    sys.stderr = stream
+
+
+class Prefixed:
+    """A text stream that prints lines behind the name of their step.
+
+    With `every_seconds`, meant for progress bars, it prints the last one now and then.
+    """
+
+    def __init__(self, name: str, every_seconds: float = 0.0):
+        self.name, self.every_seconds = name, every_seconds
+        self.printed = time.monotonic()
 
     def write(self, text: str) -> None:
         """Print the lines of `text`."""
-        for line in text.splitlines():
-            if line.strip():
-                print(f"    {self.name} | {line.rstrip()}", flush=True)
+        lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+        if self.every_seconds:
+            due = time.monotonic() - self.printed >= self.every_seconds
+            lines = lines[-1:] if due else []
+        for line in lines:
+            self.printed = time.monotonic()
+            print(f"    {self.name} | {line}", flush=True)
 
     def flush(self) -> None:
         """Do nothing: every line is flushed as it is printed."""

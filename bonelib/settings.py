@@ -46,8 +46,8 @@ class Settings:
     # Data (section 4)
     image_size: int = 512  # pixels
     field_of_view_mm: float = 800.0  # 512 pixels of 1.5625 mm
-    window_low_hu: float = -250.0  # grey level 0; the paper names no window
-    window_high_hu: float = 1000.0  # grey level 255; keeps fat, muscle and cortex apart
+    window_low_hu: float = -200.0  # grey level 0; the paper names no window
+    window_high_hu: float = 600.0  # grey level 255; keeps fat, muscle and spongy bone apart
     phantom_matrix: int = 512  # pixels of the phantom's own slices
     phantom_slice_distance_mm: float = PAPER_SLICE_DISTANCE_MM
 
@@ -70,6 +70,7 @@ class Settings:
 
     # This machine
     loader_workers: int = -1  # processes that augment; -1: one a core, less one for the network
+    parallel_notebooks: int = 1  # a GPU serves one training at a time
 
     @property
     def pixel_spacing_mm(self) -> float:
@@ -106,6 +107,8 @@ PROFILES = {
         batch_norm_momentum=0.5,
         encoder_weights="none",
         allow_random_encoder=True,
+        loader_workers=0,
+        parallel_notebooks=2,
     ),
     "quick": Settings(
         profile="quick",
@@ -115,10 +118,11 @@ PROFILES = {
         phantom_slice_distance_mm=10.0,
         batch_size=4,
         steps_per_epoch=24,
-        epochs=6,
-        epochs_long=9,
+        epochs=7,
+        epochs_long=10,
         batch_norm_momentum=0.9,
         allow_random_encoder=True,
+        parallel_notebooks=2,
     ),
     "paper": Settings(),
 }
@@ -135,6 +139,8 @@ DEVIATIONS = {
     "epochs_long": "a CPU has minutes, not a GPU's hours",
     "batch_norm_momentum": "0.99 needs several hundred steps before the averages are of use",
     "encoder_weights": "the smoke profile asks for nothing that it would have to download",
+    "loader_workers": "starting a process takes longer than loading the few slices",
+    "parallel_notebooks": "one notebook alone leaves the cores idle while it starts",
     "allow_random_encoder": "goes on from random encoders, and the tables say so",
 }
 

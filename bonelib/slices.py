@@ -21,7 +21,15 @@ from tqdm import tqdm
 from bonelib import labels, provenance, scans
 from bonelib.paths import SliceFolder
 from bonelib.scans import InputError
-from bonelib.settings import AIR_HU, BONE, CLASS_NAMES, IGNORE, Settings
+from bonelib.settings import (
+    AIR_HU,
+    BACKGROUND,
+    BONE,
+    CLASS_NAMES,
+    IGNORE,
+    NUM_CLASSES,
+    Settings,
+)
 
 # What the paper's library took from the three channels: ImageNet's mean red, green, blue.
 CHANNEL_MEANS = (123.68, 116.779, 103.939)
@@ -157,6 +165,23 @@ def load(directory: Path, table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarr
         for name in (folder.image, folder.labels)
     )
     return images, classes
+
+
+def class_shares(directory: Path, table: pandas.DataFrame) -> pandas.DataFrame:
+    """Return each split's share of background, patient and bone in % of the paper's field.
+
+    What a smaller field of view leaves out of the paper's 800 mm is background.
+    """
+    settings = provenance.read_json(SliceFolder(directory).description)["settings"]
+    part = (settings["field_of_view_mm"] / Settings().field_of_view_mm) ** 2
+    rows = {}
+    for split, slices in table.groupby("split", sort=False):
+        _, labels = load(directory, slices)
+        counts = np.bincount(labels[labels != IGNORE], minlength=NUM_CLASSES)[:NUM_CLASSES]
+        shares = 100 * part * counts / counts.sum()
+        shares[BACKGROUND] += 100 * (1 - part)
+        rows[split] = dict(zip(CLASS_NAMES, shares, strict=True))
+    return pandas.DataFrame(rows).T
 
 
 def _settings_used(settings: Settings) -> dict:

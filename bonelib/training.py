@@ -16,7 +16,7 @@ from bonelib.prediction import load_network, network_segmenter, set_precision
 from bonelib.settings import CLASS_NAMES, IGNORE, Settings
 
 # Settings that say how a run is carried out, not what comes out of it.
-NOT_IN_RESULT = {"profile", "loader_workers", "allow_random_encoder"}
+NOT_IN_RESULT = {"profile", "loader_workers", "parallel_notebooks", "allow_random_encoder"}
 
 
 @keras.saving.register_keras_serializable("bonelib")
@@ -70,8 +70,9 @@ class EpochRecord(keras.callbacks.Callback):
                     keras.Model(self.model.input, self.model.output, name=name).save(scratch)
         with provenance.replacing(self.results.history(name)) as scratch:
             pd.DataFrame(self.rows).to_csv(scratch, index=False)
-        with provenance.replacing(self.results.state(name)) as scratch:
-            self.model.save(scratch)
+        if row["epoch"] < self.params["epochs"]:  # after the last, nothing is left to go on with
+            with provenance.replacing(self.results.state(name)) as scratch:
+                self.model.save(scratch)
         self._say(row)
 
     def _say(self, row):

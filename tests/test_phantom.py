@@ -166,15 +166,20 @@ def test_shares_are_those_of_the_paper_at_800_mm():
     assert 0.09 < patient / total < 0.13
 
 
-@pytest.mark.parametrize("series_id", SERIES)
-def test_every_series_shows_the_levels_of_figure_1(series_id):
-    series = smoke_series(series_id)
-    found = [set(np.unique(slice_)) for slice_ in sitk.GetArrayFromImage(series.bones)]
+def test_most_series_show_the_levels_of_figure_1_and_some_the_thighs_only():
     hips, femurs = {NUMBERS["hip_left"], NUMBERS["hip_right"]}, {4, 5}
-    assert any({*hips, NUMBERS["sacrum"]} <= bones for bones in found)
-    assert any({*hips, *femurs} <= bones for bones in found)
-    assert femurs <= found[0] and not hips & found[0]
-    assert {Tissue.MARROW, Tissue.CORTICAL} <= set(np.unique(series.tissues))
+    whole = thighs = 0
+    for series_id in SERIES:
+        series = smoke_series(series_id)
+        found = [set(np.unique(slice_)) for slice_ in sitk.GetArrayFromImage(series.bones)]
+        assert femurs <= found[0] and not hips & found[0]
+        assert {Tissue.MARROW, Tissue.CORTICAL} <= set(np.unique(series.tissues))
+        upper = any({*hips, NUMBERS["sacrum"]} <= bones for bones in found)
+        joint = any({*hips, *femurs} <= bones for bones in found)
+        whole += upper and joint
+        thighs += not upper
+    assert whole > len(SERIES) / 2
+    assert thighs >= 2
 
 
 def test_an_unchanged_series_stays_and_a_broken_one_is_made_again(tmp_path, two_series):

@@ -44,6 +44,8 @@ class Tissue(IntEnum):
 SACRUM, FEMURS, VERTEBRAE = 3, (4, 5), (6, 7)
 PELVIC_FLOOR = -45.0  # z below which no bowel lies
 CROTCH = -72.0  # z where the legs part
+THIGH_SCANS = 0.3  # share of scans that show the thighs; the paper calls its pelves the minority
+LONG_SCAN_MM = 400.0  # a scan of this length shows thighs and pelvis
 SKIN_THICKNESS = 1.8
 DENSE_CORTEX = 2.5  # thickness from which a cortex is not thinned by partial volume
 COUCH_THICKNESS, COUCH_SHELL = 42.0, 2.4
@@ -110,6 +112,7 @@ class Patient:
     gold_seeds: tuple[tuple[float, float, float], ...]
     skin_markers: tuple[tuple[float, float], ...]  # x in half widths, z
     scan_upwards: float  # share of a scan's spare length that goes to the head
+    thigh_top: float | None  # upper end of a scan of the thighs; None for one of the pelvis
 
     @classmethod
     def from_seed(cls, seed: int) -> "Patient":
@@ -155,19 +158,23 @@ class Patient:
                 (x, z) for z in (random.uniform(-20, 60),) for x in (-0.8, 0.0, 0.8)
             ),
             scan_upwards=random.uniform(0.4, 0.7),
+            thigh_top=random.uniform(-110, 60) if random.random() < THIGH_SCANS else None,
         )
 
     def positions_mm(self, num_slices: int, distance_mm: float) -> np.ndarray:
-        """Return the z of each slice, feet to head, with shaft, hip and sacrum always in view.
+        """Return the z of each slice, feet to head.
 
-        What a scan is longer than that goes to both ends, but not above the vertebra L4; a
-        shorter one ends lower.
+        A scan of the pelvis has shaft, hip and sacrum in view. What it is longer than that
+        goes to both ends, but not above the vertebra L4; a shorter one ends lower. A scan of
+        the thighs ends below or at the hip joint, unless it is long enough for both.
         """
         span = (num_slices - 1) * distance_mm
         lowest, highest = -86 * self.scale, 104 * self.scale
         spare = span - (highest - lowest)
         top = highest + spare * (self.scan_upwards if spare > 0 else 1.0)
         top = min(top, (SPINE_TOP - 6) * self.scale)
+        if self.thigh_top is not None and span < LONG_SCAN_MM:
+            top = self.thigh_top * self.scale
         return top - distance_mm * np.arange(num_slices - 1, -1, -1, dtype=np.float64)
 
 

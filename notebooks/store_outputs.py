@@ -1,0 +1,43 @@
+"""Store the outputs of a smoke run in the committed notebooks (`make notebooks`)."""
+
+import sys
+
+import nbformat
+
+from bonelib.paths import NOTEBOOKS, RESULTS, ResultFolder
+
+EXECUTED_AS = {
+    "03_train_model": "03_train_model-unet",
+    "04_evaluate_model": "04_evaluate_model-unet",
+}
+
+
+def main() -> None:
+    """Copy outputs cell by cell; what papermill adds stays behind."""
+    results = ResultFolder(RESULTS / "smoke")
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        executed = nbformat.read(
+            results.notebook(EXECUTED_AS.get(path.stem, path.stem)), as_version=4
+        )
+        done = [
+            cell for cell in executed.cells if "injected-parameters" not in cell.metadata["tags"]
+        ]
+        if [cell.source for cell in done] != [cell.source for cell in notebook.cells]:
+            sys.exit(f"{path.name} has changed since the smoke run: run `make smoke` first")
+        code = [
+            pair for pair in zip(notebook.cells, done, strict=True) if pair[0].cell_type == "code"
+        ]
+        for number, (cell, source) in enumerate(code, 1):
+            cell.outputs, cell.execution_count = source.outputs, number
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output.execution_count = number
+            cell.metadata.pop("execution", None)
+        if "widgets" in executed.metadata:
+            notebook.metadata.widgets = executed.metadata.widgets
+        nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    main()

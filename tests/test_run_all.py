@@ -1,0 +1,218 @@
+"""The driver as a user calls it: a run that is killed, goes on, and then has nothing to do."""
+
+import re
+import signal
+import subprocess
+import sys
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK
+
+import run_all
+from bonelib import pipeline, provenance
+from bonelib.paths import NOTEBOOKS, REPOSITORY, ResultFolder
+from bonelib.settings import MODEL_NAMES, get_settings
+
+SMALL = ["--profile", "smoke", "--models", "unet", "--set", "epochs=1", "epochs_long=3"]
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "-u", str(REPOSITORY / "run_all.py"), *map(str, arguments)]
+
+
+def call(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that was killed after its first epoch and started again."""
+    results = ResultFolder(tmp_path_factory.mktemp("run"))
+    arguments = [*SMALL, "--results", results.root]
+    with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True) as first:
+        before = []
+        for line in first.stdout:
+            before.append(line)
+            if "epoch  1/3" in line:
+                break
+        first.send_signal(signal.SIGKILL)
+    return results, arguments, "".join(before), call(*arguments)
+
+
+def test_a_run_says_at_the_start_what_and_how_long(finished):
+    before = finished[2]
+    assert "03_train_model-unet" in before
+    assert re.search(r"11 of 11 to run, roughly \d:\d\d:\d\d", before)
+
+
+def test_a_killed_run_goes_on_at_the_last_epoch(finished):
+    again = finished[3]
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "unet goes on after epoch 1" in again.stdout
+    assert "01_prepare_data                    up to date" in again.stdout
+    assert "left" in again.stdout
+
+
+def test_everything_is_written(finished):
+    results = finished[0]
+    for number in range(1, 5):
+        for suffix in ("csv", "md", "tex"):
+            assert (results.tables / f"table{number}.{suffix}").stat().st_size > 50
+    for number in range(1, 8):
+        for suffix in ("png", "pdf"):
+            assert (results.figures / f"figure{number}.{suffix}").stat().st_size > 2000
+    assert (results.meshes / "bone.stl").stat().st_size > 84
+    assert "<html" in results.report.read_text()[:400]
+    table = pd.read_csv(results.tables / "table1.csv")
+    assert {"U-net", "Threshold (baseline)"} <= set(table.iloc[:, 0])
+
+
+def test_the_manifest_tells_what_made_the_results(finished):
+    manifest = provenance.read_json(finished[0].manifest)
+    assert (manifest["profile"], manifest["dataset"]) == ("smoke", "phantom")
+    assert manifest["seed"] == get_settings("smoke").seed
+    assert manifest["settings"]["epochs_long"] == 3
+    assert {"python", "keras", "tensorflow"} <= set(manifest["versions"])
+    assert manifest["git_commit"] and manifest["dataset_fingerprint"] and manifest["device"]
+    assert list(manifest["notebooks"]) == sorted(
+        manifest["notebooks"], key=lambda name: int(name[:2])
+    )
+    for name, record in manifest["notebooks"].items():
+        assert record["status"] == "done" and record["seconds"] > 0, name
+        assert (finished[0].root / record["notebook"]).exists()
+
+
+def test_a_second_run_runs_nothing(finished):
+    results, arguments, *_ = finished
+    times = {path: path.stat().st_mtime_ns for path in results.root.rglob("*.*")}
+    again = call(*arguments)
+    assert again.returncode == 0
+    assert "Everything is up to date" in again.stdout
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+
+
+def stale(output: str) -> list[str]:
+    return re.findall(r"^  (\S+) +about", output, re.MULTILINE)
+
+
+def test_only_what_depends_on_a_change_runs_again(finished):
+    results, arguments, *_ = finished
+    table = results.tables / "table1.csv"
+    kept = table.read_bytes()
+    table.unlink()
+    assert stale(call(*arguments, "--list").stdout) == ["05_tables", "08_report"]
+    table.write_bytes(kept)
+    scores = results.scores("unet")
+    kept = scores.read_bytes()
+    scores.write_bytes(kept + b"\n")
+    assert stale(call(*arguments, "--list").stdout) == [
+        "05_tables", "06_figures", "07_bone_model", "08_report",
+    ]  # fmt: skip
+    scores.write_bytes(kept)
+    assert stale(call(*arguments, "--list").stdout) == []
+    assert len(stale(call(*arguments, "--list", "--force").stdout)) == 11
+
+
+def test_a_step_depends_on_the_modules_that_its_notebook_imports():
+    figures = provenance.code_files(pipeline.code(NOTEBOOKS / "06_figures.ipynb"))
+    training = provenance.code_files(pipeline.code(NOTEBOOKS / "03_train_model.ipynb"))
+    assert "meshes.py" not in {path.name for path in figures}
+    assert {"training.py", "augment.py", "unet.py"} <= {path.name for path in training}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--profile", "quik"], "smoke"),
+        (["--models", "u-net"], "resnet50_unet"),
+        (["--dataset", "fantom"], "phantom, folder"),
+        (["--set", "epoch=3"], "epochs_long"),
+        (["--set", "epochs"], "SETTING=VALUE"),
+        (["--workers", "0"], "from 1"),
+        (["--dataset", "folder"], "--data DIR"),
+        (["--dataset", "folder", "--data", "/nowhere"], "no such folder"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_valid_names(arguments, named, capsys):
+    try:
+        code = run_all.main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert len(lines) == 1 and named in lines[0]
+
+
+def test_a_parameter_that_the_notebook_does_not_declare_is_refused(tmp_path):
+    step = pipeline.Step("05_tables", NOTEBOOKS / "05_tables.ipynb", {"modles": []}, [], [], 1.0)
+    with pytest.raises(ValueError, match="'modles'.*models"):
+        pipeline.execute_notebook(step, tmp_path / "05_tables.ipynb")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_notebook_leaves_its_traceback_and_fails_the_run(write_dataset, tmp_path):
+    root = write_dataset()
+    mask = SimpleITK.ReadImage(str(root / "b" / "mask.nii.gz"))
+    mask.SetOrigin((9000, 9000, 9000))
+    SimpleITK.WriteImage(mask, str(root / "b" / "mask.nii.gz"))
+    results = tmp_path / "results"
+    run = call(
+        "--profile", "smoke", "--dataset", "folder", "--data", root, "--models", "unet",
+        "--set", "seed=5", "--results", results,
+    )  # fmt: skip
+    executed = results / "notebooks" / "01_prepare_data.ipynb"
+    assert run.returncode == 1
+    assert "01_prepare_data: FAILED: InputError" in run.stdout.replace("bonelib.scans.", "")
+    assert str(executed) in run.stdout
+    assert "05_tables: not run" in run.stdout
+    outputs = [
+        output
+        for cell in nbformat.read(executed, as_version=4).cells
+        for output in cell.get("outputs", [])
+    ]
+    assert any(output.output_type == "error" for output in outputs)
+    manifest = provenance.read_json(results / "manifest.json")
+    assert manifest["notebooks"]["01_prepare_data"]["status"] == "failed"
+
+
+def test_the_estimate_grows_with_the_work():
+    quick, paper = get_settings("quick"), get_settings("paper")
+    for model in MODEL_NAMES:
+        assert pipeline.training_seconds(model, paper, 100) > 20 * pipeline.training_seconds(
+            model, quick, 100
+        )
+    assert pipeline.gigaflops() > 1
+
+
+def test_real_scans_go_the_whole_way(shared_data, tmp_path):
+    """Vertebrae and ribs stand in for the pelvis; the shorter scan is cut in two."""
+    root = tmp_path / "scans"
+    dicom = root / "dicom"
+    dicom.mkdir(parents=True)
+    (dicom / "ct").symlink_to(shared_data / "abdomen_dicom" / "ct")
+    (dicom / "labels.nii.gz").symlink_to(shared_data / "abdomen_dicom" / "labels.nii.gz")
+    for name, part in (("lower", slice(0, 15)), ("upper", slice(15, 30))):
+        (root / name).mkdir()
+        for source, target in (("ct", "ct"), ("labels", "labels")):
+            image = SimpleITK.ReadImage(str(shared_data / "abdomen_nifti" / f"{source}.nii.gz"))
+            SimpleITK.WriteImage(image[:, :, part], str(root / name / f"{target}.nii.gz"))
+    (root / "split.csv").write_text("series,split\ndicom,train\nlower,validation\nupper,test\n")
+    ids = [*range(25, 51), *range(69, 79), *range(91, 117)]
+    lines = [f"{number},bone_{number}" for number in ids]
+    (root / "bone_names.csv").write_text("\n".join(["id,name", *lines]) + "\n")
+    results = ResultFolder(tmp_path / "results")
+    run = call(
+        "--profile", "smoke", "--dataset", "folder", "--data", root, "--models", "unet",
+        "--set", "field_of_view_mm=500", "--results", results.root,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    table = pd.read_csv(results.tables / "table1.csv")
+    threshold = table[table.iloc[:, 0].str.startswith("Threshold")].iloc[0]
+    bone = next(name for name in table.columns if "bone" in name and "ours" in name)
+    patient = next(name for name in table.columns if "patient" in name and "ours" in name)
+    assert threshold[bone] > 30 and threshold[patient] > 80
+    assert np.isfinite(table[bone]).all()
+    assert "folder" in results.report.read_text()
