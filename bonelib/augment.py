@@ -75,6 +75,7 @@ SegmentationMapsOnImage.resize = _resize_label_map
 AIR = {"mode": "constant", "cval": 0}  # grey level 0 is the window's lower end
 OCCASIONAL_OPERATIONS = 12
 MAX_OPERATIONS = 5  # "0 to 5 following operations were randomly performed per each image"
+DRAWN_SHARE = MAX_OPERATIONS / 2 / OCCASIONAL_OPERATIONS  # of images that draw a given one
 BATCHES_AHEAD = 2  # batches prepared in advance by each loader process
 
 
@@ -148,14 +149,15 @@ OCCASIONAL = {
         False,
     ),
     # "In 5% of images", though it is drawn for 2.5 in 12 only. The library inverts 1 %.
-    "inversion": Operation(
-        lambda: iaa.Invert(1.0), 0.05 * OCCASIONAL_OPERATIONS / (MAX_OPERATIONS / 2), False
-    ),
+    "inversion": Operation(lambda: iaa.Invert(1.0), 0.05 / DRAWN_SHARE, False),
     # "By -10% to 10% of the original value". The library adds -10 to 10 grey levels.
     "brightness": Operation(lambda: iaa.Multiply((0.9, 1.1), per_channel=0.5), 1.0, False),
     "contrast": Operation(lambda: iaa.LinearContrast((0.5, 2.0), per_channel=0.5), 1.0, False),
-    # The paper's overview names it, its list and `aug_all` do not.
-    "histogram_equalisation": Operation(iaa.AllChannelsHistogramEqualization, 1.0, False),
+    # The paper's overview names it, its list and `aug_all` do not; the library's
+    # `aug_non_geometric` applies it to a tenth of the images, and so does this.
+    "histogram_equalisation": Operation(
+        iaa.AllChannelsHistogramEqualization, 0.1 / DRAWN_SHARE, False
+    ),
     "local_moves": Operation(
         lambda: iaa.ElasticTransformation(alpha=(0.5, 3.5), sigma=0.25, **AIR), 0.5, True
     ),

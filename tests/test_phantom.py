@@ -22,7 +22,7 @@ SERIES = {series_id: slices for series_id, _, slices in PAPER_SERIES}
 def series():
     """One series that is fine enough for bones to hang together from slice to slice."""
     settings = replace(SMOKE, phantom_slice_distance_mm=7.0, phantom_matrix=192)
-    return make_series(5, 42, settings)
+    return make_series(7, 42, settings)
 
 
 @cache

@@ -46,7 +46,8 @@ scores = evaluation.evaluate(model, run.slices, run.results, run.settings)
 
 # %%
 print(f"{scores['slice'].groupby(scores['series']).nunique().sum()} test slices, "
-      f"horizons {sorted(scores['epochs'].unique())}, {sorted(scores['resolution'].unique())}")
+      f"after {scores['epochs'].unique().tolist()} epochs, "
+      f"on grids {scores['resolution'].unique().tolist()}")
 
 # %% tags=["nbval-ignore-output"]
 scores.head()

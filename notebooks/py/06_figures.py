@@ -40,6 +40,7 @@ table = slices.read_table(run.slices.root)
 scores = tables.read_scores(run.results, [*models, BASELINE])
 shown = figures.choose_model(models)
 history = tables.read_histories(run.results, models)[shown]
+longest = "Networks of Tables 1 and 3 are shown after the longer training."
 print(f"curves and examples of {shown}")
 
 # %% [markdown]
@@ -47,7 +48,7 @@ print(f"curves and examples of {shown}")
 
 # %%
 examples = [figures.read_example(run.slices, row) for row in figures.choose_levels(table).itertuples()]
-figure, axes = figures.canvas(1, 4)
+figure, axes = figures.canvas(2, 2, 3.2, 2.5)
 figures.figure1(examples, axes)
 figures.save(figure, "figure1", run.results.figures)
 
@@ -57,7 +58,7 @@ figures.save(figure, "figure1", run.results.figures)
 # %%
 original = examples[0]
 augmented = figures.augmented_examples(original, run.settings.seed, count=3)
-figure, axes = figures.canvas(1, 4)
+figure, axes = figures.canvas(2, 2, 3.2, 2.7)
 figures.figure2([original, *augmented], axes)
 figures.save(figure, "figure2", run.results.figures)
 
@@ -86,9 +87,9 @@ figures.save(figure, "figure5", run.results.figures)
 row = figures.choose_compared(scores)
 example = figures.read_example(run.slices, row)
 predictions = figures.read_predictions(run.results, [*models, BASELINE], row)
-figure, axes = figures.canvas(2, -(-(len(predictions) + 2) // 2))
+figure, axes = figures.canvas(-(-(len(predictions) + 2) // 4), 4, 2.4, 2.1)
 figures.figure6(example, predictions, axes)
-figures.save(figure, "figure6", run.results.figures)
+figures.save(figure, "figure6", run.results.figures, longest)
 
 # %% [markdown]
 # ## Figure 7: from best to worst
@@ -99,7 +100,7 @@ examples = [figures.read_example(run.slices, row) for row in rows]
 predictions = [figures.read_predictions(run.results, [shown], row)[shown] for row in rows]
 figure, axes = figures.canvas(len(rows), 2, 3.2, 2.2)
 figures.figure7(examples, predictions, axes, shown)
-figures.save(figure, "figure7", run.results.figures)
+figures.save(figure, "figure7", run.results.figures, longest)
 
 # %% [markdown]
 # **Found:** the seven figures, in the paper's order; which of the paper's findings they
