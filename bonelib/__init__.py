@@ -21,6 +21,7 @@ Module order is data order; a module imports only from those above it::
     tables, figures    scores -> the paper's tables and figures
     report             tables, figures, manifest -> report.html
     previews, browser  what notebooks show besides the paper's figures
+    estimates          settings + machine -> seconds that a step will take
     pipeline           notebooks -> tasks, run in order, skipped where up to date
 
 One noun per thing: series (files) -> scan (volume) -> label map -> slice -> batch ->

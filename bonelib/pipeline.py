@@ -17,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import papermill
 from distributed import Client
 from doit.control import TaskControl
@@ -27,26 +26,11 @@ from doit.runner import MThreadRunner
 from doit.task import Stream, dict_to_task
 from doit.tools import config_changed
 
-from bonelib import paths, provenance
+from bonelib import estimates, paths, provenance
 from bonelib.runs import Run
-from bonelib.settings import (
-    BASELINE,
-    MODEL_NAMES,
-    PAPER_SERIES,
-    PAPER_SLICE_DISTANCE_MM,
-    SPLITS,
-    Settings,
-)
+from bonelib.settings import BASELINE, MODEL_NAMES
 
-# For the estimate of a first run only; later runs go by measured times.
-GIGA_MULTIPLY_ADDS = {  # of one 512 x 512 slice, forward; counted by models.multiply_adds
-    "fcn8": 30.6, "fcn32": 30.6, "pspnet": 13.4, "unet": 35.6, "segnet": 28.3,
-    "vgg_unet": 97.2, "resnet50_unet": 47.8, BASELINE: 0.0,
-}  # fmt: skip
 BAR_SECONDS = 10.0  # between two lines of a progress bar
-START_SECONDS = 9.0  # a kernel, TensorFlow and the first compilation
-UPDATE_SECONDS = {"fcn8": 0.7, "fcn32": 0.7}  # Adadelta on 69.7 million parameters, on a CPU
-GPU_GIGAFLOPS = 10_000.0  # what a training reaches on a card of the RTX 2080 Ti's class
 
 
 @dataclass(frozen=True)
@@ -81,7 +65,9 @@ class Driver:
         self.waiting: set[str] = set()
 
     def _steps(self) -> list[Step]:
-        run, results, speed = self.run, self.run.results, gigaflops()
+        run, results, speed = self.run, self.run.results, estimates.gigaflops()
+        if speed < estimates.GPU_GIGAFLOPS:
+            speed /= self.workers  # notebooks at the same time share the cores
         common = {
             "profile": run.settings.profile,
             "dataset": run.dataset,
@@ -93,7 +79,16 @@ class Driver:
         scored = [*self.models, BASELINE]
         dataset = [run.slices.description]
 
-        def step(notebook, name="", *, inputs, outputs, seconds=START_SECONDS, state=None, **own):
+        def step(
+            notebook,
+            name="",
+            *,
+            inputs,
+            outputs,
+            seconds=estimates.START_SECONDS,
+            state=None,
+            **own,
+        ):
             version = data_version(run.data_dir) if notebook == "01_prepare_data" else ""
             return Step(
                 notebook + (f"-{name}" if name else ""),
@@ -124,7 +119,7 @@ class Driver:
                 "01_prepare_data",
                 inputs=[],
                 outputs=[*dataset, run.slices.table],
-                seconds=START_SECONDS + preparation_seconds(run.settings),
+                seconds=estimates.preparation_seconds(run.settings),
                 state=run.slices.root,
             ),
             step("02_preview_augmentation", inputs=dataset, outputs=[]),
@@ -134,7 +129,7 @@ class Driver:
                     model,
                     inputs=dataset,
                     outputs=trained[model],
-                    seconds=START_SECONDS + training_seconds(model, run.settings, speed),
+                    seconds=estimates.training_seconds(model, run.settings, speed),
                     state=results.training(model),
                     model=model,
                 )
@@ -146,7 +141,7 @@ class Driver:
                     method,
                     inputs=dataset + trained.get(method, []),
                     outputs=[results.scores(method), results.score_record(method)],
-                    seconds=START_SECONDS + evaluation_seconds(method, run.settings, speed),
+                    seconds=estimates.evaluation_seconds(method, run.settings, speed),
                     model=method,
                 )
                 for method in scored
@@ -451,47 +446,3 @@ def data_version(directory: Path | None) -> str:
 def clock(seconds: float) -> str:
     """Return a duration as hours:minutes:seconds."""
     return str(timedelta(seconds=round(seconds)))
-
-
-def gigaflops() -> float:
-    """Measure how many thousand million operations a second this machine's products make."""
-    if provenance.device()["gpus"]:
-        return GPU_GIGAFLOPS
-    matrix = np.ones((1024, 1024), np.float32)
-    matrix @ matrix
-    started = time.perf_counter()
-    for _ in range(4):
-        matrix @ matrix
-    return 4 * 2 * 1.024**3 / (time.perf_counter() - started)
-
-
-def _slices(split: str, distance_mm: float) -> float:
-    paper = sum(count for _, kind, count in PAPER_SERIES if kind == split)
-    return paper * PAPER_SLICE_DISTANCE_MM / distance_mm
-
-
-def _forward_seconds(model: str, settings: Settings, speed: float) -> float:
-    """Estimate one slice's way through a network."""
-    pixels = (settings.image_size / 512) ** 2
-    return 2 * GIGA_MULTIPLY_ADDS[model] * pixels / speed
-
-
-def preparation_seconds(settings: Settings) -> float:
-    """Estimate the phantom's generation and the preparation of its slices."""
-    slices = sum(_slices(split, settings.phantom_slice_distance_mm) for split in SPLITS)
-    return slices * (0.05 + 0.35 * (settings.phantom_matrix / 512) ** 2)
-
-
-def training_seconds(model: str, settings: Settings, speed: float) -> float:
-    """Estimate a training: forward, twice that backward, the update, the validation."""
-    steps = max(settings.horizons(model)) * settings.steps_per_epoch
-    step = 3 * settings.batch_size * _forward_seconds(model, settings, speed)
-    step += UPDATE_SECONDS.get(model, 0.0) if speed < GPU_GIGAFLOPS else 0.0
-    return steps * step * 1.15
-
-
-def evaluation_seconds(method: str, settings: Settings, speed: float) -> float:
-    """Estimate the prediction of the test slices, once for each horizon."""
-    slices = _slices("test", settings.phantom_slice_distance_mm)
-    horizons = 1 if method == BASELINE else len(settings.horizons(method))
-    return slices * horizons * (0.01 + _forward_seconds(method, settings, speed))

@@ -286,11 +286,12 @@ def _every_series(evidence):
 @_claim(
     "U-net beats a classical threshold segmentation on bone.",
     "not in the paper: this project's check",
-    short=("unet", BASELINE),
+    short=(BASELINE,),
+    long=("unet",),
 )
 def _beats_baseline(evidence):
-    ours = _iou(evidence.short, ("unet", BASELINE), "bone")
-    return _list(ours), ours["unet"] > ours[BASELINE], "bone IoU after the short training"
+    ours = _iou(evidence.long, ("unet",), "bone") | _iou(evidence.short, (BASELINE,), "bone")
+    return _list(ours), ours["unet"] > ours[BASELINE], "bone IoU after the longer training"
 
 
 CLAIMS = (
