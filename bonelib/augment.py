@@ -73,6 +73,7 @@ def _resize_label_map(
 SegmentationMapsOnImage.resize = _resize_label_map
 
 AIR = {"mode": "constant", "cval": 0}  # grey level 0 is the window's lower end
+PAPER_SIZE = 512  # pixels of the slices for which ranges in pixels are given
 OCCASIONAL_OPERATIONS = 12
 MAX_OPERATIONS = 5  # "0 to 5 following operations were randomly performed per each image"
 DRAWN_SHARE = MAX_OPERATIONS / 2 / OCCASIONAL_OPERATIONS  # of images that draw a given one
@@ -87,7 +88,7 @@ class SliceError(ValueError):
 class Operation:
     """One augmentation: how to make it, how often it acts, and whether it moves pixels.
 
-    `share` is its probability, in `OCCASIONAL` once it is drawn. Ranges are the paper's,
+    `share` is its probability, of an occasional one once it is drawn. Ranges are the paper's,
     and those of the library it used (`aug_all`) where the paper prints none.
     """
 
@@ -117,53 +118,67 @@ FREQUENT = {
     ),
 }
 
-# Of these, none to five are drawn for an image.
-OCCASIONAL = {
-    "blur": Operation(
-        lambda: iaa.OneOf(
-            [iaa.GaussianBlur((0.0, 3.0)), iaa.AverageBlur((2, 7)), iaa.MedianBlur((3, 7))]
+
+def occasional(image_size: int = PAPER_SIZE) -> dict[str, Operation]:
+    """Return the operations of which none to five are drawn for an image.
+
+    Blurs and local moves are printed in pixels of 512 x 512 slices; they shrink with the
+    slice, so that they stay as large in millimetres.
+    """
+    part = image_size / PAPER_SIZE
+    kernels = max(1, round(2 * part)), max(1, round(7 * part))
+    return {
+        "blur": Operation(
+            lambda: iaa.OneOf(
+                [
+                    iaa.GaussianBlur((0.0, 3.0 * part)),
+                    iaa.AverageBlur(kernels),
+                    iaa.MedianBlur((kernels[0] | 1, kernels[1])),
+                ]
+            ),
+            1.0,
+            False,
         ),
-        1.0,
-        False,
-    ),
-    "sharpen": Operation(lambda: iaa.Sharpen((0.0, 1.0), (0.75, 1.5)), 1.0, False),
-    "edges": Operation(
-        lambda: iaa.BlendAlphaSimplexNoise(
-            [iaa.OneOf([iaa.EdgeDetect((0.5, 1.0)), iaa.DirectedEdgeDetect((0.5, 1.0))])]
+        "sharpen": Operation(lambda: iaa.Sharpen((0.0, 1.0), (0.75, 1.5)), 1.0, False),
+        "edges": Operation(
+            lambda: iaa.BlendAlphaSimplexNoise(
+                [iaa.OneOf([iaa.EdgeDetect((0.5, 1.0)), iaa.DirectedEdgeDetect((0.5, 1.0))])]
+            ),
+            1.0,
+            False,
         ),
-        1.0,
-        False,
-    ),
-    "noise": Operation(
-        lambda: iaa.AdditiveGaussianNoise(scale=(0.0, 0.05 * 255), per_channel=0.5), 1.0, False
-    ),
-    # The library's coarse patches take up to 15 % of the pixels; the paper says 10 %.
-    "pixel_removal": Operation(
-        lambda: iaa.OneOf(
-            [
-                iaa.Dropout((0.01, 0.1), per_channel=0.5),
-                iaa.CoarseDropout((0.03, 0.1), size_percent=(0.02, 0.05), per_channel=0.2),
-            ]
+        "noise": Operation(
+            lambda: iaa.AdditiveGaussianNoise(scale=(0.0, 0.05 * 255), per_channel=0.5), 1.0, False
         ),
-        1.0,
-        False,
-    ),
-    # "In 5% of images", though it is drawn for 2.5 in 12 only. The library inverts 1 %.
-    "inversion": Operation(lambda: iaa.Invert(1.0), 0.05 / DRAWN_SHARE, False),
-    # "By -10% to 10% of the original value". The library adds -10 to 10 grey levels.
-    "brightness": Operation(lambda: iaa.Multiply((0.9, 1.1), per_channel=0.5), 1.0, False),
-    "contrast": Operation(lambda: iaa.LinearContrast((0.5, 2.0), per_channel=0.5), 1.0, False),
-    # The paper's overview names it, its list and `aug_all` do not; the library's
-    # `aug_non_geometric` applies it to a tenth of the images, and so does this.
-    "histogram_equalisation": Operation(
-        iaa.AllChannelsHistogramEqualization, 0.1 / DRAWN_SHARE, False
-    ),
-    "local_moves": Operation(
-        lambda: iaa.ElasticTransformation(alpha=(0.5, 3.5), sigma=0.25, **AIR), 0.5, True
-    ),
-    "local_affine": Operation(lambda: iaa.PiecewiseAffine((0.01, 0.05), **AIR), 0.5, True),
-    "perspective": Operation(lambda: iaa.PerspectiveTransform((0.01, 0.1), **AIR), 0.5, True),
-}
+        # The library's coarse patches take up to 15 % of the pixels; the paper says 10 %.
+        "pixel_removal": Operation(
+            lambda: iaa.OneOf(
+                [
+                    iaa.Dropout((0.01, 0.1), per_channel=0.5),
+                    iaa.CoarseDropout((0.03, 0.1), size_percent=(0.02, 0.05), per_channel=0.2),
+                ]
+            ),
+            1.0,
+            False,
+        ),
+        # "In 5% of images", though it is drawn for 2.5 in 12 only. The library inverts 1 %.
+        "inversion": Operation(lambda: iaa.Invert(1.0), 0.05 / DRAWN_SHARE, False),
+        # "By -10% to 10% of the original value". The library adds -10 to 10 grey levels.
+        "brightness": Operation(lambda: iaa.Multiply((0.9, 1.1), per_channel=0.5), 1.0, False),
+        "contrast": Operation(lambda: iaa.LinearContrast((0.5, 2.0), per_channel=0.5), 1.0, False),
+        # The paper's overview names it, its list and `aug_all` do not; the library's
+        # `aug_non_geometric` applies it to a tenth of the images, and so does this.
+        "histogram_equalisation": Operation(
+            iaa.AllChannelsHistogramEqualization, 0.1 / DRAWN_SHARE, False
+        ),
+        "local_moves": Operation(
+            lambda: iaa.ElasticTransformation(alpha=(0.5 * part, 3.5 * part), sigma=0.25, **AIR),
+            0.5,
+            True,
+        ),
+        "local_affine": Operation(lambda: iaa.PiecewiseAffine((0.01, 0.05), **AIR), 0.5, True),
+        "perspective": Operation(lambda: iaa.PerspectiveTransform((0.01, 0.1), **AIR), 0.5, True),
+    }
 
 
 def _sometimes(operations: dict[str, Operation]) -> list[iaa.Augmenter]:
@@ -171,14 +186,19 @@ def _sometimes(operations: dict[str, Operation]) -> list[iaa.Augmenter]:
     return [iaa.Sometimes(operation.share, [operation.make()]) for operation in operations.values()]
 
 
+def operations(image_size: int = PAPER_SIZE) -> dict[str, Operation]:
+    """Return every operation by name, as it is for slices of `image_size` pixels."""
+    return FREQUENT | occasional(image_size)
+
+
 @cache
-def policy() -> iaa.Augmenter:
+def policy(image_size: int = PAPER_SIZE) -> iaa.Augmenter:
     """Return the paper's sequence: the frequent operations and some occasional ones.
 
     "The sequence of above operations is applied in random order" (section 4).
     """
-    occasional = iaa.SomeOf((0, MAX_OPERATIONS), _sometimes(OCCASIONAL), random_order=True)
-    return iaa.Sequential([*_sometimes(FREQUENT), occasional], random_order=True)
+    some = iaa.SomeOf((0, MAX_OPERATIONS), _sometimes(occasional(image_size)), random_order=True)
+    return iaa.Sequential([*_sometimes(FREQUENT), some], random_order=True)
 
 
 def apply_operation(
@@ -211,7 +231,7 @@ def augment_slice(
 
     Shapes and values are those of `apply_operation`; 255 (ignore) stays 255.
     """
-    return apply_operation(policy(), image, labels, seed)
+    return apply_operation(policy(len(image)), image, labels, seed)
 
 
 @dataclass(frozen=True)

@@ -69,14 +69,13 @@ def _gallery(pictures: list[tuple[str, np.ndarray, np.ndarray]], columns: int) -
 
 def operations(example: Example, seed: int, columns: int = 5) -> Figure:
     """Draw one slice after each operation of the policy by itself, outlines on top."""
-    named = augment.FREQUENT | augment.OCCASIONAL
     return _gallery(
         [
             (
                 name.replace("_", " "),
                 *augment.apply_operation(operation.make(), example.image, example.labels, seed),
             )
-            for name, operation in named.items()
+            for name, operation in augment.operations(len(example.image)).items()
         ],
         columns,
     )

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`estimate` is deprecated:FutureW
 
 SIZE = 96
 GREY_PER_LABEL = 100
-OPERATIONS = augment.FREQUENT | augment.OCCASIONAL
+OPERATIONS = augment.operations()
 MOVING = [name for name, operation in OPERATIONS.items() if operation.moves_pixels]
 STAYING = [name for name, operation in OPERATIONS.items() if not operation.moves_pixels]
 
@@ -53,9 +53,9 @@ def test_importing_leaves_numpy_as_it_was_and_loads_no_network_library():
 
 
 def test_there_are_as_many_occasional_operations_as_the_share_of_inversions_assumes():
-    assert len(augment.OCCASIONAL) == augment.OCCASIONAL_OPERATIONS
-    drawn = augment.MAX_OPERATIONS / 2 / len(augment.OCCASIONAL)
-    assert drawn * augment.OCCASIONAL["inversion"].share == pytest.approx(0.05)
+    assert len(augment.occasional()) == augment.OCCASIONAL_OPERATIONS
+    drawn = augment.MAX_OPERATIONS / 2 / len(augment.occasional())
+    assert drawn * augment.occasional()["inversion"].share == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -131,7 +131,9 @@ def times_drawn():
         return lambda: augment.iaa.Lambda(count, func_segmentation_maps=lambda labels, *_: labels)
 
     with pytest.MonkeyPatch.context() as patch:
-        for operations in (augment.FREQUENT, augment.OCCASIONAL):
+        some = augment.occasional()
+        patch.setattr(augment, "occasional", lambda _: some)
+        for operations in (augment.FREQUENT, some):
             for name, operation in operations.items():
                 patch.setitem(operations, name, replace(operation, make=counter(name)))
         policy = augment.policy.__wrapped__()
@@ -144,6 +146,7 @@ def times_drawn():
 DRAWS = 800
 OF_ALL_IMAGES = {"horizontal_flip": 0.5, "vertical_flip": 0.2, "crop_or_pad": 0.5}
 OF_ALL_IMAGES |= {"scale_rotate_shear": 0.5, "inversion": 0.05}  # printed in section 4
+OF_ALL_IMAGES |= {"histogram_equalisation": 0.1}  # the library's
 OF_ALL_IMAGES |= dict.fromkeys(("local_moves", "local_affine", "perspective"), 1.25 / 12)
 
 
@@ -313,3 +316,18 @@ def test_loaders_end_when_their_parent_is_killed(slice_files, tmp_path):
     parent.stdout.close()
     _, alive = psutil.wait_procs(loaders, timeout=10)
     assert not alive
+
+
+def test_pixel_sized_operations_shrink_with_the_slice():
+    """A blur or a local move changes a small slice about as much as a large one."""
+
+    def change(name, size):
+        rows, columns = np.mgrid[:size, :size] / size
+        image = (127 + 100 * np.sin(25 * rows) * np.sin(25 * columns)).astype(np.uint8)
+        labels = np.zeros_like(image)
+        augmenter = augment.operations(size)[name].make()
+        draws = [augment.apply_operation(augmenter, image, labels, seed)[0] for seed in range(24)]
+        return np.mean([np.abs(draw[..., 0].astype(float) - image).mean() for draw in draws])
+
+    for name in ("blur", "local_moves"):
+        assert change(name, 96) < 2 * change(name, 512) + 0.5
