@@ -133,7 +133,7 @@ def occasional(image_size: int = PAPER_SIZE) -> dict[str, Operation]:
                 [
                     iaa.GaussianBlur((0.0, 3.0 * part)),
                     iaa.AverageBlur(kernels),
-                    iaa.MedianBlur((kernels[0] | 1, kernels[1])),
+                    iaa.MedianBlur(tuple(kernel - 1 | 1 for kernel in kernels)),
                 ]
             ),
             1.0,

@@ -331,3 +331,12 @@ def test_pixel_sized_operations_shrink_with_the_slice():
 
     for name in ("blur", "local_moves"):
         assert change(name, 96) < 2 * change(name, 512) + 0.5
+
+
+@pytest.mark.parametrize("size", [64, 96, 128, 160, 256, 320])
+def test_the_policy_suits_every_size(size):
+    image = np.full((size, size), 90, np.uint8)
+    augmenter = augment.operations(size)["blur"].make()
+    for seed in range(30):  # enough to draw each kind of blur
+        blurred, _ = augment.apply_operation(augmenter, image, image * 0, seed)
+        assert (blurred == 90).all()
