@@ -127,13 +127,14 @@ def occasional(image_size: int = PAPER_SIZE) -> dict[str, Operation]:
     """
     part = image_size / PAPER_SIZE
     kernels = max(1, round(2 * part)), max(1, round(7 * part))
+    largest_odd = kernels[1] - 1 | 1
     return {
         "blur": Operation(
             lambda: iaa.OneOf(
                 [
                     iaa.GaussianBlur((0.0, 3.0 * part)),
                     iaa.AverageBlur(kernels),
-                    iaa.MedianBlur(tuple(kernel - 1 | 1 for kernel in kernels)),
+                    iaa.MedianBlur((min(kernels[0] | 1, largest_odd), largest_odd)),
                 ]
             ),
             1.0,
