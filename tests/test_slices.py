@@ -48,7 +48,7 @@ def series_written(before, after):
 
 
 @pytest.mark.parametrize(
-    ("hu", "grey"), [(-3000, 0), (-250, 0), (0, 51), (375, 128), (1000, 255), (3000, 255)]
+    ("hu", "grey"), [(-3000, 0), (-200, 0), (0, 64), (400, 191), (600, 255), (3000, 255)]
 )
 def test_window_by_hand(hu, grey):
     assert slices.window(np.array([hu]), SMOKE).tolist() == [grey]
@@ -146,7 +146,7 @@ def test_prepared_folder_is_as_agreed(write_dataset, prepare):
     assert description["dataset"] == "scans"
     assert description["classes"] == ["background", "patient", "bone"]
     assert description["ignore"] == IGNORE
-    assert description["settings"]["window_low_hu"] == -250
+    assert description["settings"]["window_low_hu"] == SMOKE.window_low_hu
     assert description["series"]["b"]["slices"] == 6
     assert {"train", "validation", "test"} == {s["split"] for s in description["series"].values()}
 
