@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 
+import psutil
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
@@ -49,7 +50,9 @@ def lab(tmp_path_factory):
             except OSError:
                 time.sleep(0.5)
         yield address
-        server.terminate()
+        for child in psutil.Process(server.pid).children(recursive=True):
+            child.kill()
+        server.kill()
 
 
 def test_the_slice_browser_turns_pages_in_jupyterlab(lab, browser):
