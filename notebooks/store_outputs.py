@@ -29,7 +29,9 @@ def main() -> None:
             pair for pair in zip(notebook.cells, done, strict=True) if pair[0].cell_type == "code"
         ]
         for number, (cell, source) in enumerate(code, 1):
-            cell.outputs, cell.execution_count = source.outputs, number
+            # Progress bars and what libraries say as they start differ from run to run.
+            cell.outputs = [output for output in source.outputs if output.get("name") != "stderr"]
+            cell.execution_count = number
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = number

@@ -56,7 +56,7 @@ for case in cases:
 scan = cases[0].scan()
 label_map = cases[0].label_map()
 print(f"size {scan.GetSize()}, spacing {scan.GetSpacing()} mm")
-previews.scan_planes(scan, label_map);
+figure = previews.scan_planes(scan, label_map)
 
 # %% [markdown]
 # ## Prepared slices

@@ -42,7 +42,7 @@ example = figures.read_example(run.slices, row)
 # Label maps follow the geometry by nearest neighbour and ignore the intensities.
 
 # %%
-previews.operations(example, run.settings.seed);
+figure = previews.operations(example, run.settings.seed)
 
 # %% [markdown]
 # ## The policy
@@ -50,7 +50,7 @@ previews.operations(example, run.settings.seed);
 # A sample's draw depends on the seed, the epoch and its number only.
 
 # %%
-previews.policy_draws(example, run.settings.seed, count=12);
+figure = previews.policy_draws(example, run.settings.seed, count=12)
 
 # %% [markdown]
 # **Found:** the label maps stay aligned and keep their three values under every operation.

@@ -30,7 +30,7 @@ results_dir = ""
 overrides = {}
 model = "unet"
 
-# %%
+# %% tags=["nbval-ignore-output"]
 from bonelib import figures, models, published, training
 from bonelib.models import drawing
 from bonelib.runs import open_run

@@ -29,7 +29,7 @@ results_dir = ""
 overrides = {}
 model = "unet"
 
-# %%
+# %% tags=["nbval-ignore-output"]
 from bonelib import evaluation, previews, tables
 from bonelib.runs import open_run
 
@@ -64,7 +64,7 @@ tables.pooled_scores(scores).round(2)
 # Bone IoU ranks the images; the reference is on the left.
 
 # %%
-previews.extremes(run.slices, run.results, scores, model);
+figure = previews.extremes(run.slices, run.results, scores, model)
 
 # %% [markdown]
 # **Found:** the classes order as in the paper, background before patient before bone.
