@@ -38,7 +38,7 @@ def bone_surface(
     `spacing_mm` has the same order. `origin_mm` (x, y, z) and `direction` (nine values) are
     the scan's own, as SimpleITK gives them. Between slices the outline is interpolated by its
     signed distance (Raya & Udupa 1990), so that thick slices give slopes and not steps.
-    Raises ValueError where there is no bone.
+    Raises ValueError where there is no bone, or only specks.
     """
     bone = labels if labels.dtype == bool else labels == BONE
     if not bone.any():
@@ -46,6 +46,8 @@ def bone_surface(
     box = ndimage.find_objects(bone.astype(np.uint8))[0]
     bone = np.pad(bone[box], MARGIN)
     distance, grid_spacing_mm = _distance_grid(bone, spacing_mm, grid_mm)
+    if distance.max() <= 0:
+        raise ValueError("the bone in this label map is too small to have a surface")
     vertices, faces, _, _ = marching_cubes(distance, level=0, spacing=grid_spacing_mm)
     vertices = vertices + [part.start - MARGIN for part in box] * np.array(spacing_mm)
     points = vertices[:, ::-1] @ np.reshape(direction, (3, 3)).T + origin_mm

@@ -253,6 +253,7 @@ def _random_encoders(models: Sequence[str], records: dict) -> tuple[str, ...]:
     return (f"{' and '.join(names)} {note}",) if names else ()
 
 
+LEAST_BONE = 0.1  # of the reference's pixels: enough for a surface
 BASELINE_NOTE = "The threshold baseline is this project's; the paper has none."
 
 
@@ -336,6 +337,20 @@ def best_model(
         values = {model: pooled(select(scores, model), "iou")[0] for model in models}
         rule = "best mean IoU on the test series, for want of training histories"
     return max(values, key=values.get), rule
+
+
+def method_with_bone(
+    scores: pd.DataFrame, settings: Settings, histories: dict[str, pd.DataFrame] | None = None
+) -> tuple[str, str]:
+    """Return the best model, or the baseline where that found next to no bone, and why.
+
+    A network that was trained for seconds may find none, and specks have no surface.
+    """
+    model, rule = best_model(scores, settings, histories)
+    pixels = counts(select(scores, model)).sum(axis=0)
+    if pixels[:, BONE].sum() >= LEAST_BONE * pixels[BONE].sum():
+        return model, rule
+    return BASELINE, f"{published.METHOD_NAMES[model]}, with the {rule}, found next to no bone"
 
 
 def table4(

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from bonelib import published, tables
-from bonelib.settings import CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
+from bonelib.settings import BASELINE, CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
 from tests.synthetic_results import MODELS, SETTINGS, small_results
 
 
@@ -188,3 +188,16 @@ def test_nothing_run_gives_tables_that_say_so(results, tmp_path):
     ):
         assert "not run" in table._repr_html_()
         tables.save(table, "empty", tmp_path)
+
+
+def test_a_bone_model_needs_bone():
+    rows = pd.DataFrame(
+        {"model": ["unet", BASELINE], "epochs": [3, 0], "epoch": [3, 0], "resolution": "input",
+         "series": "a", "slice": 0}
+    )  # fmt: skip
+    rows[[f"n{row}{column}" for row in range(3) for column in range(3)]] = 0
+    rows[["n00", "n11", "n21"]] = 5
+    found = rows.assign(n22=[1, 1])
+    assert tables.method_with_bone(found, SETTINGS)[0] == "unet"
+    method, why = tables.method_with_bone(rows.assign(n22=[0, 1]), SETTINGS)
+    assert method == BASELINE and "next to no bone" in why

@@ -32,12 +32,15 @@ models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_une
 # %%
 from bonelib import figures, meshes, slices, tables
 from bonelib.runs import open_run
+from bonelib.settings import BASELINE
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
-scores = tables.read_scores(run.results, models)
+series = figures.choose_series(slices.read_table(run.slices.root))
+scores = tables.read_scores(run.results, [*models, BASELINE])
+scores = scores[scores["series"] == series["series"].iloc[0]]
 histories = tables.read_histories(run.results, models)
-best, rule = tables.best_model(scores, run.settings, histories)
+best, rule = tables.method_with_bone(scores, run.settings, histories)
 
 # %% tags=["nbval-ignore-output"]
 print(f"{best}: {rule}")
@@ -46,8 +49,6 @@ print(f"{best}: {rule}")
 # ## The label maps of one test series
 
 # %%
-table = slices.read_table(run.slices.root)
-series = figures.choose_series(table)
 labels, spacing_mm = figures.read_volume(run.results, best, series)
 print(f"{series['series'].iloc[0]}: {labels.shape} (slice, row, column), spacing {spacing_mm} mm")
 
