@@ -18,6 +18,8 @@ from bonelib.settings import CLASS_NAMES, IGNORE, Settings
 # Settings that say how a run is carried out, not what comes out of it.
 NOT_IN_RESULT = {"profile", "loader_workers", "parallel_notebooks", "allow_random_encoder"}
 
+STATISTICS_BATCH = 8  # slices a forward pass that measures batch normalisation
+
 
 @keras.saving.register_keras_serializable("bonelib")
 class PixelAccuracy(keras.metrics.Mean):
@@ -87,6 +89,45 @@ class EpochRecord(keras.callbacks.Callback):
         )
 
 
+class BatchNormStatistics(keras.callbacks.Callback):
+    """Measure the statistics of batch normalisation anew after each epoch.
+
+    Each layer gets the average, over batches of `images` (slice, row, column), of what it
+    sees in a forward pass with the weights as they are; without images it keeps the running
+    averages. Source: Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3.
+    """
+
+    def __init__(self, images: np.ndarray):
+        super().__init__()
+        count = -(-len(images) // STATISTICS_BATCH)
+        # Each batch holds slices from feet to head.
+        self.batches = [images[first::count] for first in range(count)]
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Replace the running averages."""
+        if not self.batches:
+            return
+        layers = [
+            layer
+            for layer in self.model.layers
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+        variables = [
+            variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)
+        ]
+        momenta = [layer.momentum for layer in layers]
+        measured = []
+        for layer in layers:
+            layer.momentum = 0.0  # a layer then holds what it saw last
+        for batch in self.batches:
+            self.model(slices.network_input(batch), training=True)
+            measured.append([keras.ops.convert_to_numpy(variable) for variable in variables])
+        for position, variable in enumerate(variables):
+            variable.assign(np.mean([values[position] for values in measured], axis=0))
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
 def validation_scores(counts: np.ndarray) -> dict[str, float]:
     """Return the scores of pooled validation counts (classes, classes), as named in a history."""
     iou, dice = metrics.iou(counts), metrics.dice(counts)
@@ -143,6 +184,7 @@ def train(
         initial_epoch=finished_epochs,
         epochs=epochs,
         callbacks=[
+            BatchNormStatistics(batch_norm_images(folder, table, settings)),
             EpochRecord(results, settings, images, labels, history),
             *tensorboard(results.training(name) / "tensorboard"),
         ],
@@ -185,9 +227,6 @@ def new_model(name: str, settings: Settings) -> tuple[keras.Model, str | None]:
             print(f"{error}\nGoing on from a random encoder; the tables say so.")
             model = models.build_model(name, **build)
             start = "random"
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = settings.batch_norm_momentum
     model.compile(
         optimizer=keras.optimizers.Adadelta(
             settings.learning_rate, rho=settings.rho, epsilon=settings.epsilon
@@ -218,6 +257,15 @@ def training_batches(model, folder: SliceFolder, table, settings: Settings, firs
     )
     for images, labels in batches:
         yield slices.network_input(images), labels
+
+
+def batch_norm_images(folder: SliceFolder, table, settings: Settings) -> np.ndarray:
+    """Return `settings.batch_norm_slices` training slices, evenly spaced in the table."""
+    rows = table[table["split"] == "train"]
+    chosen = np.linspace(0, len(rows) - 1, min(settings.batch_norm_slices, len(rows)))
+    if not len(chosen):
+        return np.empty((0, settings.image_size, settings.image_size), np.uint8)
+    return slices.load(folder.root, rows.iloc[chosen.round().astype(int)])[0]
 
 
 def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:

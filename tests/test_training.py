@@ -122,13 +122,39 @@ def test_ignored_pixels_neither_train_nor_count():
     assert float(accuracy.result()) == pytest.approx(2 / 3)
 
 
-def test_batch_norm_momentum_optimizer_and_loss_are_the_settings():
+def test_optimizer_loss_and_batch_norm_are_the_protocol():
     model, start = training.new_model("segnet", SETTINGS)
     assert start is None
     assert isinstance(model.optimizer, keras.optimizers.Adadelta)
     assert float(model.optimizer.learning_rate) == 1.0
     momenta = {layer.momentum for layer in model.layers if "batch" in type(layer).__name__.lower()}
-    assert momenta == {SETTINGS.batch_norm_momentum}
+    assert momenta == {0.99}
+
+
+def test_batch_norm_statistics_are_those_of_the_images():
+    keras.config.set_dtype_policy("float32")
+    model, _ = training.new_model("unet", SETTINGS)
+    images = np.random.default_rng(0).integers(0, 256, (12, 64, 64), dtype=np.uint8)
+    callback = training.BatchNormStatistics(images)
+    callback.set_model(model)
+    callback.on_epoch_end(0)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    seen = keras.Model(model.input, norms[0].input)
+    batches = [
+        np.asarray(seen(slices.network_input(images[first::2]))).reshape(6 * 64 * 64, -1)
+        for first in range(2)
+    ]
+    for variable, statistic in (("moving_mean", np.mean), ("moving_variance", np.var)):
+        expected = np.mean([statistic(batch, axis=0) for batch in batches], axis=0)
+        np.testing.assert_allclose(getattr(norms[0], variable), expected, rtol=1e-4, atol=1e-4)
+    assert {layer.momentum for layer in norms} == {0.99}
+
+    running = [keras.ops.convert_to_numpy(layer.moving_mean).copy() for layer in norms]
+    without = training.BatchNormStatistics(images[:0])
+    without.set_model(model)
+    without.on_epoch_end(0)
+    for layer, mean in zip(norms, running, strict=True):
+        np.testing.assert_array_equal(layer.moving_mean, mean)
 
 
 def test_without_weights_a_strict_profile_stops_and_a_lenient_one_says_so(tmp_path, capsys):
