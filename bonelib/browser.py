@@ -70,7 +70,7 @@ def browse(cases: list[Case]) -> ipywidgets.Widget:
         shown.resize((WIDTH_PIXELS, height)).save(stream, "png")
         picture.value = stream.getvalue()
         caption.value = (
-            f"slice {position.value + 1} of {len(image_hu)}, "
+            f"slice {position.value} of 0 to {position.max}, "
             f"{position.value * slice_mm:g} mm above the lowest; the patient's right is on the left"
         )
 
