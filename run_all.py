@@ -89,6 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         return 0 if driver.start() else 1
+    except ValueError as error:
+        return fail(str(error))
     except KeyboardInterrupt:
         print("\nStopped; the same command goes on where it was.", file=sys.stderr)
         for child in psutil.Process().children(recursive=True):

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -205,7 +205,10 @@ class Driver:
         return stale
 
     def start(self) -> bool:
-        """Say what will run, run it, and return whether every notebook succeeded."""
+        """Say what will run, run it, and return whether every notebook succeeded.
+
+        Raises ValueError where no dask scheduler answers at the address.
+        """
         stale = self.stale()
         self.waiting = set(stale)
         print(self.plan(stale), flush=True)
@@ -215,8 +218,16 @@ class Driver:
         runner = MThreadRunner(
             self.state(), Progress(self), True, self.force, Stream(2), self.workers
         )
-        with kernel_messages(self.run.results.kernel_log):
+        with self._connected() as self.client, kernel_messages(self.run.results.kernel_log):
             return runner.run_all(self.tasks().task_dispatcher()) == 0
+
+    def _connected(self):
+        if not self.scheduler:
+            return nullcontext()
+        try:
+            return Client(self.scheduler)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"no dask scheduler answers at '{self.scheduler}': {error}") from None
 
     # What is said
 
@@ -260,9 +271,8 @@ class Driver:
         self._record_notebook(step.name, record)
         record["status"] = "failed"
         try:
-            if self.scheduler:
-                with Client(self.scheduler) as client:
-                    client.submit(execute_notebook, step, executed, pure=False).result()
+            if self.client:
+                self.client.submit(execute_notebook, step, executed, pure=False).result()
             else:
                 execute_notebook(step, executed)
             missing = [str(output) for output in step.outputs if not output.exists()]

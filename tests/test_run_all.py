@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK
+from distributed import LocalCluster
 
 import run_all
 from bonelib import pipeline, provenance
@@ -114,6 +115,28 @@ def test_only_what_depends_on_a_change_runs_again(finished):
     scores.write_bytes(kept)
     assert stale(call(*arguments, "--list").stdout) == []
     assert len(stale(call(*arguments, "--list", "--force").stdout)) == 9
+
+
+def test_notebooks_run_on_a_dask_scheduler(finished):
+    results, arguments, *_ = finished
+    table = results.tables / "table1.csv"
+    kept = table.read_bytes()
+    table.unlink()
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        run = call(*arguments, "--scheduler", cluster.scheduler_address)
+        transitions = cluster.scheduler.transition_counter
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "2 of 9 to run" in run.stdout and table.read_bytes() == kept
+    assert transitions > 0
+    assert stale(call(*arguments, "--list").stdout) == []
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(finished):
+    results, arguments, *_ = finished
+    run = call(*arguments, "--force", "--scheduler", "nowhere")
+    assert run.returncode == 2
+    assert run.stderr.splitlines() == [run.stderr.strip()]
+    assert "no dask scheduler answers at 'nowhere'" in run.stderr
 
 
 def test_a_step_depends_on_the_modules_that_its_notebook_imports():
