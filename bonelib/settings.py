@@ -63,6 +63,7 @@ class Settings:
     rho: float = 0.95
     epsilon: float = 1e-7
     batch_norm_slices: int = 0  # training slices that set batch normalisation after an epoch
+    weight_average: float = 0.0  # momentum of the running average that an epoch's weights end as
     decoder_activation: str = "linear"  # of U-net in the library of January 2020
     encoder_weights: str = "imagenet"  # "imagenet", "none" or a folder of Keras weight files
     allow_random_encoder: bool = False  # go on without ImageNet weights where there are none
@@ -117,10 +118,11 @@ PROFILES = {
         phantom_matrix=256,
         phantom_slice_distance_mm=10.0,
         batch_size=4,
-        steps_per_epoch=32,
+        steps_per_epoch=28,
         epochs=5,
         epochs_long=13,
-        batch_norm_slices=48,
+        batch_norm_slices=32,
+        weight_average=0.9,
         allow_random_encoder=True,
         parallel_notebooks=2,
     ),
@@ -139,6 +141,8 @@ DEVIATIONS = {
     "epochs_long": "a CPU has minutes, not a GPU's hours",
     "batch_norm_slices": "Keras' running averages lag behind weights that learn in a few hundred "
     "steps; statistics measured anew do not (Wu & Johnson 2021)",
+    "weight_average": "with a learning rate of 1 single steps swing widely; over thousands of "
+    "steps that evens out, over a few hundred an average does it (Polyak & Juditsky 1992)",
     "encoder_weights": "the smoke profile asks for nothing that it would have to download",
     "loader_workers": "starting a process takes longer than loading the few slices",
     "parallel_notebooks": "one notebook alone leaves the cores idle while it starts",

@@ -229,7 +229,12 @@ def new_model(name: str, settings: Settings) -> tuple[keras.Model, str | None]:
             start = "random"
     model.compile(
         optimizer=keras.optimizers.Adadelta(
-            settings.learning_rate, rho=settings.rho, epsilon=settings.epsilon
+            settings.learning_rate,
+            rho=settings.rho,
+            epsilon=settings.epsilon,
+            use_ema=settings.weight_average > 0,
+            ema_momentum=settings.weight_average,
+            ema_overwrite_frequency=settings.steps_per_epoch,
         ),
         loss=keras.losses.SparseCategoricalCrossentropy(ignore_class=IGNORE),
         metrics=[PixelAccuracy(name="accuracy")],

@@ -131,6 +131,28 @@ def test_optimizer_loss_and_batch_norm_are_the_protocol():
     assert momenta == {0.99}
 
 
+def test_an_epoch_ends_with_the_average_of_its_weights():
+    steps, momentum = 3, 0.6
+    settings = replace(SETTINGS, steps_per_epoch=steps)
+    random = np.random.default_rng(1)
+    images = random.normal(0, 50, (2, 64, 64, 3)).astype(np.float32)
+    labels = random.integers(0, 3, (2, 32, 32), dtype=np.uint8)
+
+    def weights_after_each_step(settings):
+        keras.utils.set_random_seed(0)
+        model, _ = training.new_model("unet", settings)
+        for _ in range(steps):
+            model.train_on_batch(images, labels)
+            yield keras.ops.convert_to_numpy(model.trainable_variables[0]).copy()
+
+    first, *others = weights_after_each_step(settings)
+    average = first
+    for weights in others:
+        average = momentum * average + (1 - momentum) * weights
+    *_, last = weights_after_each_step(replace(settings, weight_average=momentum))
+    np.testing.assert_allclose(last, average, rtol=1e-4, atol=1e-6)
+
+
 def test_batch_norm_statistics_are_those_of_the_images():
     keras.config.set_dtype_policy("float32")
     model, _ = training.new_model("unet", SETTINGS)
