@@ -294,6 +294,8 @@ def test_a_real_annotation_looks_like_a_real_scan(shared_data):
     names = {1: "hip", 2: "femur", 3: "sacrum", 4: "vertebra"}
     names |= dict.fromkeys(range(5, 29), "muscle")
     whole = read_annotation(folder / "label.mhd", folder / "mask.mhd", names, (6, 94))
+    mask = values(SimpleITK.ReadImage(str(folder / "mask.mhd")))[6:95]
+    assert abs(whole.body.sum() / (mask > 0).sum() - 1) < 0.01
     some = slice(None, None, 11)
     annotation = replace(
         whole, structures=whole.structures[some], body=whole.body[some], grid=whole.grid[:, :, some]

@@ -119,7 +119,7 @@ def read_annotation(
         )
     if mask_path is not None:
         try:
-            mask = sitk.GetArrayViewFromImage(on_grid(read_volume(mask_path), image))
+            mask = sitk.GetArrayFromImage(on_grid(read_volume(mask_path), image))
         except InputError as error:
             raise InputError(f"{mask_path}: {error}") from error
         body = _filled(annotation.body | (mask > 0))
