@@ -3,6 +3,7 @@
     python run_all.py                                   the paper's protocol, on the phantom
     python run_all.py --profile quick                   the same in minutes, on a CPU
     python run_all.py --dataset folder --data DIR       your own scans (data/README.md)
+    python run_all.py --dataset label_maps --data DIR   scans rendered from annotations
     python run_all.py --models unet segnet --set epochs=4
 
 Killed at any time and started again, it goes on where it was.
@@ -76,8 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     results = str(Path(options.results).resolve()) if options.results else ""
     try:
         run = open_run(options.profile, options.dataset, options.data, results, overrides)
-        if options.dataset != "phantom":  # which the first notebook generates
-            run.cases()
+        run.check()
     except ValueError as error:
         return fail(str(error))
     driver = Driver(

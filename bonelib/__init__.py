@@ -7,7 +7,7 @@ Module order is data order; a module imports only from those above it::
     published          the paper's own numbers
     scans              DICOM, NIfTI, NRRD, MHA on disk -> scan: SimpleITK image in HU
     labels             bone mask + scan -> label map: 0 background, 1 patient, 2 bone
-    phantom/           a seed -> a series on disk, DICOM and labels
+    phantom/           a seed, or a label map and a seed -> a series on disk, DICOM and labels
     datasets           a name and a folder -> cases (series id, scan, label map, split)
     slices             cases -> prepared 2-D slices on disk, split by series
     runs               profile, data set and folders of one run, for notebooks and driver

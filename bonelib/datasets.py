@@ -1,6 +1,6 @@
 """A name and a folder -> cases: series id, split, scan, label map.
 
-`data/README.md` shows the tree that a `folder` data set has.
+`data/README.md` shows the trees that `folder` and `label_maps` data sets have.
 """
 
 import re
@@ -19,6 +19,10 @@ from bonelib.settings import SPLITS, Settings
 SPLIT_FILE = "split.csv"
 BONE_NAMES_FILE = "bone_names.csv"
 MASK_STEMS = ("mask", "labels", "bone")
+TISSUES_FILE = "tissues.csv"  # of a `label_maps` data set, as the three below
+RANGE_FILE = "range.csv"
+LABEL_STEMS = ("label", "labels")
+BODY_STEMS = ("mask",)
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,22 @@ def find_cases(
 ) -> list[Case]:
     """Return the cases of the data set named, in the order of its split file.
 
-    `directory` is where the data lies; the phantom has a place of its own and is made
-    there, on `workers` processes, where it is missing. Raises InputError for an unknown
-    name, which lists the valid ones, and for a folder that is not as it should be.
+    `directory` is where the data lies; the phantom and what is rendered from label maps
+    have places of their own and are made there, on `workers` processes, where they are
+    missing. Raises InputError for an unknown name, which lists the valid ones, and for a
+    folder that is not as it should be.
     """
     if dataset not in DATASETS:
         raise InputError(f"unknown data set '{dataset}': choose one of {', '.join(DATASETS)}")
     return DATASETS[dataset](directory, settings, workers)
+
+
+def check(dataset: str, directory: Path | None, settings: Settings) -> None:
+    """Raise what `find_cases` would for names and tables, in no time: nothing is rendered."""
+    if dataset == "label_maps":
+        _read_label_maps(directory, settings)
+    elif dataset != "phantom":
+        find_cases(dataset, directory, settings)
 
 
 def prepared_name(dataset: str, directory: Path | None) -> str:
@@ -92,10 +105,7 @@ def _phantom(directory: Path | None, settings: Settings, workers: int) -> list[C
 
 
 def _folder(directory: Path | None, settings: Settings, workers: int) -> list[Case]:
-    if directory is None:
-        raise InputError("the data set 'folder' needs a directory: name it with --data DIR")
-    if not directory.is_dir():
-        raise InputError(f"{directory}: there is no such folder; check the path")
+    directory = _existing("folder", directory)
     bone_names = _read_bone_names(directory / BONE_NAMES_FILE)
     return [
         Case(series_id, split, *_scan_and_mask(directory / series_id), bone_names, directory)
@@ -103,7 +113,82 @@ def _folder(directory: Path | None, settings: Settings, workers: int) -> list[Ca
     ]
 
 
-def _read_columns(file: Path, columns: tuple[str, str]) -> pandas.DataFrame:
+def _label_maps(directory: Path | None, settings: Settings, workers: int) -> list[Case]:
+    from bonelib import phantom
+
+    subjects, names = _read_label_maps(directory, settings)
+    rendered = paths.raw_label_maps(directory, settings.profile)
+    phantom.render(rendered, subjects, names, settings, workers)
+    return _folder(rendered, settings, workers)
+
+
+def _read_label_maps(directory: Path | None, settings: Settings) -> tuple[list, dict[int, str]]:
+    """Return the subjects (`phantom.Subject`) and the tissues' names by id."""
+    from bonelib import phantom
+
+    directory = _existing("label_maps", directory)
+    if settings.renderings < 1:
+        raise InputError(f"setting renderings is {settings.renderings}; give at least 1")
+    names = _read_names(directory / TISSUES_FILE, "tissue")
+    try:
+        bones = phantom.bones_of(names)
+    except InputError as error:
+        raise InputError(f"{directory / TISSUES_FILE}: {error}") from error
+    if not bones:
+        raise InputError(f"{directory / TISSUES_FILE}: names no bone; give at least one")
+    rows = _read_split(directory / SPLIT_FILE)
+    ranges = _read_ranges(directory / RANGE_FILE, [series_id for series_id, _ in rows])
+    subjects = []
+    for series_id, split in rows:
+        folder = directory / series_id
+        label, mask = (_volume_called(folder, stems) for stems in (LABEL_STEMS, BODY_STEMS))
+        if label is None:
+            raise InputError(
+                f"{folder}: has no label map; add a volume called {' or '.join(LABEL_STEMS)} "
+                f"({', '.join(scans.VOLUME_SUFFIXES)})"
+            )
+        subjects.append(phantom.Subject(series_id, split, label, mask, ranges.get(series_id)))
+    return subjects, names
+
+
+def _volume_called(folder: Path, stems: tuple[str, ...]) -> Path | None:
+    found = sorted(
+        file for file in folder.iterdir() if file.is_file() and scans.volume_stem(file) in stems
+    )
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise InputError(f"{folder}: has {names}; leave exactly one")
+    return found[0] if found else None
+
+
+def _read_ranges(file: Path, known: list[str]) -> dict[str, tuple[int, int]]:
+    """Return the first and the last slice to use of each series in a file that may be absent."""
+    if not file.exists():
+        return {}
+    ranges = {}
+    table = _read_columns(file, ("series", "first", "last"))
+    for series_id, first, last in table.itertuples(index=False, name=None):
+        line = f"line '{series_id},{first},{last}'"
+        if series_id not in known or series_id in ranges:
+            raise InputError(f"{file}: {line} is not for a series of its own; correct it")
+        if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+            raise InputError(
+                f"{file}: {line} does not give a first and a higher last slice, from the feet, "
+                "from 0; correct it"
+            )
+        ranges[series_id] = int(first), int(last)
+    return ranges
+
+
+def _existing(dataset: str, directory: Path | None) -> Path:
+    if directory is None:
+        raise InputError(f"the data set '{dataset}' needs a directory: name it with --data DIR")
+    if not directory.is_dir():
+        raise InputError(f"{directory}: there is no such folder; check the path")
+    return directory
+
+
+def _read_columns(file: Path, columns: tuple[str, ...]) -> pandas.DataFrame:
     try:
         table = pandas.read_csv(file, dtype=str, skipinitialspace=True, keep_default_na=False)
     except FileNotFoundError as error:
@@ -146,10 +231,12 @@ def _read_split(file: Path) -> list[tuple[str, str]]:
 
 
 def _read_bone_names(file: Path) -> dict[int, str] | None:
-    if not file.exists():
-        return None
+    return _read_names(file, "name") if file.exists() else None
+
+
+def _read_names(file: Path, column: str) -> dict[int, str]:
     names = {}
-    for number, name in _read_columns(file, ("id", "name")).itertuples(index=False, name=None):
+    for number, name in _read_columns(file, ("id", column)).itertuples(index=False, name=None):
         if not number.isdecimal() or int(number) == 0 or int(number) in names or not name:
             raise InputError(
                 f"{file}: line '{number},{name}' is not a name for an id of its own above 0; "
@@ -181,4 +268,5 @@ def _scan_and_mask(folder: Path) -> tuple[Path, Path]:
 DATASETS: dict[str, Callable[[Path | None, Settings, int], list[Case]]] = {
     "phantom": _phantom,
     "folder": _folder,
+    "label_maps": _label_maps,
 }

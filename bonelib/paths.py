@@ -14,6 +14,11 @@ def raw_phantom(profile: str) -> Path:
     return DATA / "raw" / f"phantom-{profile}"
 
 
+def raw_label_maps(directory: Path, profile: str) -> Path:
+    """Return the folder of the series rendered from the label maps in `directory`."""
+    return DATA / "raw" / f"label_maps-{directory.resolve().name}-{profile}"
+
+
 def prepared(profile: str, dataset: str) -> Path:
     """Return the default folder of the prepared slices of `dataset`."""
     return DATA / "prepared" / profile / dataset

@@ -18,8 +18,12 @@ class Run:
     results: paths.ResultFolder
 
     def cases(self, workers: int = 1) -> list[datasets.Case]:
-        """Return the cases of the data set; the phantom is generated where it is missing."""
+        """Return the cases of the data set; what is rendered is made where missing."""
         return datasets.find_cases(self.dataset, self.data_dir, self.settings, workers)
+
+    def check(self) -> None:
+        """Read what the data set says of itself and make nothing of it."""
+        datasets.check(self.dataset, self.data_dir, self.settings)
 
 
 def open_run(

@@ -50,6 +50,7 @@ class Settings:
     window_high_hu: float = 600.0  # grey level 255; keeps fat, muscle and spongy bone apart
     phantom_matrix: int = 512  # pixels of the phantom's own slices
     phantom_slice_distance_mm: float = PAPER_SLICE_DISTANCE_MM
+    renderings: int = 1  # CT series of each training subject of `label_maps`, each different
 
     # Augmentation (section 4)
     augment: bool = True

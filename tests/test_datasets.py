@@ -112,11 +112,11 @@ def test_mask_apart_from_the_scan_names_the_file(write_dataset):
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(InputError, match="choose one of phantom, folder"):
+    with pytest.raises(InputError, match="choose one of phantom, folder, label_maps"):
         find_cases("ghost", None, SMOKE)
     with pytest.raises(InputError, match="--data DIR"):
         find_cases("folder", None, SMOKE)
-    assert list(DATASETS) == ["phantom", "folder"]
+    assert list(DATASETS) == ["phantom", "folder", "label_maps"]
 
 
 def test_prepared_name(tmp_path):

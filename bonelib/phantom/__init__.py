@@ -1,5 +1,7 @@
 """A seed -> a series on disk, DICOM and labels: the data set that needs no download.
 
+The anatomy is made up or, where label maps without a CT are given, theirs.
+
 ::
 
     shapes      signed distances of ellipsoids, rods and their blends
@@ -7,32 +9,46 @@
     anatomy     a seed -> a patient -> the tissues and bones of any axial slice
     rendering   tissues -> HU with texture, blur and noise
     series      a patient, scanned: in memory, and as DICOM
+    annotation  a label map -> bones, muscles and outline of someone without a CT
+    belly       what an annotation leaves out: bowel, organs, vessels
+    annotated   an annotation and a seed -> a series as above
 """
 
 import csv
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import SimpleITK as sitk
 from tqdm import tqdm
 
 from bonelib.phantom.anatomy import Tissue
+from bonelib.phantom.annotated import render_annotation
+from bonelib.phantom.annotation import bones_of, deform, read_annotation
 from bonelib.phantom.series import PhantomSeries, make_series, write_dicom
 from bonelib.phantom.skeleton import BONE_NAMES
 from bonelib.provenance import code_hash, read_json, replacing, text_hash, write_json
+from bonelib.scans import source_files
 from bonelib.settings import PAPER_SERIES, PAPER_SLICE_DISTANCE_MM, Settings
 
 __all__ = [
     "BONE_NAMES",
     "PhantomSeries",
+    "Subject",
     "Tissue",
+    "bones_of",
     "count_slices",
+    "deform",
     "generate",
     "make_series",
+    "read_annotation",
+    "render",
+    "render_annotation",
     "series_seed",
 ]
 
@@ -52,41 +68,124 @@ def count_slices(paper_slices: int, settings: Settings) -> int:
 
 
 def generate(directory: Path, settings: Settings, workers: int = 1) -> None:
-    """Write all of the paper's series to `directory`, `workers` at a time.
-
-    A series that this code already wrote with these settings stays as it is. Leaves, for
-    each, `<series_id>/ct/*.dcm` and `<series_id>/labels.nii.gz` (ids of `BONE_NAMES`), and
-    beside them `split.csv` (series, split) and `bone_names.csv` (id, name).
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    code = code_hash("bonelib.phantom")
-    waiting = []
-    for series_id, split, paper_slices in sorted(PAPER_SERIES, key=lambda row: -row[2]):
-        num_slices = count_slices(paper_slices, settings)
-        record = {
+    """Write all of the paper's series to `directory` as `write_dataset` does."""
+    code = code_hash("bonelib.phantom.series", "bonelib.phantom.skeleton")
+    records = [
+        {
             "series": series_id,
             "split": split,
             "seed": series_seed(series_id, settings),
-            "num_slices": num_slices,
+            "num_slices": count_slices(paper_slices, settings),
             "matrix": settings.phantom_matrix,
             "slice_distance_mm": settings.phantom_slice_distance_mm,
             "code": code,
         }
-        record["fingerprint"] = text_hash(record)
-        written = read_json(directory / series_id / RECORD_NAME)
+        for series_id, split, paper_slices in PAPER_SERIES
+    ]
+    make = partial(_make_patient, settings=settings)
+    write_dataset(directory, records, make, BONE_NAMES, workers)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One annotated anatomy on disk."""
+
+    name: str
+    split: str
+    label_path: Path
+    mask_path: Path | None  # of the body
+    slices: tuple[int, int] | None  # the first and the last to use, from the feet; None: all
+
+
+def render(
+    directory: Path,
+    subjects: list[Subject],
+    names: dict[int, str],
+    settings: Settings,
+    workers: int = 1,
+) -> None:
+    """Write CT series of annotated `subjects` to `directory` as `write_dataset` does.
+
+    `names` gives bones and tissues by id of the label maps. A subject to train on has
+    `settings.renderings` series, the others one. The first, `<name>_1`, keeps the anatomy as
+    it was drawn; the others are turned, stretched and mirrored, too.
+    """
+    code = code_hash("bonelib.phantom.annotated")
+    records = [
+        {
+            "series": f"{subject.name}_{number}",
+            "split": subject.split,
+            "seed": series_seed(f"{subject.name}_{number}", settings),
+            "subject": subject.name,
+            "deformed": number > 1,
+            "names": {str(key): name for key, name in names.items()},
+            "slices": subject.slices,
+            "sources": _states(subject),
+            "code": code,
+        }
+        for subject in subjects
+        for number in range(1, 1 + (settings.renderings if subject.split == "train" else 1))
+    ]
+    make = partial(
+        _make_rendering, subjects={subject.name: subject for subject in subjects}, names=names
+    )
+    write_dataset(directory, records, make, bones_of(names), workers)
+
+
+def write_dataset(
+    directory: Path,
+    records: list[dict],
+    make: Callable[[dict], PhantomSeries],
+    bone_names: dict[int, str],
+    workers: int = 1,
+) -> None:
+    """Write what `make` returns for each record to `directory`, `workers` at a time.
+
+    A record holds series, split, seed and all else that the series depends on; a series
+    that was already written with the same record stays as it is. Leaves, for each,
+    `<series>/ct/*.dcm` and `<series>/labels.nii.gz` (ids of `bone_names`), and beside them
+    `split.csv` (series, split) and `bone_names.csv` (id, name).
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    waiting = []
+    for record in sorted(records, key=lambda record: -record.get("num_slices", 0)):
+        record = record | {"fingerprint": text_hash(record)}
+        written = read_json(directory / record["series"] / RECORD_NAME)
         if written.get("fingerprint") != record["fingerprint"]:
-            waiting.append((directory, record, settings))
-    with tqdm(
-        desc="phantom", unit="slice", total=sum(job[1]["num_slices"] for job in waiting)
-    ) as bar:
-        for num_slices in _run(waiting, workers):
-            bar.update(num_slices)
-    rows = [("series", "split"), *(row[:2] for row in PAPER_SERIES)]
+            waiting.append((directory, record, make))
+    for _ in tqdm(_run(waiting, workers), "rendering", len(waiting), unit="series"):
+        pass
+    rows = [("series", "split"), *((record["series"], record["split"]) for record in records)]
     _write_csv(directory / "split.csv", rows)
-    _write_csv(directory / "bone_names.csv", [("id", "name"), *BONE_NAMES.items()])
+    _write_csv(directory / "bone_names.csv", [("id", "name"), *bone_names.items()])
 
 
-def _run(jobs: list[tuple], workers: int) -> Iterator[int]:
+def _make_patient(record: dict, settings: Settings) -> PhantomSeries:
+    return make_series(record["seed"], record["num_slices"], settings)
+
+
+def _make_rendering(
+    record: dict, subjects: dict[str, Subject], names: dict[int, str]
+) -> PhantomSeries:
+    subject = subjects[record["subject"]]
+    annotation = read_annotation(subject.label_path, subject.mask_path, names, subject.slices)
+    if record["deformed"]:
+        annotation = deform(annotation, record["seed"])
+    return render_annotation(annotation, record["seed"])
+
+
+def _states(subject: Subject) -> list[tuple]:
+    """Return name, size and time of each file of a subject."""
+    files = [
+        file
+        for path in (subject.label_path, subject.mask_path)
+        if path is not None
+        for file in source_files(path)
+    ]
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def _run(jobs: list[tuple], workers: int) -> Iterator[None]:
     if workers == 1 or len(jobs) < 2:
         yield from (_write_series(*job) for job in jobs)
         return
@@ -96,18 +195,17 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[int]:
             yield future.result()
 
 
-def _write_series(directory: Path, record: dict, settings: Settings) -> int:
+def _write_series(directory: Path, record: dict, make: Callable) -> None:
     """Write one series, its record last, in a scratch folder that then takes its place."""
     series_id, seed = record["series"], record["seed"]
     scratch, final = directory / f".{series_id}.part", directory / series_id
     shutil.rmtree(scratch, ignore_errors=True)
-    series = make_series(seed, record["num_slices"], settings)
+    series = make(record)
     write_dicom(series.scan, scratch / "ct", series_id, seed)
     sitk.WriteImage(series.bones, scratch / "labels.nii.gz", useCompression=True)
     write_json(scratch / RECORD_NAME, record)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(scratch, final)
-    return record["num_slices"]
 
 
 def _write_csv(path: Path, rows: list[tuple]) -> None:

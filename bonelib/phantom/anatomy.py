@@ -207,7 +207,7 @@ def cut_slice(patient: Patient, x_mm, y_mm, z_mm: float) -> tuple[np.ndarray, np
     tissues = np.zeros((y.size, x.size), np.uint8)
     bones = np.zeros_like(tissues)
     canvas = _Canvas(patient, x, y, z_mm, tissues, bones)
-    canvas.paint_couch()
+    paint_couch(tissues, x, y - canvas.couch_surface)
     canvas.paint_body()
     canvas.paint_organs()
     canvas.paint_vessels()
@@ -216,6 +216,16 @@ def cut_slice(patient: Patient, x_mm, y_mm, z_mm: float) -> tuple[np.ndarray, np
     for bone in patient.skeleton:
         canvas.paint_bone(bone)
     return tissues, bones
+
+
+def paint_couch(tissues: np.ndarray, x, below) -> None:
+    """Paint the couch; `x` is from its middle, `below` from its surface, in mm."""
+    half_width = COUCH_HALF_WIDTH - np.maximum(below - 20, 0)
+    inside = (below > 0) & (below < COUCH_THICKNESS) & (np.abs(x) < half_width)
+    tissues[inside] = Tissue.COUCH_CORE
+    rim = (below < COUCH_SHELL) | (below > COUCH_THICKNESS - COUCH_SHELL)
+    rim = rim | (np.abs(x) > half_width - COUCH_SHELL)
+    tissues[inside & rim] = Tissue.COUCH_SHELL
 
 
 class _Canvas:
@@ -233,15 +243,6 @@ class _Canvas:
         if not low[2] <= self.z <= high[2] or columns[0] == columns[1] or rows[0] == rows[1]:
             return None
         return slice(*rows), slice(*columns)
-
-    def paint_couch(self):
-        below = self.y - self.couch_surface
-        half_width = COUCH_HALF_WIDTH - np.maximum(below - 20, 0)
-        inside = (below > 0) & (below < COUCH_THICKNESS) & (np.abs(self.x) < half_width)
-        self.tissues[inside] = Tissue.COUCH_CORE
-        rim = (below < COUCH_SHELL) | (below > COUCH_THICKNESS - COUCH_SHELL)
-        rim = rim | (np.abs(self.x) > half_width - COUCH_SHELL)
-        self.tissues[inside & rim] = Tissue.COUCH_SHELL
 
     def _skin_distance(self):
         patient, z = self.patient, float(self.z)

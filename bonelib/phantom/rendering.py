@@ -60,9 +60,7 @@ class Scanner:
         random = np.random.default_rng([seed, 2])
         rows = np.array([HU[tissue] for tissue in Tissue], np.float32)
         rows[:, 0] += rows[:, 1] * np.clip(random.normal(size=len(rows)), -2, 2)
-        texture = gaussian_filter(random.normal(size=(48, 128, 128)), 0.9, mode="wrap")
-        texture = (texture / texture.std()).astype(np.float32)
-        return cls(rows[:, [0, 2, 3]], texture, seed)
+        return cls(rows[:, [0, 2, 3]], draw_texture(random), seed)
 
     def render(self, tissues, oversampling: int, spacing_mm: float, z_mm: float, index: int):
         """Return the HU, (row, column) int16, of a slice of tissues.
@@ -74,7 +72,8 @@ class Scanner:
         mean, coarse, fine = (self.tissue_hu[:, column][tissues] for column in range(3))
         fine_spacing_mm = spacing_mm / oversampling
         grain = _grain(random, tissues.shape, 0.7 / fine_spacing_mm)
-        image = mean + coarse * self._coarse(tissues.shape, fine_spacing_mm, z_mm) + fine * grain
+        plane = texture_plane(self.texture, tissues.shape, fine_spacing_mm, z_mm)
+        image = mean + coarse * plane + fine * grain
         image = cv2.GaussianBlur(image, (0, 0), POINT_SPREAD_MM / fine_spacing_mm)
         size = tissues.shape[1] // oversampling, tissues.shape[0] // oversampling
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -84,15 +83,23 @@ class Scanner:
         image += _noise(random, body, spacing_mm)
         return np.clip(np.rint(image), -1024, 3071).astype(np.int16)
 
-    def _coarse(self, shape, spacing_mm: float, z_mm: float) -> np.ndarray:
-        level = z_mm / TEXTURE_VOXEL_MM
-        below = int(np.floor(level))
-        weight = np.float32(level - below)
-        planes = self.texture[[below % len(self.texture), (below + 1) % len(self.texture)]]
-        plane = (1 - weight) * planes[0] + weight * planes[1]
-        plane /= np.sqrt((1 - weight) ** 2 + weight**2)
-        extent = [int(np.ceil(size * spacing_mm / TEXTURE_VOXEL_MM)) for size in shape]
-        return cv2.resize(plane[: extent[0], : extent[1]], shape[::-1])
+
+def draw_texture(random) -> np.ndarray:
+    """Return a cyclic (slice, row, column) texture of `TEXTURE_VOXEL_MM`, unit variance."""
+    texture = gaussian_filter(random.normal(size=(48, 128, 128)), 0.9, mode="wrap")
+    return (texture / texture.std()).astype(np.float32)
+
+
+def texture_plane(texture, shape, spacing_mm: float, z_mm: float) -> np.ndarray:
+    """Return the plane at `z_mm` of a texture, (row, column) of `shape` and `spacing_mm`."""
+    level = z_mm / TEXTURE_VOXEL_MM
+    below = int(np.floor(level))
+    weight = np.float32(level - below)
+    planes = texture[[below % len(texture), (below + 1) % len(texture)]]
+    plane = (1 - weight) * planes[0] + weight * planes[1]
+    plane /= np.sqrt((1 - weight) ** 2 + weight**2)
+    extent = [int(np.ceil(size * spacing_mm / TEXTURE_VOXEL_MM)) for size in shape]
+    return cv2.resize(plane[: extent[0], : extent[1]], shape[::-1])
 
 
 def _grain(random, shape, sigma_pixels: float) -> np.ndarray:

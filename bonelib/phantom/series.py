@@ -1,5 +1,6 @@
 """A patient, scanned: a series in memory and on disk as a hospital would export it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +44,11 @@ def make_series(seed: int, num_slices: int, settings: Settings) -> PhantomSeries
     pixels = (np.arange(matrix * oversampling) + 0.5) * spacing_mm / oversampling
     centre = random.normal((0, 28), 4)  # of the field in the patient, who lies off its middle
     x_mm, y_mm = (pixels - FIELD_OF_VIEW_MM / 2 + middle for middle in centre)
-    positions_mm = patient.positions_mm(num_slices, distance_mm)
-    shape = num_slices, matrix, matrix
-    image, tissues, bones = (np.zeros(shape, kind) for kind in (np.int16, np.uint8, np.uint8))
-    for index, z_mm in enumerate(positions_mm):
-        fine_tissues, fine_bones = cut_slice(patient, x_mm, y_mm, z_mm)
-        image[index] = scanner.render(fine_tissues, oversampling, spacing_mm, z_mm, index)
-        tissues[index] = _majority(fine_tissues, oversampling)
-        bones[index] = _majority(fine_bones, oversampling)
+    slices = (
+        (z_mm, *cut_slice(patient, x_mm, y_mm, z_mm))
+        for z_mm in patient.positions_mm(num_slices, distance_mm)
+    )
+    image, tissues, bones = scan_slices(slices, scanner, oversampling, spacing_mm)
     table_mm = np.round(random.uniform(-900, -300), 1)  # where the table's z is counted from
     corner = (spacing_mm - FIELD_OF_VIEW_MM) / 2
     origin = corner, corner, table_mm
@@ -59,6 +57,25 @@ def make_series(seed: int, num_slices: int, settings: Settings) -> PhantomSeries
         tissues,
         _image(bones, origin, spacing_mm, distance_mm),
     )
+
+
+def scan_slices(
+    slices: Iterable[tuple], scanner: Scanner, oversampling: int, spacing_mm: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return HU, tissues and bones, each (slice, row, column), of slices drawn finer.
+
+    `slices` yields z in mm, tissues and bones, with `oversampling` pixels a side for each of
+    the result, whose pixels are `spacing_mm` wide.
+    """
+    planes = [
+        (
+            scanner.render(tissues, oversampling, spacing_mm, z_mm, index),
+            _majority(tissues, oversampling),
+            _majority(bones, oversampling),
+        )
+        for index, (z_mm, tissues, bones) in enumerate(slices)
+    ]
+    return tuple(np.stack(part) for part in zip(*planes, strict=True))
 
 
 def _majority(labels: np.ndarray, oversampling: int) -> np.ndarray:
@@ -115,7 +132,8 @@ def write_dicom(scan: sitk.Image, folder: Path, series_id: str, seed: int) -> No
         dataset.InstanceNumber = index + 1
         position_mm = scan.TransformIndexToPhysicalPoint((0, 0, index))
         dataset.ImagePositionPatient = [round(value, 6) for value in position_mm]
-        dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        axes = np.reshape(scan.GetDirection(), (3, 3))
+        dataset.ImageOrientationPatient = axes[:, :2].T.round(9).ravel().tolist()
         dataset.SliceLocation = round(position_mm[2], 6)
         dataset.PixelSpacing = [row_mm, column_mm]
         dataset.Rows, dataset.Columns = slice_hu.shape

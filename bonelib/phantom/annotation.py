@@ -1,0 +1,207 @@
+"""A label map on disk -> an annotation: bones, muscles and the outline of the body.
+
+Positions are in mm from the corner of the annotation's field: x to the patient's left, y to
+the back, z to the head.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from bonelib.labels import on_grid
+from bonelib.phantom.anatomy import Tissue
+from bonelib.scans import InputError, read_volume
+
+BONE_KINDS = ("hip", "femur", "sacrum", "vertebra", "bone")  # a name may go on: femur_left
+SOFT_TISSUES = {
+    tissue.name.lower(): tissue
+    for tissue in Tissue
+    if Tissue.GAS <= tissue < Tissue.MARROW and tissue != Tissue.GOLD_SEED
+}
+MOST_NAMES = 255  # structures are kept in 8 bits
+SQUARE_TOLERANCE = 0.01  # by which the two sides of a pixel may differ
+SMOOTHING_PIXELS = 0.8  # blur that takes the staircase off an edge and keeps thin sheets
+OUTLINE_BRIDGE_MM = 80.0  # hollow of the labels that an outline drawn round them fills
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A label map with its outline, feet to head; see the module for positions."""
+
+    structures: np.ndarray  # (slice, row, column) uint8: 0 unlabelled, else 1 + index of names
+    body: np.ndarray  # (slice, row, column) bool
+    names: tuple[str, ...]
+    ids: tuple[int, ...]  # of the names, in the label map's file
+    grid: sitk.Image  # an image on the annotation's grid
+
+    @property
+    def spacing_mm(self) -> float:
+        """Return the width of a pixel."""
+        return self.grid.GetSpacing()[0]
+
+    @property
+    def distance_mm(self) -> float:
+        """Return the distance of slices."""
+        return self.grid.GetSpacing()[2]
+
+    def where(self, *kinds: str) -> np.ndarray:
+        """Return where structures of these kinds are: (slice, row, column) bool."""
+        chosen = np.array([False, *(kind_of(name) in kinds for name in self.names)])
+        return chosen[self.structures]
+
+
+def kind_of(name: str) -> str:
+    """Return which of `BONE_KINDS` or `SOFT_TISSUES` a name of tissues.csv is.
+
+    Raises InputError, which lists them, for any other name.
+    """
+    bone = re.match(rf"({'|'.join(BONE_KINDS)})(_|$)", name)
+    if not bone and name not in SOFT_TISSUES:
+        raise InputError(
+            f"unknown tissue '{name}': choose one of {', '.join((*BONE_KINDS, *SOFT_TISSUES))}; "
+            "a bone may go on after '_', as in femur_left"
+        )
+    return bone[1] if bone else name
+
+
+def bones_of(names: dict[int, str]) -> dict[int, str]:
+    """Return those of `names`, id to name, that are bones."""
+    return {number: name for number, name in names.items() if kind_of(name) in BONE_KINDS}
+
+
+def read_annotation(
+    label_path: Path,
+    mask_path: Path | None,
+    names: dict[int, str],
+    slices: tuple[int, int] | None = None,
+) -> Annotation:
+    """Read a label map and, where there is one, the mask of the body.
+
+    `names` gives bones and tissues by id, `slices` the first and the last slice to keep,
+    from the feet, from 0. Ids without a name are unlabelled. Raises InputError for maps
+    without any bone, without square pixels or without anything that tells the outline.
+    """
+    image = read_volume(label_path)
+    width_mm, height_mm, _ = image.GetSpacing()
+    if abs(width_mm - height_mm) > SQUARE_TOLERANCE * width_mm:
+        raise InputError(
+            f"{label_path}: pixels of {width_mm:g} x {height_mm:g} mm are not square; "
+            "resample the map by nearest neighbour"
+        )
+    if slices is not None:
+        first, last = slices
+        if last >= image.GetSize()[2]:
+            raise InputError(
+                f"{label_path}: has slices 0 to {image.GetSize()[2] - 1}, not {first} to {last}; "
+                "correct range.csv"
+            )
+        image = image[:, :, first : last + 1]
+    if len(names) > MOST_NAMES:
+        raise InputError(f"{label_path}: {len(names)} ids are named; name {MOST_NAMES} at most")
+    ids = sorted(names)
+    found = sitk.GetArrayViewFromImage(image)
+    structures = np.zeros(found.shape, np.uint8)
+    for index, number in enumerate(ids):
+        structures[found == number] = index + 1
+    annotation = Annotation(
+        structures, structures > 0, tuple(names[number] for number in ids), tuple(ids), image
+    )
+    if not annotation.where(*BONE_KINDS).any():
+        present = ", ".join(map(str, np.unique(found)[:20]))
+        raise InputError(
+            f"{label_path}: no bone in it: it holds ids {present}; correct tissues.csv"
+        )
+    if mask_path is not None:
+        try:
+            mask = sitk.GetArrayFromImage(on_grid(read_volume(mask_path), image))
+        except InputError as error:
+            raise InputError(f"{mask_path}: {error}") from error
+        body = _filled(annotation.body | (mask > 0))
+    elif annotation.where("muscle").any():
+        body = _outline(annotation)
+    else:
+        raise InputError(
+            f"{label_path}: labels no muscle, so the outline of the body is unknown; "
+            "add the body as a volume called mask beside it"
+        )
+    return replace(annotation, body=body)
+
+
+def disk(diameter_mm: float, spacing_mm: float) -> np.ndarray:
+    """Return a round structuring element, uint8, of at least 3 pixels a side."""
+    size = 2 * max(round(diameter_mm / 2 / spacing_mm), 1) + 1
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+
+
+def _filled(body: np.ndarray) -> np.ndarray:
+    return np.stack([ndimage.binary_fill_holes(part) for part in body])
+
+
+def _outline(annotation: Annotation) -> np.ndarray:
+    """Return a body that lies round the labels as skin and fat would."""
+    closing = disk(OUTLINE_BRIDGE_MM, annotation.spacing_mm)
+    layer = disk(36.0, annotation.spacing_mm)
+    margin = max(closing.shape)
+    planes = []
+    for part in annotation.structures:
+        padded = np.pad((part > 0).astype(np.uint8), margin)
+        closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, closing)
+        planes.append(cv2.dilate(closed, layer)[margin:-margin, margin:-margin] > 0)
+    return _filled(np.stack(planes))
+
+
+def deform(annotation: Annotation, seed: int) -> Annotation:
+    """Return the annotation turned, stretched and perhaps mirrored in plane, on its own grid.
+
+    Mirrored, what is called left becomes right; where a left name has no right one, or the
+    other way round, nothing is mirrored.
+    """
+    random = np.random.default_rng([seed, 5])
+    angle = np.radians(np.clip(random.normal(0, 2.5), -6, 6))
+    stretch = np.exp(np.clip(random.normal(0, 0.035, 2), -0.08, 0.08))
+    twins = _twins(annotation.names)
+    mirror = bool(random.random() < 0.5) and twins is not None
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = turn @ np.diag(stretch * (-1 if mirror else 1, 1))
+    rows, columns = np.nonzero(annotation.body.any(axis=0))
+    middle = np.array([np.ptp(columns) / 2 + columns.min(), np.ptp(rows) / 2 + rows.min()])
+    affine = np.column_stack([matrix, middle - matrix @ middle])
+    size = annotation.body.shape[:0:-1]
+
+    def warp(plane):
+        return cv2.warpAffine(plane, affine, size, flags=cv2.INTER_LINEAR)
+
+    structures = np.stack([smooth(part, warp) for part in annotation.structures])
+    if mirror:
+        structures = np.array([0, *(twin + 1 for twin in twins)], np.uint8)[structures]
+    body = np.stack([warp(part.astype(np.float32)) > 0.5 for part in annotation.body])
+    return replace(annotation, structures=structures, body=body | (structures > 0))
+
+
+def _twins(names: tuple[str, ...]) -> list[int] | None:
+    """Return the index of each name's other side, its own where it has no side."""
+    words = {"left": "right", "right": "left"}
+    others = ["_".join(words.get(word, word) for word in name.split("_")) for name in names]
+    if not set(others) <= set(names):
+        return None
+    pairs = enumerate(zip(names, others, strict=True))
+    return [index if other == name else names.index(other) for index, (name, other) in pairs]
+
+
+def smooth(structures: np.ndarray, warp: Callable) -> np.ndarray:
+    """Return a slice's structures after `warp`, which maps a float32 plane, without stairs."""
+    winner = best = None
+    for number in np.union1d(0, structures):
+        plane = (structures == number).astype(np.float32)
+        score = warp(cv2.GaussianBlur(plane, (0, 0), SMOOTHING_PIXELS))
+        if winner is None:
+            winner, best = np.zeros(score.shape, np.uint8), score
+        ahead = score > best
+        winner[ahead], best[ahead] = number, score[ahead]
+    return winner

@@ -1,0 +1,322 @@
+"""Annotated anatomy without a CT -> CT series, as the data set `label_maps` gives them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from bonelib import labels, paths
+from bonelib.datasets import check, find_cases
+from bonelib.phantom import Tissue, deform, read_annotation, render_annotation
+from bonelib.scans import InputError
+from bonelib.settings import SPLITS, get_settings
+
+SMOKE = get_settings("smoke")
+TISSUES = {
+    1: "hip_left", 2: "hip_right", 3: "sacrum", 4: "femur_left", 5: "femur_right",
+    6: "vertebra_L5", 10: "muscle", 11: "muscle", 12: "fluid",
+}  # fmt: skip
+SPACING_MM = (6.0, 2.5, 2.5)
+values = SimpleITK.GetArrayFromImage
+
+
+def pelvis() -> tuple[np.ndarray, np.ndarray]:
+    """Label map and body, (slice, row, column): the left bones are the larger ones."""
+    z, y, x = np.ogrid[:14, :120, :144]
+
+    def disk(row, column, rows, columns, first=0, last=13):
+        inside = ((y - row) / rows) ** 2 + ((x - column) / columns) ** 2 < 1
+        return inside & (z >= first) & (z <= last)
+
+    body = disk(60, 72, 46, 64)
+    found = np.zeros(body.shape, np.uint8)
+    found[disk(60, 72, 38, 56)] = 10
+    found[disk(60, 72, 38, 56) & (x > 72)] = 11
+    found[disk(56, 72, 26, 40, 3)] = 0  # the pelvis' inside
+    for number, column, size in ((1, 112, 13), (2, 32, 10)):
+        found[disk(60, column, size + 4, size - 2, 4)] = number
+    for number, column, size in ((4, 112, 9), (5, 32, 7)):
+        found[disk(60, column, size, size, 0, 5)] = number
+    found[disk(84, 72, 10, 18, 3, 9)] = 3
+    found[disk(80, 72, 12, 14, 10, 13)] = 6
+    found[disk(42, 72, 4, 5, 5, 8)] = 12
+    return found, body.astype(np.uint8)
+
+
+@pytest.fixture
+def write_subject(make_image):
+    """Write the map, and the body with `masked`, turned to `orientation`."""
+
+    def write(folder, orientation="LPS", masked=True, suffix="mha"):
+        folder.mkdir(parents=True)
+        stems = ("label", "mask") if masked else ("label",)
+        for stem, voxels in zip(stems, pelvis(), strict=False):
+            image = make_image(voxels, SPACING_MM)
+            image = SimpleITK.DICOMOrient(image, orientation)
+            SimpleITK.WriteImage(image, str(folder / f"{stem}.{suffix}"))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def data_set(tmp_path, write_subject, monkeypatch):
+    """A `label_maps` folder with one subject in each split; what is rendered goes beside it."""
+    monkeypatch.setattr(paths, "DATA", tmp_path / "data")
+    root = tmp_path / "maps"
+    for name in "abc":
+        write_subject(root / name)
+    lines = [f"{name},{split}" for name, split in zip("abc", SPLITS, strict=True)]
+    (root / "split.csv").write_text("\n".join(["series,split", *lines]) + "\n")
+    rows = [f"{number},{tissue}" for number, tissue in TISSUES.items()]
+    (root / "tissues.csv").write_text("\n".join(["id,tissue", *rows]) + "\n")
+    return root
+
+
+@pytest.fixture
+def short(data_set):
+    """The same with two slices of each subject."""
+    (data_set / "range.csv").write_text("series,first,last\na,4,5\nb,4,5\nc,4,5\n")
+    return data_set
+
+
+@pytest.fixture(scope="module")
+def annotation(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("subject")
+    for stem, voxels in zip(("label", "mask"), pelvis(), strict=True):
+        image = SimpleITK.GetImageFromArray(voxels)
+        image.SetSpacing(SPACING_MM[::-1])
+        SimpleITK.WriteImage(image, str(folder / f"{stem}.nrrd"))
+    return read_annotation(folder / "label.nrrd", folder / "mask.nrrd", TISSUES)
+
+
+@pytest.fixture(scope="module")
+def rendered(annotation):
+    return render_annotation(annotation, 3)
+
+
+def dice(reference: SimpleITK.Image, other: SimpleITK.Image, number: int = 1) -> float:
+    overlap = SimpleITK.LabelOverlapMeasuresImageFilter()
+    overlap.Execute(
+        SimpleITK.Cast(reference, SimpleITK.sitkUInt8), SimpleITK.Cast(other, SimpleITK.sitkUInt8)
+    )
+    return overlap.GetDiceCoefficient(number)
+
+
+def centre_mm(image: SimpleITK.Image, number: int) -> np.ndarray:
+    index = np.argwhere(values(image) == number).mean(axis=0)[::-1]
+    return np.array(image.TransformContinuousIndexToPhysicalPoint(index))
+
+
+def test_a_case_is_the_annotation_in_its_place(data_set):
+    cases = find_cases("label_maps", data_set, SMOKE)
+    assert [(case.series_id, case.split) for case in cases] == [
+        (f"{name}_1", split) for name, split in zip("abc", SPLITS, strict=True)
+    ]
+    bones = {number: name for number, name in TISSUES.items() if number < 10}
+    assert cases[0].bone_names == bones
+    drawn = SimpleITK.ReadImage(str(data_set / "a" / "label.mha"))
+    mask = SimpleITK.ReadImage(str(data_set / "a" / "mask.mha"))
+    scan, structures = cases[0].scan(), cases[0].structures()
+    for image in (scan, structures):
+        assert image.GetSize() == drawn.GetSize()
+        np.testing.assert_allclose(image.GetSpacing(), drawn.GetSpacing(), rtol=1e-6)
+        np.testing.assert_allclose(image.GetOrigin(), drawn.GetOrigin(), atol=1e-4)
+        np.testing.assert_allclose(image.GetDirection(), drawn.GetDirection(), atol=1e-6)
+    structures.CopyInformation(drawn)
+    assert set(np.unique(values(structures))) == {0, *bones}
+    for number in bones:
+        assert dice(drawn, structures, number) > 0.97, bones[number]
+    outline = labels.body_mask(scan)
+    outline.CopyInformation(mask)
+    assert dice(mask, outline) > 0.97
+
+
+def test_an_unchanged_series_stays_and_a_changed_subject_is_rendered_again(short):
+    directory = find_cases("label_maps", short, SMOKE)[0].directory
+
+    def states():
+        return {
+            file.relative_to(directory): (file.stat().st_mtime_ns, file.read_bytes())
+            for file in directory.glob("*/**/*")
+            if file.is_file()
+        }
+
+    first = states()
+    find_cases("label_maps", short, SMOKE)
+    assert states() == first
+    (short / "range.csv").write_text("series,first,last\na,4,6\nb,4,5\nc,4,5\n")
+    find_cases("label_maps", short, SMOKE)
+    second = states()
+    changed = {path.parts[0] for path in first.keys() | second.keys()
+               if first.get(path) != second.get(path)}  # fmt: skip
+    assert changed == {"a_1"}
+
+
+def test_training_subjects_have_as_many_different_series_as_asked_for(short):
+    cases = find_cases("label_maps", short, replace(SMOKE, renderings=3))
+    assert [(case.series_id, case.split) for case in cases] == [
+        ("a_1", "train"), ("a_2", "train"), ("a_3", "train"), ("b_1", "validation"), ("c_1", "test")
+    ]  # fmt: skip
+    bones = [values(case.structures()) for case in cases]
+    np.testing.assert_array_equal(bones[0], bones[3])
+    assert all((bones[0] != other).any() for other in bones[1:3])
+    images = [values(case.scan()) for case in cases]
+    assert all((images[0] != other).any() for other in images[1:])
+
+
+def test_a_seed_gives_one_series(annotation, rendered):
+    again, other = render_annotation(annotation, 3), render_annotation(annotation, 4)
+    for one, two in ((rendered.scan, again.scan), (rendered.bones, again.bones)):
+        np.testing.assert_array_equal(values(one), values(two))
+    assert (values(rendered.scan) != values(other.scan)).mean() > 0.5
+    np.testing.assert_array_equal(values(rendered.bones), values(other.bones))
+
+
+@pytest.mark.parametrize(
+    ("tissue", "lowest", "highest"),
+    [
+        (Tissue.AIR, -1010, -960),
+        (Tissue.FAT, -125, -60),
+        (Tissue.MUSCLE, 10, 65),
+        (Tissue.BOWEL_WALL, -20, 60),
+        (Tissue.SPARSE_TRABECULAR, 0, 220),
+        (Tissue.TRABECULAR, 60, 330),
+    ],
+)
+def test_hounsfield_units_are_plausible(rendered, tissue, lowest, highest):
+    assert lowest < np.median(values(rendered.scan)[rendered.tissues == tissue]) < highest
+
+
+def test_tissues_follow_the_annotation(annotation, rendered):
+    image_hu = values(rendered.scan)
+    np.testing.assert_array_equal(values(rendered.bones) > 0, rendered.tissues >= Tissue.MARROW)
+    assert (rendered.tissues[annotation.where("muscle")] == Tissue.MUSCLE).mean() > 0.7
+    assert (rendered.tissues[annotation.where("fluid")] == Tissue.FLUID).mean() > 0.7
+    couch = np.isin(rendered.tissues, (Tissue.COUCH_CORE, Tissue.COUCH_SHELL))
+    rows = np.nonzero(annotation.body.any(axis=(0, 2)))[0]
+    assert couch.any() and np.nonzero(couch)[1].min() > rows[-1] - 12
+    assert np.median(image_hu[couch]) < -300
+    belly = (annotation.structures == 0) & annotation.body
+    assert len(set(np.unique(rendered.tissues[belly])) & set(Tissue)) >= 5
+
+
+def test_sides_hold_in_any_orientation(tmp_path, write_subject):
+    for orientation in ("LPS", "RAI", "PSR"):
+        folder = write_subject(tmp_path / orientation, orientation, suffix="nii.gz")
+        turned = read_annotation(folder / "label.nii.gz", folder / "mask.nii.gz", TISSUES)
+        bones = render_annotation(turned, 3).bones
+        left, right = (centre_mm(bones, number) for number in (1, 2))
+        assert left[0] > right[0] + 100  # LPS: x grows to the patient's left
+        assert (values(bones) == 1).sum() > (values(bones) == 2).sum()
+        assert centre_mm(bones, 6)[2] > centre_mm(bones, 4)[2]
+
+
+def test_a_mirrored_anatomy_has_its_left_on_the_left(annotation):
+    seen = set()
+    for seed in range(8):
+        changed = deform(annotation, seed)
+        counts = np.bincount(changed.structures.ravel(), minlength=len(TISSUES) + 1)
+        columns = [np.nonzero(changed.structures == number)[2].mean() for number in (1, 2)]
+        assert columns[0] > columns[1] + 40
+        assert counts[7] > 100 and counts[8] > 100  # the muscles stay apart
+        assert (changed.body | (changed.structures == 0)).all()
+        seen.add(bool(counts[1] > counts[2]))
+    assert seen == {True, False}  # the larger hip is the left one, mirrored the right one
+
+
+def test_without_a_twin_nothing_is_mirrored(annotation):
+    names = ("hip_left", "bone_right", *annotation.names[2:])
+    for seed in range(8):
+        counts = np.bincount(deform(replace(annotation, names=names), seed).structures.ravel())
+        assert counts[1] > counts[2]
+
+
+def test_muscles_tell_the_outline_and_a_mask_lies_round_bones(tmp_path, write_subject, annotation):
+    folder = write_subject(tmp_path / "no_mask", masked=False)
+    body = read_annotation(folder / "label.mha", None, TISSUES).body
+    assert 0.8 < body.sum() / annotation.body.sum() < 1.25
+    bones = {number: name for number, name in TISSUES.items() if number < 10}
+    with pytest.raises(InputError, match="add the body as a volume called mask"):
+        read_annotation(folder / "label.mha", None, bones)
+    folder = write_subject(tmp_path / "masked")
+    bare = read_annotation(folder / "label.mha", folder / "mask.mha", bones, (4, 6))
+    series = render_annotation(bare, 3)
+    assert (series.tissues == Tissue.MUSCLE).mean() > 0.1
+    np.testing.assert_array_equal(values(series.bones) > 0, series.tissues >= Tissue.MARROW)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("tissues.csv", "id,tissue\n1,hipp\n", "unknown tissue 'hipp': choose one of hip, femur,"),
+        ("tissues.csv", "id,tissue\n10,muscle\n", "names no bone"),
+        ("tissues.csv", "id,name\n1,hip\n", "has columns id,name instead of id,tissue"),
+        ("range.csv", "series,first,last\nd,0,4\n", "not for a series of its own"),
+        ("range.csv", "series,first,last\na,4,2\n", "a first and a higher last slice"),
+        ("split.csv", "series,split\na,train\n", "no series for validation"),
+    ],
+)
+def test_bad_tables_are_refused_before_anything_is_rendered(data_set, file, text, words):
+    (data_set / file).write_text(text)
+    with pytest.raises(InputError) as caught:
+        check("label_maps", data_set, SMOKE)
+    message = str(caught.value)
+    assert words in message and str(data_set / file) in message and "\n" not in message
+    assert not paths.DATA.exists()
+
+
+def test_bad_subjects_are_refused(data_set, make_image):
+    (data_set / "range.csv").write_text("series,first,last\na,4,20\n")
+    with pytest.raises(InputError, match="has slices 0 to 13, not 4 to 20"):
+        find_cases("label_maps", data_set, SMOKE)
+    (data_set / "range.csv").unlink()
+    (data_set / "tissues.csv").write_text("id,tissue\n99,hip\n")
+    with pytest.raises(InputError, match="label.mha: no bone in it: it holds ids 0, 1, 2"):
+        find_cases("label_maps", data_set, SMOKE)
+    oblong = make_image(pelvis()[0], (6, 2.5, 2))
+    SimpleITK.WriteImage(oblong, str(data_set / "a" / "label.mha"))
+    with pytest.raises(InputError, match="are not square"):
+        find_cases("label_maps", data_set, SMOKE)
+    (data_set / "a" / "label.mha").rename(data_set / "a" / "map.mha")
+    with pytest.raises(InputError, match="has no label map; add a volume called label"):
+        check("label_maps", data_set, SMOKE)
+    with pytest.raises(InputError, match="renderings is 0"):
+        check("label_maps", data_set, replace(SMOKE, renderings=0))
+    with pytest.raises(InputError, match="--data DIR"):
+        check("label_maps", None, SMOKE)
+
+
+def test_a_real_annotation_looks_like_a_real_scan(shared_data):
+    """Medians of one planning CT of a male pelvis with such labels, in HU."""
+    folder = shared_data / "pelvis_label_maps" / "Pelvic-Ref-001"
+    names = {1: "hip", 2: "femur", 3: "sacrum", 4: "vertebra"}
+    names |= dict.fromkeys(range(5, 29), "muscle")
+    whole = read_annotation(folder / "label.mhd", folder / "mask.mhd", names, (6, 94))
+    mask = values(SimpleITK.ReadImage(str(folder / "mask.mhd")))[6:95]
+    assert abs(whole.body.sum() / (mask > 0).sum() - 1) < 0.01
+    some = slice(None, None, 11)
+    annotation = replace(
+        whole, structures=whole.structures[some], body=whole.body[some], grid=whole.grid[:, :, some]
+    )
+    series = render_annotation(annotation, 5)  # bones of middling density
+    image_hu, spacing = values(series.scan), annotation.grid.GetSpacing()
+    for number, outer_hu, inner_hu in ((1, 355, 153), (2, 428, None), (3, 185, 72), (4, 155, 155)):
+        drawn = SimpleITK.GetImageFromArray((annotation.structures == number).astype(np.uint8))
+        drawn.SetSpacing(spacing)
+        own = SimpleITK.GetImageFromArray((values(series.bones) == number).astype(np.uint8))
+        own.SetSpacing(spacing)
+        assert dice(drawn, own) > 0.97
+        depths = np.stack(
+            [
+                values(SimpleITK.SignedMaurerDistanceMap(drawn[:, :, k], True, False, True))
+                for k in range(drawn.GetSize()[2])
+            ]
+        )
+        inside = values(drawn) > 0  # whose outermost pixels have depth 0
+        assert abs(np.median(image_hu[inside & (depths <= 1)]) - outer_hu) < 60
+        if inner_hu is not None:
+            assert abs(np.median(image_hu[depths > 1]) - inner_hu) < 60
+    assert abs(np.median(image_hu[annotation.where("muscle")]) - 30) < 30
+    assert abs(np.median(image_hu[series.tissues == Tissue.FAT]) + 100) < 20
