@@ -33,7 +33,7 @@ from bonelib.settings import BASELINE, MODEL_NAMES
 BAR_SECONDS = 10.0  # between two lines of a progress bar
 
 # Without these, glibc returns the memory of every large tensor to the system and faults it in
-# again a moment later: a third of the processor's time in FCN8's training.
+# again a moment later: a fifth of the processor's time in FCN8's training.
 KERNEL_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
