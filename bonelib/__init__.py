@@ -16,6 +16,7 @@ Module order is data order; a module imports only from those above it::
     prediction         model + slices -> label maps; the classical baseline too
     metrics            reference + prediction -> counts, scores
     training           model + batches -> best weights, history
+    pretraining        phantoms and label maps -> the weights that the package ships
     evaluation         best weights + test slices -> counts, time per slice
     meshes             label map -> surface, STL
     tables, figures    scores -> the paper's tables and figures

@@ -1,0 +1,57 @@
+"""python -m bonelib: what the package does besides the notebooks.
+
+python -m bonelib pretrain --label-maps DIR    train the weights that the package ships
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from bonelib import pretraining
+from bonelib.models import MODELS
+from bonelib.paths import RESULTS
+from bonelib.provenance import num_cores
+from bonelib.settings import PRETRAINING, replaced
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bonelib", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    pretrain = commands.add_parser("pretrain", help="train the weights that the package ships")
+    pretrain.add_argument("--model", default="unet", choices=list(MODELS))
+    pretrain.add_argument("--label-maps", type=Path, metavar="DIR", help="a label_maps data set")
+    pretrain.add_argument("--phantoms", type=int, default=pretraining.PHANTOMS, metavar="N")
+    pretrain.add_argument(
+        "--set", nargs="+", default=[], metavar="SETTING=VALUE", help="replace settings"
+    )
+    pretrain.add_argument(
+        "-o", "--output", type=Path, default=RESULTS / "pretraining", metavar="DIR"
+    )
+    pretrain.add_argument("--workers", type=int, default=num_cores(), metavar="N")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    options = parse(arguments)
+    try:
+        settings = replaced(PRETRAINING, dict(pair.split("=", 1) for pair in options.set))
+        pretraining.pretrain(
+            options.model,
+            options.output.resolve(),
+            options.label_maps,
+            settings,
+            options.phantoms,
+            options.workers,
+        )
+    except ValueError as error:  # InputError is one
+        print(f"bonelib: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
