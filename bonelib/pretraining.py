@@ -69,8 +69,8 @@ def write_corpus(
 
 
 def prepare_validation(
-    folder: SliceFolder, label_maps: Path | None, settings: Settings, workers: int
-) -> None:
+    output: Path, label_maps: Path | None, settings: Settings, workers: int
+) -> SliceFolder:
     """Prepare held-out phantoms and, where given, the label maps' held-out subjects.
 
     The phantom's training series are not trained on here, so they validate, too; its test
@@ -78,12 +78,15 @@ def prepare_validation(
     """
     cases = [
         replace(case, split="test" if case.split == "test" else "validation")
-        for case in datasets.find_cases("phantom", None, settings, workers)
+        for case in datasets.find_cases("phantom", output / "phantom", settings, workers)
     ]
     if label_maps is not None:
-        rendered = datasets.find_cases("label_maps", label_maps, settings, workers)
+        once = replace(settings, renderings=1)
+        rendered = datasets.find_cases("label_maps", label_maps, once, workers)
         cases += [case for case in rendered if case.split != "train"]
+    folder = SliceFolder(output / "validation")
     slices.prepare(cases, folder.root, settings, workers)
+    return folder
 
 
 _textures: list[np.ndarray] = []  # drawn once a process
@@ -125,6 +128,5 @@ def pretrain(
     from bonelib import training  # keras, which the loader processes do without
 
     corpus = write_corpus(output / "corpus", label_maps, settings, phantoms, workers)
-    folder = SliceFolder(output / "validation")
-    prepare_validation(folder, label_maps, settings, workers)
+    folder = prepare_validation(output, label_maps, settings, workers)
     return training.train(name, folder, ResultFolder(output), settings, samples=corpus)
