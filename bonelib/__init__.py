@@ -16,6 +16,7 @@ Module order is data order; a module imports only from those above it::
     prediction         model + slices -> label maps; the classical baseline too
     metrics            reference + prediction -> counts, scores
     training           model + batches -> best weights, history
+    cards              trained weights -> scores on held-out series, model card
     pretraining        phantoms and label maps -> the weights that the package ships
     evaluation         best weights + test slices -> counts, time per slice
     meshes             label map -> surface, STL

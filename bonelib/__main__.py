@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         settings = replaced(PRETRAINING, dict(pair.split("=", 1) for pair in options.set))
-        pretraining.pretrain(
+        weights = pretraining.pretrain(
             options.model,
             options.output.resolve(),
             options.label_maps,
@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.phantoms,
             options.workers,
         )
+        print(f"weights and model card are in {weights}")
     except ValueError as error:  # InputError is one
         print(f"bonelib: {error}", file=sys.stderr)
         return 2

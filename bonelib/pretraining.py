@@ -1,4 +1,4 @@
-"""Phantoms and label maps -> the weights that the package ships, and how good they are.
+"""Phantoms and label maps -> the weights that the package ships.
 
 A corpus of tissue planes is written once; each training sample shows one of them in an
 appearance of its own (`phantom.randomised`). Validation is on series of held-out patients,
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from bonelib import augment, datasets, provenance, slices
 from bonelib.paths import ResultFolder, SliceFolder
@@ -68,13 +67,12 @@ def write_corpus(
     return Corpus(planes[:split], planes[split:], settings, augment.num_workers(settings))
 
 
-def prepare_validation(
+def held_out(
     output: Path, label_maps: Path | None, settings: Settings, workers: int
-) -> SliceFolder:
-    """Prepare held-out phantoms and, where given, the label maps' held-out subjects.
+) -> list[datasets.Case]:
+    """Return series that the corpus does not hold: phantoms and subjects of the label maps.
 
-    The phantom's training series are not trained on here, so they validate, too; its test
-    series and the label maps' stay for the model card.
+    The phantom's training series are not trained on here, so they validate, too.
     """
     cases = [
         replace(case, split="test" if case.split == "test" else "validation")
@@ -84,9 +82,7 @@ def prepare_validation(
         once = replace(settings, renderings=1)
         rendered = datasets.find_cases("label_maps", label_maps, once, workers)
         cases += [case for case in rendered if case.split != "train"]
-    folder = SliceFolder(output / "validation")
-    slices.prepare(cases, folder.root, settings, workers)
-    return folder
+    return cases
 
 
 _textures: list[np.ndarray] = []  # drawn once a process
@@ -120,13 +116,23 @@ def pretrain(
     settings: Settings,
     phantoms: int,
     workers: int,
-) -> pd.DataFrame:
+) -> Path:
     """Train network `name` into folder `output`, going on where an earlier run stopped.
 
-    Returns the history, one row an epoch.
+    Writes the best weights and their model card to `output`/weights and returns that folder.
     """
-    from bonelib import training  # keras, which the loader processes do without
+    from bonelib import cards, models, training  # keras, which the loader processes do without
 
     corpus = write_corpus(output / "corpus", label_maps, settings, phantoms, workers)
-    folder = prepare_validation(output, label_maps, settings, workers)
-    return training.train(name, folder, ResultFolder(output), settings, samples=corpus)
+    cases = held_out(output, label_maps, settings, workers)
+    folder = SliceFolder(output / "validation")
+    slices.prepare(cases, folder.root, settings, workers)
+    results = ResultFolder(output)
+    history = training.train(name, folder, results, settings, samples=corpus)
+    best = training.load_best(name, settings.epochs_long, results, settings)
+    weights = output / "weights"
+    models.save_pretrained(best, name, weights)
+    test = [case for case in cases if case.split == "test"]
+    scores = cards.compare(test, name, settings, weights)
+    cards.write_card(weights, name, settings, corpus, history, scores)
+    return weights

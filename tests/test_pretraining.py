@@ -2,13 +2,18 @@
 
 from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
 
 import cv2
+import keras
 import numpy as np
 import pytest
+import SimpleITK
 
 from bonelib import __main__ as command
 from bonelib import augment
+from bonelib.cards import score_cases
+from bonelib.models import build_model, load_pretrained, save_pretrained
 from bonelib.phantom import Tissue
 from bonelib.phantom.corpus import PLANES, write_planes
 from bonelib.phantom.randomised import random_slice, shrink_labels
@@ -114,15 +119,47 @@ def test_a_damaged_plane_is_named(corpus, tmp_path):
 
 
 def test_the_command_trains_goes_on_and_names_bad_settings(tmp_path, capsys):
-    settings = (
-        "image_size=64 phantom_matrix=64 phantom_slice_distance_mm=100 batch_size=2 "
-        "steps_per_epoch=2 epochs=1 epochs_long=1 loader_workers=0"
-    ).split()
+    settings = [
+        "image_size=64", "phantom_matrix=64", "phantom_slice_distance_mm=100", "batch_size=2",
+        "steps_per_epoch=2", "epochs=1", "epochs_long=1", "loader_workers=0",
+    ]  # fmt: skip
     arguments = ["pretrain", "--phantoms", "1", "-o", str(tmp_path), "--workers", "1"]
     assert command.main([*arguments, "--set", *settings]) == 0
     assert (tmp_path / "models" / "unet" / "best_of_1.keras").exists()
-    capsys.readouterr()
+    assert str(tmp_path / "weights") in capsys.readouterr().out
     assert command.main([*arguments, "--set", *settings]) == 0
     assert "trained already" in capsys.readouterr().out
+    card = (tmp_path / "weights" / "unet.md").read_text()
+    assert "1 made-up patients" in card and "| test05" in card and "| threshold |" in card
+    assert "{" not in card
     assert command.main([*arguments, "--set", "imagesize=64"]) == 2
     assert "unknown setting 'imagesize'" in capsys.readouterr().err
+
+
+def test_weights_come_back_in_half_precision_and_at_any_size(tmp_path):
+    keras.config.set_dtype_policy("float32")
+    model = build_model("unet", 64, decoder_activation=PRETRAINING.decoder_activation)
+    file = save_pretrained(model, "unet", tmp_path)
+    assert file.stat().st_size < 10e6
+    loaded = load_pretrained("unet", 96, tmp_path)
+    assert loaded.input_shape == (None, 96, 96, 3) and keras.config.dtype_policy().name == "float32"
+    for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-6)
+    with pytest.raises(ValueError, match="no weights of 'segnet' are shipped: choose one of unet"):
+        load_pretrained("segnet", 96, tmp_path)
+
+
+def test_scores_are_those_of_simpleitk(make_image):
+    """A reference of two boxes, a prediction that misses some of both."""
+    reference, predicted = np.zeros((2, 2, 20, 20), np.uint8)
+    reference[:, 2:18, 2:18], predicted[:, 2:18, 4:18] = PATIENT, PATIENT
+    reference[:, 5:10, 5:10], predicted[:, 5:9, 5:11] = BONE, BONE
+    image = make_image(reference)
+    case = SimpleNamespace(series_id="a", scan=lambda: image, label_map=lambda scan: image)
+    row = score_cases([case], lambda scan: make_image(predicted)).iloc[0]
+    for column, least in (("bone Dice", BONE), ("body Dice", PATIENT)):
+        measure = SimpleITK.LabelOverlapMeasuresImageFilter()
+        measure.Execute(
+            *(make_image((x >= least).astype(np.uint8)) for x in (reference, predicted))
+        )
+        assert row[column] == pytest.approx(100 * measure.GetDiceCoefficient(1))
