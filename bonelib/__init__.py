@@ -22,6 +22,7 @@ Module order is data order; a module imports only from those above it::
     meshes             label map -> surface, STL
     tables, figures    scores -> the paper's tables and figures
     report             tables, figures, manifest -> report.html
+    realism            phantom series -> HU, shares, shapes, noise beside a patient's
     previews, browser  what notebooks show besides the paper's figures
     estimates          settings + machine -> seconds that a step will take
     pipeline           notebooks -> tasks, run in order, skipped where up to date

@@ -132,6 +132,11 @@ class Driver:
             ),
             step("02_preview_augmentation", inputs=dataset, outputs=[]),
             *(
+                step("09_phantom_versus_reality", inputs=[], outputs=[], seconds=20.0)
+                for _ in [run.dataset]
+                if run.dataset == "phantom"
+            ),
+            *(
                 step(
                     "03_train_model",
                     model,

@@ -8,7 +8,8 @@ rendered as a scanner would and prepared as any data set. No real scan takes par
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
+from itertools import count as numbers
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -45,8 +46,14 @@ class Corpus:
         """Yield endless random batches; a sample depends on the seed and its number only."""
         load = partial(_draw_batch, corpus=self, output_size=output_size)
         return augment.in_order(
-            load, count(first_epoch * self.settings.steps_per_epoch), self.workers
+            load, numbers(first_epoch * self.settings.steps_per_epoch), self.workers
         )
+
+    def examples(self, count: int) -> np.ndarray:
+        """Return the first `count` images of the training."""
+        batches = self.batches(self.settings.image_size, 0)
+        needed = -(-count // self.settings.batch_size)
+        return np.concatenate([images for images, _ in islice(batches, needed)])[:count]
 
 
 def write_corpus(

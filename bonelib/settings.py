@@ -144,6 +144,8 @@ PRETRAINING = Settings(
     epochs_long=30,
     optimizer="adam",
     learning_rate=1e-3,
+    batch_norm_slices=64,
+    weight_average=0.98,
     decoder_activation="relu",
 )
 

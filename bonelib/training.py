@@ -145,6 +145,9 @@ class Samples(Protocol):
         (batch, output_size, output_size).
         """
 
+    def examples(self, count: int) -> np.ndarray:
+        """Return at most `count` images, (slice, row, column), that show the samples' variety."""
+
 
 @dataclass(frozen=True)
 class AugmentedSlices:
@@ -163,6 +166,13 @@ class AugmentedSlices:
         ]
         workers = augment.num_workers(self.settings)
         return augment.batches(files, output_size, self.settings, first_epoch, workers)
+
+    def examples(self, count: int) -> np.ndarray:
+        """Return at most `count` slices as they are, evenly spaced in the table."""
+        table = slices.read_table(self.folder.root)
+        rows = table[table["split"] == "train"]
+        chosen = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
+        return slices.load(self.folder.root, rows.iloc[chosen])[0]
 
 
 def validation_scores(counts: np.ndarray) -> dict[str, float]:
@@ -219,13 +229,15 @@ def train(
     table = slices.read_table(folder.root)
     images, labels = slices.load(folder.root, table[table["split"] == "validation"])
     epochs = max(settings.horizons(name))
+    count = settings.batch_norm_slices
+    images_to_measure = samples.examples(count) if count else images[:0]
     model.fit(
         training_batches(model, samples, finished_epochs),
         steps_per_epoch=settings.steps_per_epoch,
         initial_epoch=finished_epochs,
         epochs=epochs,
         callbacks=[
-            BatchNormStatistics(batch_norm_images(folder, table, settings)),
+            BatchNormStatistics(images_to_measure),
             EpochRecord(results, settings, images, labels, history),
             *tensorboard(results.training(name) / "tensorboard"),
         ],
@@ -306,15 +318,6 @@ def training_batches(model: keras.Model, samples: Samples, first_epoch: int) -> 
     """Yield endless (network input, labels on the output grid) from epoch `first_epoch` on."""
     for images, labels in samples.batches(model.output_shape[1], first_epoch):
         yield slices.network_input(images), labels
-
-
-def batch_norm_images(folder: SliceFolder, table, settings: Settings) -> np.ndarray:
-    """Return `settings.batch_norm_slices` training slices, evenly spaced in the table."""
-    rows = table[table["split"] == "train"]
-    chosen = np.linspace(0, len(rows) - 1, min(settings.batch_norm_slices, len(rows)))
-    if not len(chosen):
-        return np.empty((0, settings.image_size, settings.image_size), np.uint8)
-    return slices.load(folder.root, rows.iloc[chosen.round().astype(int)])[0]
 
 
 def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
