@@ -7,11 +7,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from bonelib import pretraining
-from bonelib.models import MODELS
+from bonelib import cards, datasets, pretraining
+from bonelib.models import MODELS, WEIGHTS
 from bonelib.paths import RESULTS
 from bonelib.provenance import num_cores
-from bonelib.settings import PRETRAINING, replaced
+from bonelib.settings import PRETRAINING, SPLITS, replaced
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -31,23 +31,44 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "-o", "--output", type=Path, default=RESULTS / "pretraining", metavar="DIR"
     )
     pretrain.add_argument("--workers", type=int, default=num_cores(), metavar="N")
+    pretrain.set_defaults(run=run_pretrain)
+    score = commands.add_parser("score", help="score shipped weights and the baseline on scans")
+    score.add_argument("data", type=Path, metavar="DIR", help="a data set with bone masks")
+    score.add_argument("--dataset", default="folder", choices=list(datasets.DATASETS))
+    score.add_argument("--split", default="test", choices=SPLITS)
+    score.add_argument("--model", default="unet", choices=list(MODELS))
+    score.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR")
+    score.set_defaults(run=run_score)
     return parser.parse_args(arguments)
+
+
+def run_pretrain(options: argparse.Namespace) -> None:
+    """Train, and say where the weights are."""
+    settings = replaced(PRETRAINING, dict(pair.split("=", 1) for pair in options.set))
+    weights = pretraining.pretrain(
+        options.model,
+        options.output.resolve(),
+        options.label_maps,
+        settings,
+        options.phantoms,
+        options.workers,
+    )
+    print(f"weights and model card are in {weights}")
+
+
+def run_score(options: argparse.Namespace) -> None:
+    """Print the scores of each series of a split."""
+    cases = datasets.find_cases(options.dataset, options.data, PRETRAINING, num_cores())
+    chosen = [case for case in cases if case.split == options.split]
+    table = cards.compare(chosen, options.model, PRETRAINING, options.weights)
+    print(table.round(1).to_markdown(index=False))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = parse(arguments)
     try:
-        settings = replaced(PRETRAINING, dict(pair.split("=", 1) for pair in options.set))
-        weights = pretraining.pretrain(
-            options.model,
-            options.output.resolve(),
-            options.label_maps,
-            settings,
-            options.phantoms,
-            options.workers,
-        )
-        print(f"weights and model card are in {weights}")
+        options.run(options)
     except ValueError as error:  # InputError is one
         print(f"bonelib: {error}", file=sys.stderr)
         return 2

@@ -69,6 +69,7 @@ def score_cases(cases: list, segment: Callable) -> pd.DataFrame:
 
 def network(name: str, settings: Settings, weights: Path) -> Callable:
     """Return what segments a scan by network `name` with the weights in a folder."""
+    prediction.set_precision(settings)
 
     def segment(scan: SimpleITK.Image) -> SimpleITK.Image:
         fitted = prediction.fit_to_scan(settings, scan)
