@@ -16,10 +16,13 @@ Module order is data order; a module imports only from those above it::
     prediction         model + slices -> label maps; the classical baseline too
     metrics            reference + prediction -> counts, scores
     training           model + batches -> best weights, history
+    cards              trained weights -> scores on held-out series, model card
+    pretraining        phantoms and label maps -> the weights that the package ships
     evaluation         best weights + test slices -> counts, time per slice
     meshes             label map -> surface, STL
     tables, figures    scores -> the paper's tables and figures
     report             tables, figures, manifest -> report.html
+    realism            phantom series -> HU, shares, shapes, noise beside a patient's
     previews, browser  what notebooks show besides the paper's figures
     estimates          settings + machine -> seconds that a step will take
     pipeline           notebooks -> tasks, run in order, skipped where up to date

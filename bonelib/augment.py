@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import count, islice
 from pathlib import Path
 
@@ -332,27 +332,29 @@ def batches(
     """
     if not slice_files:
         raise ValueError("no slices to load: the split is empty, check slices.csv")
-    samples = _samples(slice_files, settings, first_epoch)
+    load = partial(_load, image_size=settings.image_size, output_size=output_size)
+    return in_order(load, _samples(slice_files, settings, first_epoch), workers)
+
+
+def in_order(load: Callable, jobs: Iterator, workers: int) -> Iterator:
+    """Yield `load(job)` of each job in turn, `workers` processes ahead; 0 loads in this one.
+
+    `load` and the jobs have to be picklable. The processes end with the generator.
+    """
     if workers == 0:
-        return (_load(batch, settings.image_size, output_size) for batch in samples)
-    return _parallel(samples, settings.image_size, output_size, workers)
-
-
-def _parallel(
-    samples: Iterator[list[_Sample]], image_size: int, output_size: int, workers: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        yield from map(load, jobs)
+        return
     # A forked copy of a process in which TensorFlow has threads can hang, hence "spawn".
     executor = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start_loader
     )
     try:
-        waiting = deque(
-            executor.submit(_load, batch, image_size, output_size)
-            for batch in islice(samples, BATCHES_AHEAD * workers)
-        )
-        for batch in samples:
+        waiting = deque(executor.submit(load, job) for job in islice(jobs, BATCHES_AHEAD * workers))
+        for job in jobs:
             loaded = waiting.popleft().result()
-            waiting.append(executor.submit(_load, batch, image_size, output_size))
+            waiting.append(executor.submit(load, job))
             yield loaded
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         executor.shutdown(cancel_futures=True)

@@ -86,7 +86,7 @@ def find_cases(
 def check(dataset: str, directory: Path | None, settings: Settings) -> None:
     """Raise what `find_cases` would for names and tables, in no time: nothing is rendered."""
     if dataset == "label_maps":
-        _read_label_maps(directory, settings)
+        read_label_maps(directory, settings)
     elif dataset != "phantom":
         find_cases(dataset, directory, settings)
 
@@ -116,13 +116,13 @@ def _folder(directory: Path | None, settings: Settings, workers: int) -> list[Ca
 def _label_maps(directory: Path | None, settings: Settings, workers: int) -> list[Case]:
     from bonelib import phantom
 
-    subjects, names = _read_label_maps(directory, settings)
+    subjects, names = read_label_maps(directory, settings)
     rendered = paths.raw_label_maps(directory, settings.profile)
     phantom.render(rendered, subjects, names, settings, workers)
     return _folder(rendered, settings, workers)
 
 
-def _read_label_maps(directory: Path | None, settings: Settings) -> tuple[list, dict[int, str]]:
+def read_label_maps(directory: Path | None, settings: Settings) -> tuple[list, dict[int, str]]:
     """Return the subjects (`phantom.Subject`) and the tissues' names by id."""
     from bonelib import phantom
 

@@ -132,6 +132,11 @@ class Driver:
             ),
             step("02_preview_augmentation", inputs=dataset, outputs=[]),
             *(
+                step("09_phantom_versus_reality", inputs=[], outputs=[], seconds=20.0)
+                for _ in [run.dataset]
+                if run.dataset == "phantom"
+            ),
+            *(
                 step(
                     "03_train_model",
                     model,
@@ -316,7 +321,7 @@ class Driver:
                 notebooks[name] = dict(record)
             order = {step: position for position, step in enumerate(self.steps)}
             self.manifest["notebooks"] = dict(
-                sorted(notebooks.items(), key=lambda item: order.get(item[0], len(order)))
+                sorted(notebooks.items(), key=lambda item: (item[0][:2], order.get(item[0], 0)))
             )
             self.manifest["dataset_fingerprint"] = provenance.read_json(
                 self.run.slices.description

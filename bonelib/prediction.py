@@ -1,17 +1,19 @@
 """Model + slices -> label maps, on the input's own grid and on the network's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import keras
 import numpy as np
+import SimpleITK
 from scipy import ndimage
 from skimage import morphology
 
 from bonelib import models, provenance
 from bonelib.settings import BACKGROUND, BASELINE, BONE, PATIENT, Settings
-from bonelib.slices import network_input
+from bonelib.slices import network_input, to_grid, window
 
 BATCH_SIZE = 4  # slices a forward pass; more gains nothing on a CPU and fits every GPU
 BODY_HU = -200.0  # between lung or clothes and fat
@@ -58,19 +60,57 @@ def network_segmenter(model: keras.Model) -> Segmenter:
     def segment(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shape = images.shape[1:3]
         label_maps, native = [], []
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = images[start : start + BATCH_SIZE]
-            # Equal batches, so that the graph is compiled once.
-            padded = np.resize(batch, (min(BATCH_SIZE, len(images)), *shape))
-            probabilities = np.asarray(model.predict_on_batch(network_input(padded)))[: len(batch)]
+        for probabilities in _probabilities(model, images):
             native.append(probabilities.argmax(-1))
-            for slice_probabilities in probabilities.astype(np.float32):
-                if slice_probabilities.shape[:2] != shape:
-                    slice_probabilities = cv2.resize(slice_probabilities, shape[::-1])
-                label_maps.append(slice_probabilities.argmax(-1))
-        return np.stack(label_maps).astype(np.uint8), np.concatenate(native).astype(np.uint8)
+            if probabilities.shape[:2] != shape:
+                probabilities = cv2.resize(probabilities, shape[::-1])
+            label_maps.append(probabilities.argmax(-1))
+        return np.stack(label_maps).astype(np.uint8), np.stack(native).astype(np.uint8)
 
     return segment
+
+
+def fit_to_scan(settings: Settings, scan: SimpleITK.Image) -> Settings:
+    """Return `settings` with the smallest slices that cover the scan at the same spacing."""
+    extent_mm = max(np.multiply(scan.GetSize()[:2], scan.GetSpacing()[:2]))
+    steps = np.ceil(extent_mm / settings.pixel_spacing_mm / models.SIZE_STEP)
+    size = int(steps) * models.SIZE_STEP
+    return replace(settings, image_size=size, field_of_view_mm=size * settings.pixel_spacing_mm)
+
+
+def segment_scan(model: keras.Model, scan: SimpleITK.Image, settings: Settings) -> SimpleITK.Image:
+    """Return the label map, 0/1/2 as uint8, of a scan in HU on the scan's own grid.
+
+    `settings` say what slices `model` takes, see `fit_to_scan`. Probabilities are brought to
+    the pixels of the scan, which the slices have to cover, before a class is chosen.
+    """
+    images = window(SimpleITK.GetArrayFromImage(to_grid(scan, settings)), settings)
+    columns, rows, _ = scan.GetSize()
+    width_mm, height_mm, _ = scan.GetSpacing()
+    output_mm = settings.field_of_view_mm / model.output_shape[1]
+    middle = (model.output_shape[1] - 1) / 2
+    x, y = np.meshgrid(
+        (np.arange(columns) - (columns - 1) / 2) * (width_mm / output_mm) + middle,
+        (np.arange(rows) - (rows - 1) / 2) * (height_mm / output_mm) + middle,
+    )
+    x, y = (np.clip(places, 0, 2 * middle).astype(np.float32) for places in (x, y))
+    label_maps = [
+        cv2.remap(probabilities, x, y, cv2.INTER_LINEAR).argmax(-1)
+        for probabilities in _probabilities(model, images)
+    ]
+    labels = SimpleITK.GetImageFromArray(np.stack(label_maps).astype(np.uint8))
+    labels.CopyInformation(scan)
+    return labels
+
+
+def _probabilities(model: keras.Model, images: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the float32 (row, column, class) of each slice, predicted in equal batches."""
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = images[start : start + BATCH_SIZE]
+        # Equal batches, so that the graph is compiled once.
+        padded = np.resize(batch, (min(BATCH_SIZE, len(images)), *images.shape[1:3]))
+        probabilities = np.asarray(model.predict_on_batch(network_input(padded)))
+        yield from probabilities[: len(batch)].astype(np.float32)
 
 
 def threshold_segmenter(settings: Settings) -> Segmenter:

@@ -60,6 +60,7 @@ class Settings:
     steps_per_epoch: int = 512
     epochs: int = 10  # Table 1
     epochs_long: int = 30  # Table 3
+    optimizer: str = "adadelta"  # or "adam", whose learning rate falls to 0 along a cosine
     learning_rate: float = 1.0  # what "adadelta" meant in Keras 2.3.1; Keras 3 defaults to 0.001
     rho: float = 0.95
     epsilon: float = 1e-7
@@ -129,6 +130,25 @@ PROFILES = {
     "paper": Settings(),
 }
 
+# What the weights that the package ships are trained with, on phantoms of any appearance.
+PRETRAINING = Settings(
+    profile="pretraining",
+    image_size=256,
+    field_of_view_mm=400.0,  # pixels of 1.5625 mm, as the paper's
+    phantom_matrix=384,
+    phantom_slice_distance_mm=15.0,
+    renderings=16,
+    batch_size=4,
+    steps_per_epoch=100,
+    epochs=30,
+    epochs_long=30,
+    optimizer="adam",
+    learning_rate=1e-3,
+    batch_norm_slices=64,
+    weight_average=0.98,
+    decoder_activation="relu",
+)
+
 # Why a profile leaves the protocol, field by field; the report prints those that apply.
 DEVIATIONS = {
     "image_size": "a CPU has minutes, not a GPU's hours",
@@ -158,9 +178,17 @@ def get_settings(profile: str, overrides: dict | None = None) -> Settings:
     """
     if profile not in PROFILES:
         raise ValueError(f"unknown profile '{profile}': choose one of {', '.join(PROFILES)}")
-    settings = PROFILES[profile]
+    return replaced(PROFILES[profile], overrides or {})
+
+
+def replaced(settings: Settings, overrides: dict) -> Settings:
+    """Return `settings` with `overrides` (field name to value) applied.
+
+    Raises ValueError, which lists the valid names, for an unknown field, and for a value
+    that is not of the field's type.
+    """
     types = {field.name: field.type for field in fields(Settings) if field.name != "profile"}
-    for name, value in (overrides or {}).items():
+    for name, value in overrides.items():
         if name not in types:
             raise ValueError(f"unknown setting '{name}': choose one of {', '.join(types)}")
         settings = replace(settings, **{name: _cast(name, value, types[name])})

@@ -3,8 +3,11 @@
 import importlib.util
 import shutil
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -128,6 +131,50 @@ class BatchNormStatistics(keras.callbacks.Callback):
             layer.momentum = momentum
 
 
+class Samples(Protocol):
+    """What a network is trained on."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a hash of all that the samples depend on besides the settings."""
+
+    def batches(self, output_size: int, first_epoch: int) -> Iterator:
+        """Yield endless batches from epoch `first_epoch` on: images and label maps, uint8.
+
+        Images are (batch, row, column) or with an axis of three channels, label maps
+        (batch, output_size, output_size).
+        """
+
+    def examples(self, count: int) -> np.ndarray:
+        """Return at most `count` images, (slice, row, column), that show the samples' variety."""
+
+
+@dataclass(frozen=True)
+class AugmentedSlices:
+    """The training slices of a prepared data set, augmented as in section 4."""
+
+    folder: SliceFolder
+    settings: Settings
+    fingerprint: str = ""  # the folder's own is in the training's key already
+
+    def batches(self, output_size: int, first_epoch: int) -> Iterator:
+        """Yield endless batches from epoch `first_epoch` on, see `augment.batches`."""
+        table = slices.read_table(self.folder.root)
+        files = [
+            (self.folder.image(row.series, row.slice), self.folder.labels(row.series, row.slice))
+            for row in table[table["split"] == "train"].itertuples()
+        ]
+        workers = augment.num_workers(self.settings)
+        return augment.batches(files, output_size, self.settings, first_epoch, workers)
+
+    def examples(self, count: int) -> np.ndarray:
+        """Return at most `count` slices as they are, evenly spaced in the table."""
+        table = slices.read_table(self.folder.root)
+        rows = table[table["split"] == "train"]
+        chosen = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
+        return slices.load(self.folder.root, rows.iloc[chosen])[0]
+
+
 def validation_scores(counts: np.ndarray) -> dict[str, float]:
     """Return the scores of pooled validation counts (classes, classes), as named in a history."""
     iou, dice = metrics.iou(counts), metrics.dice(counts)
@@ -146,8 +193,11 @@ def train(
     results: ResultFolder,
     settings: Settings,
     restart: bool = False,
+    samples: Samples | None = None,
 ) -> pd.DataFrame:
     """Train network `name` on prepared slices and return its history, one row an epoch.
+
+    `samples` are what to train on in place of the folder's augmented training slices.
 
     Writes training.json, history.csv, best_of_<epochs>.keras and TensorBoard logs into
     `results.training(name)`. A training that was stopped goes on after its last finished
@@ -156,7 +206,8 @@ def train(
     weights are asked for, cannot be had, and the settings allow no random encoder.
     """
     record = provenance.read_json(results.training_record(name))
-    key = training_key(name, folder, settings)
+    samples = samples or AugmentedSlices(folder, settings)
+    key = training_key(name, folder, settings, samples)
     if restart or record.get("key") != key:
         shutil.rmtree(results.training(name), ignore_errors=True)
         record = {"key": key, "finished": False}
@@ -178,13 +229,15 @@ def train(
     table = slices.read_table(folder.root)
     images, labels = slices.load(folder.root, table[table["split"] == "validation"])
     epochs = max(settings.horizons(name))
+    count = settings.batch_norm_slices
+    images_to_measure = samples.examples(count) if count else images[:0]
     model.fit(
-        training_batches(model, folder, table, settings, finished_epochs),
+        training_batches(model, samples, finished_epochs),
         steps_per_epoch=settings.steps_per_epoch,
         initial_epoch=finished_epochs,
         epochs=epochs,
         callbacks=[
-            BatchNormStatistics(batch_norm_images(folder, table, settings)),
+            BatchNormStatistics(images_to_measure),
             EpochRecord(results, settings, images, labels, history),
             *tensorboard(results.training(name) / "tensorboard"),
         ],
@@ -200,13 +253,14 @@ def train(
     return history
 
 
-def training_key(name: str, folder: SliceFolder, settings: Settings) -> str:
+def training_key(name: str, folder: SliceFolder, settings: Settings, samples: Samples) -> str:
     """Return a hash of all that decides a training's result: settings, slices and code."""
     decisive = {
         field: value for field, value in vars(settings).items() if field not in NOT_IN_RESULT
     }
     fingerprint = provenance.read_json(folder.description).get("fingerprint")
-    return provenance.text_hash(name, decisive, fingerprint, provenance.code_hash(__name__))
+    parts = name, decisive, fingerprint, samples.fingerprint, provenance.code_hash(__name__)
+    return provenance.text_hash(*parts)
 
 
 def new_model(name: str, settings: Settings) -> tuple[keras.Model, str | None]:
@@ -228,18 +282,28 @@ def new_model(name: str, settings: Settings) -> tuple[keras.Model, str | None]:
             model = models.build_model(name, **build)
             start = "random"
     model.compile(
-        optimizer=keras.optimizers.Adadelta(
-            settings.learning_rate,
-            rho=settings.rho,
-            epsilon=settings.epsilon,
-            use_ema=settings.weight_average > 0,
-            ema_momentum=settings.weight_average,
-            ema_overwrite_frequency=settings.steps_per_epoch,
-        ),
+        optimizer=new_optimizer(max(settings.horizons(name)), settings),
         loss=keras.losses.SparseCategoricalCrossentropy(ignore_class=IGNORE),
         metrics=[PixelAccuracy(name="accuracy")],
     )
     return model, start
+
+
+def new_optimizer(epochs: int, settings: Settings) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a training of `epochs`. Raises ValueError for an unknown one."""
+    average = {
+        "use_ema": settings.weight_average > 0,
+        "ema_momentum": settings.weight_average,
+        "ema_overwrite_frequency": settings.steps_per_epoch,
+    }
+    if settings.optimizer == "adadelta":
+        rho, epsilon = settings.rho, settings.epsilon
+        return keras.optimizers.Adadelta(settings.learning_rate, rho, epsilon, **average)
+    if settings.optimizer == "adam":
+        steps = epochs * settings.steps_per_epoch
+        rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
+        return keras.optimizers.Adam(rate, **average)
+    raise ValueError(f"unknown optimizer '{settings.optimizer}': choose adadelta or adam")
 
 
 def resumed_model(state: Path, settings: Settings) -> tuple[keras.Model | None, int]:
@@ -250,27 +314,10 @@ def resumed_model(state: Path, settings: Settings) -> tuple[keras.Model | None, 
     return model, int(model.optimizer.iterations) // settings.steps_per_epoch
 
 
-def training_batches(model, folder: SliceFolder, table, settings: Settings, first_epoch: int):
+def training_batches(model: keras.Model, samples: Samples, first_epoch: int) -> Iterator:
     """Yield endless (network input, labels on the output grid) from epoch `first_epoch` on."""
-    rows = table[table["split"] == "train"]
-    files = [
-        (folder.image(row.series, row.slice), folder.labels(row.series, row.slice))
-        for row in rows.itertuples()
-    ]
-    batches = augment.batches(
-        files, model.output_shape[1], settings, first_epoch, augment.num_workers(settings)
-    )
-    for images, labels in batches:
+    for images, labels in samples.batches(model.output_shape[1], first_epoch):
         yield slices.network_input(images), labels
-
-
-def batch_norm_images(folder: SliceFolder, table, settings: Settings) -> np.ndarray:
-    """Return `settings.batch_norm_slices` training slices, evenly spaced in the table."""
-    rows = table[table["split"] == "train"]
-    chosen = np.linspace(0, len(rows) - 1, min(settings.batch_norm_slices, len(rows)))
-    if not len(chosen):
-        return np.empty((0, settings.image_size, settings.image_size), np.uint8)
-    return slices.load(folder.root, rows.iloc[chosen.round().astype(int)])[0]
 
 
 def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:

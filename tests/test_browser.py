@@ -99,7 +99,7 @@ def test_the_report_stands_alone_and_fits_its_page(page, tmp_path):
 def test_every_notebook_opens_in_jupyterlab_with_its_outputs(page, lab):
     root, address = lab
     notebooks = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
-    assert len(notebooks) == 8
+    assert len(notebooks) == 9
     for notebook in notebooks:
         shutil.copy(notebook, root)
         open_notebook(page, address, notebook.name)

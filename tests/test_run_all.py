@@ -46,7 +46,7 @@ def finished(tmp_path_factory):
 def test_a_run_says_at_the_start_what_and_how_long(finished):
     before = finished[2]
     assert "03_train_model-unet" in before
-    assert re.search(r"9 of 9 to run, roughly \d:\d\d:\d\d", before)
+    assert re.search(r"10 of 10 to run, roughly \d:\d\d:\d\d", before)
 
 
 def test_a_killed_run_goes_on_at_the_last_epoch(finished):
@@ -114,7 +114,7 @@ def test_only_what_depends_on_a_change_runs_again(finished):
     ]  # fmt: skip
     scores.write_bytes(kept)
     assert stale(call(*arguments, "--list").stdout) == []
-    assert len(stale(call(*arguments, "--list", "--force").stdout)) == 9
+    assert len(stale(call(*arguments, "--list", "--force").stdout)) == 10
 
 
 def test_notebooks_run_on_a_dask_scheduler(finished):
@@ -126,7 +126,7 @@ def test_notebooks_run_on_a_dask_scheduler(finished):
         run = call(*arguments, "--scheduler", cluster.scheduler_address)
         transitions = cluster.scheduler.transition_counter
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "2 of 9 to run" in run.stdout and table.read_bytes() == kept
+    assert "2 of 10 to run" in run.stdout and table.read_bytes() == kept
     assert transitions > 0
     assert stale(call(*arguments, "--list").stdout) == []
 

@@ -15,7 +15,7 @@ from bonelib.models.fcn import fcn8, fcn32
 from bonelib.models.pspnet import pspnet
 from bonelib.models.segnet import segnet
 from bonelib.models.unet import resnet50_unet, unet, vgg_unet
-from bonelib.settings import NUM_CLASSES
+from bonelib.settings import NUM_CLASSES, PRETRAINING
 
 __all__ = [
     "ENCODERS",
@@ -23,7 +23,10 @@ __all__ = [
     "EncoderWeightsError",
     "build_model",
     "encoder_of",
+    "load_pretrained",
     "multiply_adds",
+    "pretrained_names",
+    "save_pretrained",
     "trainable_parameters",
 ]
 
@@ -39,6 +42,7 @@ MODELS = {
 
 ENCODERS = {"vgg_unet": "VGG16", "resnet50_unet": "ResNet50"}  # those of keras.applications
 
+WEIGHTS = Path(__file__).parent / "weights"  # what the package ships
 SIZE_STEP = 32  # five poolings halve the image
 
 
@@ -76,6 +80,45 @@ def build_model(
     # float32 keeps the loss accurate where the other layers compute in float16.
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(scores)
     return keras.Model(image, probabilities, name=name)
+
+
+def pretrained_names(folder: Path = WEIGHTS) -> list[str]:
+    """Return the networks whose trained weights the package ships, or that `folder` holds."""
+    return sorted(file.stem for file in folder.glob("*.keras"))
+
+
+def load_pretrained(
+    name: str = "unet", image_size: int = 512, folder: Path = WEIGHTS
+) -> keras.Model:
+    """Return network `name` with the weights that the package ships, ready to predict.
+
+    They are for slices of `settings.PRETRAINING.pixel_spacing_mm` a pixel, windowed by its
+    `window_hu`; `image_size` is any multiple of 32. Their model card is `weights/<name>.md`.
+    `folder` may be another that `save_pretrained` wrote to. Raises ValueError for a network
+    without such weights.
+    """
+    if name not in pretrained_names(folder):
+        shipped = ", ".join(pretrained_names(folder)) or "none"
+        raise ValueError(f"no weights of '{name}' are shipped: choose one of {shipped}")
+    model = build_model(name, image_size, decoder_activation=PRETRAINING.decoder_activation)
+    model.load_weights(folder / f"{name}.keras")
+    return model
+
+
+def save_pretrained(model: keras.Model, name: str, folder: Path = WEIGHTS) -> Path:
+    """Write the weights of `model`, a network `name`, in half precision; return the file."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float16")
+    try:
+        size = model.input_shape[1]
+        half = build_model(name, size, decoder_activation=PRETRAINING.decoder_activation)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    half.set_weights(model.get_weights())
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.keras"
+    half.save(file)
+    return file
 
 
 def trainable_parameters(model: keras.Model) -> int:

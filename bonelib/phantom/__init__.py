@@ -15,24 +15,20 @@ The anatomy is made up or, where label maps without a CT are given, theirs.
 """
 
 import csv
-import multiprocessing
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import SimpleITK as sitk
-from tqdm import tqdm
 
 from bonelib.phantom.anatomy import Tissue
 from bonelib.phantom.annotated import render_annotation
 from bonelib.phantom.annotation import bones_of, deform, read_annotation
 from bonelib.phantom.series import PhantomSeries, make_series, write_dicom
 from bonelib.phantom.skeleton import BONE_NAMES
-from bonelib.provenance import code_hash, read_json, replacing, text_hash, write_json
+from bonelib.phantom.storage import write_folders
+from bonelib.provenance import code_hash, replacing, text_hash
 from bonelib.scans import source_files
 from bonelib.settings import PAPER_SERIES, PAPER_SLICE_DISTANCE_MM, Settings
 
@@ -53,7 +49,6 @@ __all__ = [
 ]
 
 LEAST_SLICES = 4
-RECORD_NAME = "phantom.json"
 
 
 def series_seed(series_id: str, settings: Settings) -> int:
@@ -146,15 +141,7 @@ def write_dataset(
     `<series>/ct/*.dcm` and `<series>/labels.nii.gz` (ids of `bone_names`), and beside them
     `split.csv` (series, split) and `bone_names.csv` (id, name).
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    waiting = []
-    for record in sorted(records, key=lambda record: -record.get("num_slices", 0)):
-        record = record | {"fingerprint": text_hash(record)}
-        written = read_json(directory / record["series"] / RECORD_NAME)
-        if written.get("fingerprint") != record["fingerprint"]:
-            waiting.append((directory, record, make))
-    for _ in tqdm(_run(waiting, workers), "rendering", len(waiting), unit="series"):
-        pass
+    write_folders(directory, records, partial(_write_series, make=make), workers)
     rows = [("series", "split"), *((record["series"], record["split"]) for record in records)]
     _write_csv(directory / "split.csv", rows)
     _write_csv(directory / "bone_names.csv", [("id", "name"), *bone_names.items()])
@@ -185,27 +172,10 @@ def _states(subject: Subject) -> list[tuple]:
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
-def _run(jobs: list[tuple], workers: int) -> Iterator[None]:
-    if workers == 1 or len(jobs) < 2:
-        yield from (_write_series(*job) for job in jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        for future in as_completed([pool.submit(_write_series, *job) for job in jobs]):
-            yield future.result()
-
-
-def _write_series(directory: Path, record: dict, make: Callable) -> None:
-    """Write one series, its record last, in a scratch folder that then takes its place."""
-    series_id, seed = record["series"], record["seed"]
-    scratch, final = directory / f".{series_id}.part", directory / series_id
-    shutil.rmtree(scratch, ignore_errors=True)
+def _write_series(folder: Path, record: dict, make: Callable[[dict], PhantomSeries]) -> None:
     series = make(record)
-    write_dicom(series.scan, scratch / "ct", series_id, seed)
-    sitk.WriteImage(series.bones, scratch / "labels.nii.gz", useCompression=True)
-    write_json(scratch / RECORD_NAME, record)
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(scratch, final)
+    write_dicom(series.scan, folder / "ct", record["series"], record["seed"])
+    sitk.WriteImage(series.bones, folder / "labels.nii.gz", useCompression=True)
 
 
 def _write_csv(path: Path, rows: list[tuple]) -> None:

@@ -1,0 +1,180 @@
+"""Tissues of a slice and a random generator -> what any scanner might show of it.
+
+`rendering` draws a patient as one scanner would; this draws each slice anew with a turn, a
+size, a contrast, a blur and a noise of its own, so that a network learns shape and context
+instead of brightness (domain randomisation). It is cheap enough to run while one trains.
+"""
+
+import cv2
+import numpy as np
+
+from bonelib.phantom.anatomy import Tissue
+from bonelib.phantom.rendering import HU, texture_plane
+from bonelib.settings import AIR_HU, BACKGROUND, BONE, PATIENT
+
+OVERSAMPLING = 2  # tissue pixels a side for each of the image, for partial volume
+SOFT = [tissue for tissue in Tissue if Tissue.GAS <= tissue < Tissue.MARROW]
+SPONGY = (Tissue.MARROW, Tissue.SPARSE_TRABECULAR, Tissue.TRABECULAR, Tissue.VERTEBRAL_SHELL)
+# Share of slices on which a tissue is as bright as contrast can be, and its range in HU.
+ENHANCED = {
+    Tissue.FLUID: (0.2, 60, 900),  # bladder and bowel
+    Tissue.BLOOD: (0.25, 70, 400),  # vessels, kidneys, stool
+    Tissue.BOWEL_WALL: (0.2, 50, 150),
+    Tissue.ENHANCED_BLOOD: (1.0, 60, 450),
+    Tissue.BOWEL_CONTRAST: (1.0, 90, 1100),
+    Tissue.CALCIFICATION: (1.0, 250, 1300),
+}
+
+
+def random_slice(
+    tissues: np.ndarray,
+    pixel_mm: float,
+    texture: np.ndarray,
+    image_size: int,
+    spacing_mm: float,
+    random: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return HU, float32, and labels 0/1/2, uint8, both (image_size, image_size).
+
+    `tissues` (row, column) holds `Tissue` in pixels of `pixel_mm`; `texture` is one of
+    `rendering.draw_texture`. The slice is turned, stretched, shifted and bent.
+    """
+    size, fine_mm = image_size * OVERSAMPLING, spacing_mm / OVERSAMPLING
+    tissues = _warp(tissues, pixel_mm, size, fine_mm, random)
+    body = tissues >= Tissue.GAS
+    _add_distractors(tissues, fine_mm, random)
+    labels = np.where(tissues >= Tissue.MARROW, BONE, np.where(body, PATIENT, BACKGROUND))
+    image = _scan(tissues, texture, fine_mm, random)
+    image = cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA)
+    inside = cv2.resize(
+        body.astype(np.float32), (image_size, image_size), interpolation=cv2.INTER_AREA
+    )
+    image += _noise(inside, spacing_mm, random)
+    labels = shrink_labels(labels.astype(np.uint8), image_size)
+    if random.random() < 0.15:
+        _cut_by_field(image, labels, random)
+    return image, labels
+
+
+def shrink_labels(labels: np.ndarray, size: int) -> np.ndarray:
+    """Return labels 0/1/2 on a coarser square grid: what covers at least half of a pixel."""
+    bone, body = (
+        cv2.resize((labels >= least).astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+        for least in (BONE, PATIENT)
+    )
+    return np.where(bone >= 0.5, BONE, np.where(body >= 0.5, PATIENT, BACKGROUND)).astype(np.uint8)
+
+
+def _warp(tissues, pixel_mm: float, size: int, fine_mm: float, random) -> np.ndarray:
+    """Return the tissues on a square grid round the body, as another patient might lie there."""
+    rows, columns = np.nonzero(tissues[::4, ::4] >= Tissue.GAS)
+    rows, columns = rows * 4.0, columns * 4.0
+    centre = np.array([np.ptp(columns) / 2 + columns.min(), np.ptp(rows) / 2 + rows.min()])
+    angle = np.radians(random.normal(0, 6))
+    zoom = np.exp(random.normal(0, 0.08) + random.normal(0, 0.05, 2))
+    flip = random.choice([-1, 1])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = turn @ np.diag([flip / zoom[0], 1 / zoom[1]]) * (fine_mm / pixel_mm)
+    shift_mm = random.normal(0, 18, 2)
+    axis = (np.arange(size, dtype=np.float32) - (size - 1) / 2).astype(np.float32)
+    x, y = axis[None, :] - shift_mm[0] / fine_mm, axis[:, None] - shift_mm[1] / fine_mm
+    bends = [
+        cv2.resize(
+            random.normal(0, random.uniform(0, 5) / pixel_mm, (7, 7)).astype(np.float32),
+            (size, size),
+            interpolation=cv2.INTER_CUBIC,
+        )
+        for _ in range(2)
+    ]
+    sources = [
+        (row[0] * x + row[1] * y + middle + bend).astype(np.float32)
+        for row, middle, bend in zip(matrix, centre, bends, strict=True)
+    ]
+    return cv2.remap(
+        tissues, *sources, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+    )
+
+
+def _add_distractors(tissues: np.ndarray, fine_mm: float, random) -> None:
+    """Paint bright tubes, blobs and crumbs into soft tissue: none of them is bone."""
+    if random.random() < 0.4:
+        return
+    soft = np.isin(tissues, (Tissue.FAT, Tissue.MUSCLE, Tissue.BOWEL_WALL, Tissue.FLUID))
+    rows, columns = np.nonzero(soft[::8, ::8])
+    if not len(rows):
+        return
+    mask = np.zeros(tissues.shape, np.uint8)
+    for _ in range(random.integers(1, 9)):
+        chosen = random.integers(len(rows))
+        centre = int(columns[chosen] * 8), int(rows[chosen] * 8)
+        radius = np.exp(random.uniform(np.log(1.0), np.log(22.0)))
+        axes = [max(round(radius * random.uniform(0.5, 1.3) / fine_mm), 1) for _ in range(2)]
+        content = random.choice(
+            [Tissue.BOWEL_CONTRAST, Tissue.ENHANCED_BLOOD, Tissue.CALCIFICATION, Tissue.FLUID],
+            p=[0.45, 0.25, 0.1, 0.2] if radius > 4 else [0.15, 0.4, 0.4, 0.05],
+        )
+        mask[:] = 0
+        turn, extent = random.uniform(0, 360), random.choice([360, random.uniform(90, 270)])
+        filled = extent == 360 and random.random() < 0.7
+        thick = -1 if filled else max(round(random.uniform(1.5, 0.5 * radius + 2) / fine_mm), 1)
+        cv2.ellipse(mask, centre, axes, turn, 0, extent, 1, thick)
+        tissues[(mask > 0) & soft] = content
+
+
+def _scan(tissues, texture, fine_mm: float, random) -> np.ndarray:
+    """Return HU without noise, blurred by the scanner, in fine pixels."""
+    table = np.array([HU[tissue] for tissue in Tissue], np.float32)
+    mean, between = table[:, 0].copy(), table[:, 1]
+    mean += 1.5 * between * random.normal(size=len(mean))
+    mean[SOFT] += random.normal(0, 8)
+    for tissue, (share, low, high) in ENHANCED.items():
+        if random.random() < share:
+            mean[tissue] = np.exp(random.uniform(np.log(low), np.log(high)))
+    density, energy = random.normal(0, 45), random.normal(1, 0.1)
+    mean[list(SPONGY)] += density
+    mean[Tissue.MARROW :] *= energy
+    mean[Tissue.MARROW] = max(mean[Tissue.MARROW], -110)
+    coarse, fine = table[:, 2] * random.uniform(0.2, 1.5), table[:, 3] * random.uniform(0.2, 1.5)
+    z_mm = random.uniform(0, 1000)
+    plane = texture_plane(texture, tissues.shape, fine_mm, z_mm)
+    grain = cv2.GaussianBlur(
+        random.standard_normal(tissues.shape, np.float32), (0, 0), random.uniform(0.6, 1.6)
+    )
+    image = mean[tissues] + coarse[tissues] * plane + fine[tissues] * (grain / grain.std())
+    blur_mm = random.uniform(0.3, 1.6)
+    smooth = cv2.GaussianBlur(image, (0, 0), blur_mm / fine_mm)
+    if random.random() < 0.3:  # a sharp kernel overshoots at edges
+        smooth += random.uniform(0.2, 0.8) * (image - cv2.GaussianBlur(image, (0, 0), 2 / fine_mm))
+    field = cv2.resize(
+        random.normal(0, random.uniform(0, 14), (4, 4)).astype(np.float32),
+        tissues.shape[::-1],
+        interpolation=cv2.INTER_CUBIC,
+    )
+    return smooth + field * (tissues >= Tissue.GAS)  # hardening and scatter are slow in space
+
+
+def _noise(inside, spacing_mm: float, random) -> np.ndarray:
+    """Return correlated noise in HU, strongest deep in the body, streaked where that is wide."""
+    strength = np.exp(random.uniform(np.log(2.0), np.log(45.0)))
+    depth = cv2.GaussianBlur(inside, (0, 0), 60 / spacing_mm)
+    noise = random.standard_normal(inside.shape, np.float32)
+    grain_mm = random.uniform(0, 1.8)
+    if grain_mm > 0.5:
+        noise = cv2.GaussianBlur(noise, (0, 0), grain_mm / spacing_mm)
+    noise *= strength / noise.std()
+    if random.random() < 0.3:
+        streaks = random.standard_normal(inside.shape, np.float32)
+        streaks = cv2.GaussianBlur(streaks, (0, 0), 12 / spacing_mm, sigmaY=1 / spacing_mm)
+        noise += streaks * (random.uniform(0, 25) / streaks.std()) * depth
+    return noise * (0.35 + 0.65 * depth)
+
+
+def _cut_by_field(image: np.ndarray, labels: np.ndarray, random) -> None:
+    """Blank what lies outside of a circle, as outside of a scanner's field."""
+    size = len(image)
+    centre = size / 2 + random.normal(0, 0.05 * size, 2)
+    axis = np.arange(size)
+    away = np.hypot(axis[:, None] - centre[0], axis[None, :] - centre[1])
+    outside = away > random.uniform(0.36, 0.5) * size
+    image[outside] = AIR_HU
+    labels[outside] = BACKGROUND

@@ -1,0 +1,88 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 9 Phantom versus reality
+#
+# **How far is the phantom from a patient?** (beyond the paper)
+#
+# *Reads* nothing that it does not make, but the label maps of patients (`label_maps`, a data
+# set of that name) and a real CT (`real_scan`) where their paths are given. *Writes* nothing.
+
+# %% tags=["parameters"]
+profile = "smoke"
+dataset = "phantom"
+data_dir = ""
+results_dir = ""
+overrides = {}
+patients = 2
+label_maps = ""
+real_scan = ""
+
+# %%
+from pathlib import Path
+
+from bonelib import realism, scans
+from bonelib.phantom import BONE_NAMES
+from bonelib.runs import open_run
+
+# %%
+run = open_run(profile, dataset, data_dir, results_dir, overrides)
+series = realism.example_series(patients, run.settings)
+
+# %% [markdown]
+# ## A look
+# From the thighs to the spine.
+
+# %%
+figure = realism.draw_slices(series, (0.1, 0.45, 0.65, 0.75, 0.95))
+
+# %% [markdown]
+# ## HU of tissues
+# Quantiles beside those of one real patient. The aim: medians within 40 HU, quartiles that
+# overlap.
+
+# %%
+realism.tissue_hu(series, BONE_NAMES)
+
+# %% [markdown]
+# ## Shares
+# Classes in % of all pixels at 800 mm field of view, beside the paper's test set; then parts of
+# the body, beside one real patient.
+
+# %%
+realism.shares(series)
+
+# %% [markdown]
+# ## Bones by level
+# Area and perimeter; those of annotated patients are drawn beside them where given.
+
+# %%
+levels = [realism.bone_levels(each.bones, BONE_NAMES) for each in series]
+annotated = realism.annotated_bones(label_maps, run.settings)
+figure = realism.draw_levels(levels, [realism.bone_levels(*bones) for bones in annotated.values()])
+
+# %% [markdown]
+# ## Noise
+# In the calmest soft tissue: the standard deviation in HU, and the distance in mm at which the
+# autocorrelation falls to one half.
+
+# %%
+real = [scans.read_scan(Path(path)) for path in filter(None, [real_scan])]
+realism.noise_table([each.scan for each in series], real)
+
+# %% [markdown]
+# **Found:** where the table says so, the phantom's tissues look as a scanner shows a patient's;
+# the rest is what a better phantom has to mend.

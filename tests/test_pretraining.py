@@ -1,0 +1,165 @@
+"""Tissue planes -> samples of any appearance -> shipped weights."""
+
+from dataclasses import replace
+from itertools import islice
+from types import SimpleNamespace
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import SimpleITK
+
+from bonelib import __main__ as command
+from bonelib import augment
+from bonelib.cards import score_cases
+from bonelib.models import build_model, load_pretrained, save_pretrained
+from bonelib.phantom import Tissue
+from bonelib.phantom.corpus import PLANES, write_planes
+from bonelib.phantom.randomised import random_slice, shrink_labels
+from bonelib.phantom.rendering import draw_texture
+from bonelib.pretraining import write_corpus
+from bonelib.settings import BACKGROUND, BONE, PATIENT, PRETRAINING
+
+TINY = replace(PRETRAINING, image_size=64, batch_size=2, loader_workers=0)
+PIXEL_MM = 1.0
+
+
+@pytest.fixture(scope="module")
+def texture():
+    return draw_texture(np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def trunk():
+    """A disc of fat with a square of bone in the middle, 20 % of its area."""
+    plane = np.full((300, 300), Tissue.AIR, np.uint8)
+    cv2.circle(plane, (150, 150), 100, int(Tissue.FAT), -1)
+    plane[110:190, 110:190] = Tissue.TRABECULAR
+    return plane
+
+
+def draw(plane, texture, seed):
+    random = np.random.default_rng(seed)
+    return random_slice(plane, PIXEL_MM, texture, 64, 6.25, random)
+
+
+def test_a_sample_depends_on_its_seed_only_and_leaves_the_plane_alone(trunk, texture):
+    before = trunk.copy()
+    first, again, other = (draw(trunk, texture, seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], other[0])
+    assert np.array_equal(trunk, before)
+
+
+def test_the_shares_of_bone_and_body_survive_and_what_is_added_is_never_bone(trunk, texture):
+    labels = np.stack([draw(trunk, texture, seed)[1] for seed in range(40)])
+    bone, body = (labels == BONE).sum(axis=(1, 2)), (labels >= PATIENT).sum(axis=(1, 2))
+    whole = body > 0.95 * np.median(body)  # not cut by the field
+    assert np.median(bone[whole] / body[whole]) == pytest.approx(80**2 / (np.pi * 100**2), rel=0.05)
+    none = np.where(trunk == Tissue.TRABECULAR, Tissue.FAT, trunk)
+    assert all((draw(none, texture, seed)[1] != BONE).all() for seed in range(20))
+
+
+def test_labels_lie_where_the_image_shows_them(trunk, texture):
+    for seed in range(20):
+        image, labels = draw(trunk, texture, seed)
+        assert np.median(image[labels == BACKGROUND]) < -900
+        if (labels == BONE).any():
+            assert np.median(image[labels == BONE]) > np.median(image[labels == PATIENT])
+
+
+def test_brightness_tells_nothing_sure(texture):
+    """The bone's HU differ from sample to sample by more than a scanner's would."""
+    plane = np.full((200, 200), Tissue.TRABECULAR, np.uint8)
+    levels = [np.median(draw(plane, texture, seed)[0][28:36, 28:36]) for seed in range(40)]
+    assert np.std(levels) > 40
+
+
+def test_shrunken_labels_take_what_covers_half():
+    labels = np.array([[2, 2, 1, 1], [0, 2, 1, 2], [0, 0, 1, 0], [0, 1, 0, 1]], np.uint8)
+    assert shrink_labels(labels, 2).tolist() == [[BONE, PATIENT], [BACKGROUND, PATIENT]]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_loaded_in_order_is_what_a_loop_gives(workers):
+    assert list(augment.in_order(abs, iter([-3, 2, -1, 5, -7]), workers)) == [3, 2, 1, 5, 7]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"), None, TINY, 1, 1)
+
+
+def test_a_corpus_holds_every_level_of_a_patient_and_is_written_once(corpus):
+    assert len(corpus.phantoms) == PLANES
+    path, pixel_mm = corpus.phantoms[0]
+    planes = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path, _ in corpus.phantoms]
+    bone_mm2 = [(plane >= Tissue.MARROW).sum() * pixel_mm**2 for plane in planes]
+    assert min(bone_mm2) > 500 and 4000 < max(bone_mm2) < 20_000
+    written = path.stat().st_mtime_ns
+    again = write_planes(path.parents[1], 1, [], {}, 1, TINY.seed)
+    assert again == corpus.phantoms and path.stat().st_mtime_ns == written
+
+
+def test_batches_go_on_where_an_earlier_epoch_ended(corpus):
+    short = replace(corpus, settings=replace(TINY, steps_per_epoch=2))
+    from_start, from_second = (list(islice(short.batches(32, epoch), 3)) for epoch in (0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(from_start[2], from_second[0], strict=True))
+    images, labels = from_start[0]
+    assert images.shape == (2, 64, 64) and labels.shape == (2, 32, 32)
+    assert images.dtype == labels.dtype == np.uint8 and set(np.unique(labels)) <= {0, 1, 2}
+
+
+def test_a_damaged_plane_is_named(corpus, tmp_path):
+    broken = tmp_path / "00.png"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(augment.SliceError, match=r"00\.png: missing or damaged"):
+        next(replace(corpus, phantoms=[(broken, 1.0)]).batches(32, 0))
+
+
+def test_the_command_trains_goes_on_and_names_bad_settings(tmp_path, capsys):
+    settings = [
+        "image_size=64", "phantom_matrix=64", "phantom_slice_distance_mm=100", "batch_size=2",
+        "steps_per_epoch=2", "epochs=1", "epochs_long=1", "loader_workers=0",
+    ]  # fmt: skip
+    arguments = ["pretrain", "--phantoms", "1", "-o", str(tmp_path), "--workers", "1"]
+    assert command.main([*arguments, "--set", *settings]) == 0
+    assert (tmp_path / "models" / "unet" / "best_of_1.keras").exists()
+    assert str(tmp_path / "weights") in capsys.readouterr().out
+    assert command.main([*arguments, "--set", *settings]) == 0
+    assert "trained already" in capsys.readouterr().out
+    card = (tmp_path / "weights" / "unet.md").read_text()
+    assert "1 made-up patients" in card and "| test05" in card and "| threshold |" in card
+    assert "{" not in card
+    assert command.main([*arguments, "--set", "imagesize=64"]) == 2
+    assert "unknown setting 'imagesize'" in capsys.readouterr().err
+
+
+def test_weights_come_back_in_half_precision_and_at_any_size(tmp_path):
+    keras.config.set_dtype_policy("float32")
+    model = build_model("unet", 64, decoder_activation=PRETRAINING.decoder_activation)
+    file = save_pretrained(model, "unet", tmp_path)
+    assert file.stat().st_size < 10e6
+    loaded = load_pretrained("unet", 96, tmp_path)
+    assert loaded.input_shape == (None, 96, 96, 3) and keras.config.dtype_policy().name == "float32"
+    for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-6)
+    with pytest.raises(ValueError, match="no weights of 'segnet' are shipped: choose one of unet"):
+        load_pretrained("segnet", 96, tmp_path)
+
+
+def test_scores_are_those_of_simpleitk(make_image):
+    """A reference of two boxes, a prediction that misses some of both."""
+    reference, predicted = np.zeros((2, 2, 20, 20), np.uint8)
+    reference[:, 2:18, 2:18], predicted[:, 2:18, 4:18] = PATIENT, PATIENT
+    reference[:, 5:10, 5:10], predicted[:, 5:9, 5:11] = BONE, BONE
+    image = make_image(reference)
+    case = SimpleNamespace(series_id="a", scan=lambda: image, label_map=lambda scan: image)
+    row = score_cases([case], lambda scan: make_image(predicted)).iloc[0]
+    for column, least in (("bone Dice", BONE), ("body Dice", PATIENT)):
+        measure = SimpleITK.LabelOverlapMeasuresImageFilter()
+        measure.Execute(
+            *(make_image((x >= least).astype(np.uint8)) for x in (reference, predicted))
+        )
+        assert row[column] == pytest.approx(100 * measure.GetDiceCoefficient(1))
