@@ -78,10 +78,13 @@ def test_a_finished_training_is_not_repeated(trained, folder):
 
 
 def test_the_key_follows_settings_data_and_name_only(folder):
-    key = training.training_key("unet", folder, SETTINGS)
-    assert key == training.training_key("unet", folder, replace(SETTINGS, loader_workers=3))
-    assert key != training.training_key("unet", folder, replace(SETTINGS, seed=1))
-    assert key != training.training_key("segnet", folder, SETTINGS)
+    def key(name="unet", fingerprint="", **changes):
+        settings = replace(SETTINGS, **changes)
+        samples = training.AugmentedSlices(folder, settings, fingerprint)
+        return training.training_key(name, folder, settings, samples)
+
+    assert key() == key(loader_workers=3)
+    assert len({key(), key(seed=1), key("segnet"), key(fingerprint="others")}) == 4
 
 
 RUN = """
