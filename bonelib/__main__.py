@@ -1,7 +1,4 @@
-"""python -m bonelib: what the package does besides the notebooks.
-
-python -m bonelib pretrain --label-maps DIR    train the weights that the package ships
-"""
+"""What the package does besides the notebooks: python -m bonelib COMMAND."""
 
 import argparse
 import sys
@@ -44,6 +41,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def run_pretrain(options: argparse.Namespace) -> None:
     """Train, and say where the weights are."""
+    malformed = [pair for pair in options.set if "=" not in pair]
+    if malformed:
+        raise ValueError(f"--set takes SETTING=VALUE, not '{malformed[0]}'")
     settings = replaced(PRETRAINING, dict(pair.split("=", 1) for pair in options.set))
     weights = pretraining.pretrain(
         options.model,

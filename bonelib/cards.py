@@ -34,7 +34,7 @@ In %, on each series' own grid, beside the classical baseline (threshold and mor
 
 ## How to make it again
 
-`python -m bonelib pretrain --label-maps DIR`, the same command goes on after a stop; {seconds}
+`python -m bonelib pretrain --label-maps DIR`, the same command goes on after a stop; {minutes}
 minutes of training on {device}, Keras {keras}, commit {commit}, corpus {fingerprint}.
 
 | setting | value |
@@ -47,7 +47,7 @@ def score_cases(cases: list, segment: Callable) -> pd.DataFrame:
     """Return bone Dice, bone IoU and body Dice in % of each case, on its scan's own grid.
 
     `segment` takes a scan in HU, a SimpleITK image, and returns its label map; the body is
-    patient and bone. Scores are pooled over a series; its scanner's circle counts as it is.
+    patient and bone. Scores are pooled over a series.
     """
     rows = []
     for case in cases:
@@ -118,7 +118,7 @@ def write_card(
         maps=f"{len(maps)} annotated subjects ({', '.join(maps)})" if maps else "no label maps",
         planes=len(corpus.phantoms) + len(corpus.maps),
         samples=settings.epochs * settings.steps_per_epoch * settings.batch_size,
-        seconds=round(history["seconds"].sum() / 60),
+        minutes=round(history["seconds"].sum() / 60),
         settings="\n".join(f"| {key} | {value} |" for key, value in asdict(settings).items()),
         fingerprint=corpus.fingerprint,
         commit=provenance.git_commit(),

@@ -20,7 +20,7 @@ from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.phantom.corpus import PLANES, write_planes
 from bonelib.phantom.randomised import random_slice, shrink_labels
 from bonelib.phantom.rendering import draw_texture
-from bonelib.settings import Settings
+from bonelib.settings import PRETRAINING, Settings
 
 PHANTOMS = 64  # made-up patients in the corpus
 MAP_SHARE = 0.6  # of the samples that come from label maps, where there are any
@@ -127,9 +127,17 @@ def pretrain(
     """Train network `name` into folder `output`, going on where an earlier run stopped.
 
     Writes the best weights and their model card to `output`/weights and returns that folder.
+    Raises ValueError for settings that the shipped networks cannot have.
     """
     from bonelib import cards, models, training  # keras, which the loader processes do without
 
+    if settings.decoder_activation != PRETRAINING.decoder_activation:
+        raise ValueError(
+            f"decoder_activation is '{settings.decoder_activation}', but shipped networks have "
+            f"'{PRETRAINING.decoder_activation}'; leave the setting out"
+        )
+    if phantoms < 1:
+        raise ValueError(f"--phantoms takes a number from 1, not {phantoms}")
     corpus = write_corpus(output / "corpus", label_maps, settings, phantoms, workers)
     cases = held_out(output, label_maps, settings, workers)
     folder = SliceFolder(output / "validation")

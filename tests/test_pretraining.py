@@ -132,8 +132,23 @@ def test_the_command_trains_goes_on_and_names_bad_settings(tmp_path, capsys):
     card = (tmp_path / "weights" / "unet.md").read_text()
     assert "1 made-up patients" in card and "| test05" in card and "| threshold |" in card
     assert "{" not in card
-    assert command.main([*arguments, "--set", "imagesize=64"]) == 2
-    assert "unknown setting 'imagesize'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "imagesize=64"], "unknown setting 'imagesize'"),
+        (["--set", "image_size"], "--set takes SETTING=VALUE, not 'image_size'"),
+        (["--set", "decoder_activation=linear"], "shipped networks have 'relu'"),
+        (["--phantoms", "0"], "--phantoms takes a number from 1, not 0"),
+        (["--label-maps", "nowhere"], "nowhere: there is no such folder"),
+    ],
+)
+def test_bad_options_are_one_line(tmp_path, capsys, arguments, words):
+    assert command.main(["pretrain", "--phantoms", "1", "-o", str(tmp_path), *arguments]) == 2
+    printed = capsys.readouterr().err
+    assert words in printed and len(printed.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_weights_come_back_in_half_precision_and_at_any_size(tmp_path):

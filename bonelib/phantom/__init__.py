@@ -12,6 +12,9 @@ The anatomy is made up or, where label maps without a CT are given, theirs.
     annotation  a label map -> bones, muscles and outline of someone without a CT
     belly       what an annotation leaves out: bowel, organs, vessels
     annotated   an annotation and a seed -> a series as above
+    storage     records -> folders, each written once, several at a time
+    corpus      many patients -> planes of tissues on disk, to train on
+    randomised  a plane and a generator -> what any scanner might show of it
 """
 
 import csv
@@ -91,6 +94,16 @@ class Subject:
     mask_path: Path | None  # of the body
     slices: tuple[int, int] | None  # the first and the last to use, from the feet; None: all
 
+    def states(self) -> list[tuple]:
+        """Return name, size and time of each of its files."""
+        files = [
+            file
+            for path in (self.label_path, self.mask_path)
+            if path is not None
+            for file in source_files(path)
+        ]
+        return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
 
 def render(
     directory: Path,
@@ -115,7 +128,7 @@ def render(
             "deformed": number > 1,
             "names": {str(key): name for key, name in names.items()},
             "slices": subject.slices,
-            "sources": _states(subject),
+            "sources": subject.states(),
             "code": code,
         }
         for subject in subjects
@@ -159,17 +172,6 @@ def _make_rendering(
     if record["deformed"]:
         annotation = deform(annotation, record["seed"])
     return render_annotation(annotation, record["seed"])
-
-
-def _states(subject: Subject) -> list[tuple]:
-    """Return name, size and time of each file of a subject."""
-    files = [
-        file
-        for path in (subject.label_path, subject.mask_path)
-        if path is not None
-        for file in source_files(path)
-    ]
-    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def _write_series(folder: Path, record: dict, make: Callable[[dict], PhantomSeries]) -> None:

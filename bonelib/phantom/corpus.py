@@ -49,6 +49,7 @@ def write_planes(
             "subject": subject.name,
             "deformed": number > 0,
             "slices": subject.slices,
+            "sources": subject.states(),
             "names": {str(key): name for key, name in names.items()},
             "num_slices": PLANES,  # these take longest, so they come first
         }
