@@ -20,6 +20,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     pretrain = commands.add_parser("pretrain", help="train the weights that the package ships")
     pretrain.add_argument("--model", default="unet", choices=list(MODELS))
     pretrain.add_argument("--label-maps", type=Path, metavar="DIR", help="a label_maps data set")
+    pretrain.add_argument("--start", type=Path, metavar="FILE", help="weights to begin with")
     pretrain.add_argument("--phantoms", type=int, default=pretraining.PHANTOMS, metavar="N")
     pretrain.add_argument(
         "--set", nargs="+", default=[], metavar="SETTING=VALUE", help="replace settings"
@@ -52,13 +53,16 @@ def run_pretrain(options: argparse.Namespace) -> None:
         settings,
         options.phantoms,
         options.workers,
+        options.start,
     )
     print(f"weights and model card are in {weights}")
 
 
 def run_score(options: argparse.Namespace) -> None:
     """Print the scores of each series of a split."""
-    cases = datasets.find_cases(options.dataset, options.data, PRETRAINING, num_cores())
+    cases = datasets.find_cases(
+        options.dataset, options.data, PRETRAINING, num_cores(), (options.split,)
+    )
     chosen = [case for case in cases if case.split == options.split]
     table = cards.compare(chosen, options.model, PRETRAINING, options.weights)
     print(table.round(1).to_markdown(index=False))

@@ -34,8 +34,8 @@ In %, on each series' own grid, beside the classical baseline (threshold and mor
 
 ## How to make it again
 
-`python -m bonelib pretrain --label-maps DIR`, the same command goes on after a stop; {minutes}
-minutes of training on {device}, Keras {keras}, commit {commit}, corpus {fingerprint}.
+`python -m bonelib pretrain{label_maps}{start}`, the same command goes on after a stop;
+{minutes} minutes of training on {device}, Keras {keras}, commit {commit}, corpus {fingerprint}.
 
 | setting | value |
 |---|---|
@@ -104,8 +104,9 @@ def write_card(
     corpus,
     history: pd.DataFrame,
     scores: pd.DataFrame,
+    start: Path | None,
 ) -> None:
-    """Write the model card of the weights in `folder`, as Markdown."""
+    """Write the model card of the weights in `folder`, which began as `start`, as Markdown."""
     maps = sorted({path.parent.name.rpartition("_")[0] for path, _ in corpus.maps})
     best = history.loc[history["val_mean_iou"].idxmax()]
     versions = provenance.versions()
@@ -120,6 +121,8 @@ def write_card(
         samples=settings.epochs * settings.steps_per_epoch * settings.batch_size,
         minutes=round(history["seconds"].sum() / 60),
         settings="\n".join(f"| {key} | {value} |" for key, value in asdict(settings).items()),
+        label_maps=" --label-maps DIR" if maps else "",
+        start=f" --start FILE ({provenance.content_hash([start], start.parent)})" if start else "",
         fingerprint=corpus.fingerprint,
         commit=provenance.git_commit(),
         keras=versions["keras"],

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,9 +69,15 @@ class Case:
 
 
 def find_cases(
-    dataset: str, directory: Path | None, settings: Settings, workers: int = 1
+    dataset: str,
+    directory: Path | None,
+    settings: Settings,
+    workers: int = 1,
+    splits: tuple[str, ...] = SPLITS,
 ) -> list[Case]:
     """Return the cases of the data set named, in the order of its split file.
+
+    Each of `splits` must have a case.
 
     `directory` is where the data lies; the phantom and what is rendered from label maps
     have places of their own and are made there, on `workers` processes, where they are
@@ -80,13 +86,24 @@ def find_cases(
     """
     if dataset not in DATASETS:
         raise InputError(f"unknown data set '{dataset}': choose one of {', '.join(DATASETS)}")
-    return DATASETS[dataset](directory, settings, workers)
+    cases = DATASETS[dataset](directory, settings, workers)
+    _check_splits(dataset, directory, cases, splits)
+    return cases
+
+
+def _check_splits(dataset: str, directory: Path | None, rows: list, splits: Iterable[str]) -> None:
+    """Raise InputError where no row, a case or a subject, is of one of the splits."""
+    for split in splits:
+        if split not in {row.split for row in rows}:
+            where = directory / SPLIT_FILE if directory else f"data set '{dataset}'"
+            raise InputError(f"{where}: no series for {split}; give it at least one")
 
 
 def check(dataset: str, directory: Path | None, settings: Settings) -> None:
     """Raise what `find_cases` would for names and tables, in no time: nothing is rendered."""
     if dataset == "label_maps":
-        read_label_maps(directory, settings)
+        subjects, _ = read_label_maps(directory, settings)
+        _check_splits(dataset, directory, subjects, SPLITS)
     elif dataset != "phantom":
         find_cases(dataset, directory, settings)
 
@@ -224,9 +241,6 @@ def _read_split(file: Path) -> list[tuple[str, str]]:
     repeated = table.series[table.series.duplicated()]
     if len(repeated):
         raise InputError(f"{file}: lists series {repeated.iloc[0]} twice; keep one line")
-    for split in SPLITS:
-        if split not in set(table.split):
-            raise InputError(f"{file}: no series for {split}; give it at least one")
     return rows
 
 

@@ -17,13 +17,14 @@ import numpy as np
 
 from bonelib import augment, datasets, provenance, slices
 from bonelib.paths import ResultFolder, SliceFolder
+from bonelib.phantom import render
 from bonelib.phantom.corpus import PLANES, write_planes
 from bonelib.phantom.randomised import random_slice, shrink_labels
 from bonelib.phantom.rendering import draw_texture
 from bonelib.settings import PRETRAINING, Settings
 
-PHANTOMS = 64  # made-up patients in the corpus
-MAP_SHARE = 0.6  # of the samples that come from label maps, where there are any
+PHANTOMS = 96  # made-up patients in the corpus
+MAP_SHARE = 0.65  # of the samples that come from label maps, where there are any
 TEXTURE_SEED = 10
 
 
@@ -86,9 +87,11 @@ def held_out(
         for case in datasets.find_cases("phantom", output / "phantom", settings, workers)
     ]
     if label_maps is not None:
-        once = replace(settings, renderings=1)
-        rendered = datasets.find_cases("label_maps", label_maps, once, workers)
-        cases += [case for case in rendered if case.split != "train"]
+        subjects, names = datasets.read_label_maps(label_maps, settings)
+        unseen = [subject for subject in subjects if subject.split != "train"]
+        if unseen:
+            render(output / "label_maps", unseen, names, replace(settings, renderings=1), workers)
+            cases += datasets.find_cases("folder", output / "label_maps", settings, splits=())
     return cases
 
 
@@ -123,11 +126,13 @@ def pretrain(
     settings: Settings,
     phantoms: int,
     workers: int,
+    start: Path | None = None,
 ) -> Path:
     """Train network `name` into folder `output`, going on where an earlier run stopped.
 
-    Writes the best weights and their model card to `output`/weights and returns that folder.
-    Raises ValueError for settings that the shipped networks cannot have.
+    `start` are weights, as `models.save_pretrained` writes them, to begin with. Writes the
+    best weights and their model card to `output`/weights and returns that folder.
+    Raises ValueError for settings that the shipped networks cannot have and a missing `start`.
     """
     from bonelib import cards, models, training  # keras, which the loader processes do without
 
@@ -138,16 +143,18 @@ def pretrain(
         )
     if phantoms < 1:
         raise ValueError(f"--phantoms takes a number from 1, not {phantoms}")
+    if start is not None and not start.is_file():
+        raise ValueError(f"--start: there is no file {start}")
     corpus = write_corpus(output / "corpus", label_maps, settings, phantoms, workers)
     cases = held_out(output, label_maps, settings, workers)
     folder = SliceFolder(output / "validation")
     slices.prepare(cases, folder.root, settings, workers)
     results = ResultFolder(output)
-    history = training.train(name, folder, results, settings, samples=corpus)
+    history = training.train(name, folder, results, settings, samples=corpus, start=start)
     best = training.load_best(name, settings.epochs_long, results, settings)
     weights = output / "weights"
     models.save_pretrained(best, name, weights)
     test = [case for case in cases if case.split == "test"]
     scores = cards.compare(test, name, settings, weights)
-    cards.write_card(weights, name, settings, corpus, history, scores)
+    cards.write_card(weights, name, settings, corpus, history, scores, start)
     return weights

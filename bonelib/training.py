@@ -194,10 +194,12 @@ def train(
     settings: Settings,
     restart: bool = False,
     samples: Samples | None = None,
+    start: Path | None = None,
 ) -> pd.DataFrame:
     """Train network `name` on prepared slices and return its history, one row an epoch.
 
-    `samples` are what to train on in place of the folder's augmented training slices.
+    `samples` are what to train on in place of the folder's augmented training slices, `start`
+    weights to begin with in place of random ones.
 
     Writes training.json, history.csv, best_of_<epochs>.keras and TensorBoard logs into
     `results.training(name)`. A training that was stopped goes on after its last finished
@@ -207,7 +209,7 @@ def train(
     """
     record = provenance.read_json(results.training_record(name))
     samples = samples or AugmentedSlices(folder, settings)
-    key = training_key(name, folder, settings, samples)
+    key = training_key(name, folder, settings, samples, start)
     if restart or record.get("key") != key:
         shutil.rmtree(results.training(name), ignore_errors=True)
         record = {"key": key, "finished": False}
@@ -220,6 +222,8 @@ def train(
     model, finished_epochs = resumed_model(results.state(name), settings)
     if model is None:
         model, record["encoder_weights"] = new_model(name, settings)
+        if start is not None:
+            model.load_weights(start)
     provenance.write_json(results.training_record(name), record)
 
     history = pd.DataFrame()
@@ -253,13 +257,21 @@ def train(
     return history
 
 
-def training_key(name: str, folder: SliceFolder, settings: Settings, samples: Samples) -> str:
+def training_key(
+    name: str,
+    folder: SliceFolder,
+    settings: Settings,
+    samples: Samples,
+    start: Path | None = None,
+) -> str:
     """Return a hash of all that decides a training's result: settings, slices and code."""
     decisive = {
         field: value for field, value in vars(settings).items() if field not in NOT_IN_RESULT
     }
     fingerprint = provenance.read_json(folder.description).get("fingerprint")
     parts = name, decisive, fingerprint, samples.fingerprint, provenance.code_hash(__name__)
+    if start is not None:
+        parts = *parts, provenance.content_hash([start], start.parent)
     return provenance.text_hash(*parts)
 
 

@@ -4,10 +4,13 @@ The anatomy is made up or, where label maps without a CT are given, theirs.
 
 ::
 
+    tissues     what a voxel can hold
     shapes      signed distances of ellipsoids, rods and their blends
     skeleton    the bones, each a signed distance in its own frame
-    anatomy     a seed -> a patient -> the tissues and bones of any axial slice
-    rendering   tissues -> HU with texture, blur and noise
+    patient     a seed -> build, bones, organs, and what is unusual about them
+    anatomy     a patient -> the tissues and bones of any axial slice
+    projection  an image -> what its X-rays add: beam hardening and noise
+    rendering   tissues -> HU with texture, blur and these
     series      a patient, scanned: in memory, and as DICOM
     annotation  a label map -> bones, muscles and outline of someone without a CT
     belly       what an annotation leaves out: bowel, organs, vessels
@@ -25,12 +28,12 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from bonelib.phantom.anatomy import Tissue
 from bonelib.phantom.annotated import render_annotation
 from bonelib.phantom.annotation import bones_of, deform, read_annotation
 from bonelib.phantom.series import PhantomSeries, make_series, write_dicom
 from bonelib.phantom.skeleton import BONE_NAMES
 from bonelib.phantom.storage import write_folders
+from bonelib.phantom.tissues import Tissue
 from bonelib.provenance import code_hash, replacing, text_hash
 from bonelib.scans import source_files
 from bonelib.settings import PAPER_SERIES, PAPER_SLICE_DISTANCE_MM, Settings
@@ -176,7 +179,7 @@ def _make_rendering(
 
 def _write_series(folder: Path, record: dict, make: Callable[[dict], PhantomSeries]) -> None:
     series = make(record)
-    write_dicom(series.scan, folder / "ct", record["series"], record["seed"])
+    write_dicom(series.scan, folder / "ct", record["series"], record["seed"], series.protocol)
     sitk.WriteImage(series.bones, folder / "labels.nii.gz", useCompression=True)
 
 

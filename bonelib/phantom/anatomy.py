@@ -1,53 +1,24 @@
-"""A seed -> a patient -> the tissues and bones of any axial slice.
+"""A patient -> the tissues and bones of any axial slice.
 
-Everything is a formula of the position, so that a slice costs no more than itself. The
-patient's z is 0 at the hip joints and grows towards the head, in mm.
+Everything is a formula of the position, so that a slice costs no more than itself. Positions
+are the patient's, in mm.
 """
 
-from dataclasses import dataclass
-from enum import IntEnum
-
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from bonelib.phantom.shapes import Frame, capsule, ellipse, ellipsoid, intersection, union
-from bonelib.phantom.skeleton import SPINE_TOP, Bone, build_skeleton, disc_distance, femur_middle
+from bonelib.phantom.patient import DEPTH, FLESH_DEPTH, FLESH_WIDTH, MEAN_FAT_MM, Patient
+from bonelib.phantom.shapes import capsule, ellipse, ellipsoid, intersection, union
+from bonelib.phantom.skeleton import Bone, arm_outline, disc_distance, femur_middle, prosthesis
+from bonelib.phantom.tissues import Tissue, spongy
 
-
-class Tissue(IntEnum):
-    """What a voxel holds; from GAS on it is body, from MARROW on it is bone."""
-
-    AIR = 0
-    COUCH_CORE = 1
-    COUCH_SHELL = 2
-    SKIN_MARKER = 3
-    GAS = 4
-    FAT = 5
-    SKIN = 6
-    MUSCLE = 7
-    BOWEL_WALL = 8
-    FLUID = 9
-    BLOOD = 10
-    CARTILAGE = 11
-    ENHANCED_BLOOD = 12
-    BOWEL_CONTRAST = 13
-    CALCIFICATION = 14
-    GOLD_SEED = 15
-    MARROW = 16
-    SPARSE_TRABECULAR = 17
-    TRABECULAR = 18
-    VERTEBRAL_SHELL = 19  # thinner than a voxel
-    THIN_CORTICAL = 20
-    CORTICAL = 21
-
-
-SACRUM, FEMURS, VERTEBRAE = 3, (4, 5), (6, 7)
+FEMURS, VERTEBRAE, ARMS = (4, 5), (6, 7), (8, 9)
 PELVIC_FLOOR = -45.0  # z below which no bowel lies
 CROTCH = -72.0  # z where the legs part
-THIGH_SCANS = 0.3  # share of scans that show the thighs; the paper calls its pelves the minority
-LONG_SCAN_MM = 400.0  # a scan of this length shows thighs and pelvis
+GENITALS = (-140.0, -10.0)  # z between which they lie
 SKIN_THICKNESS = 1.8
 DENSE_CORTEX = 2.5  # thickness from which a cortex is not thinned by partial volume
+SHEET = 1.15  # thickness below which it is a sheet of trabeculae
+PERIOSTEUM = 1.6  # outside of a thick cortex, less dense
 COUCH_THICKNESS, COUCH_SHELL = 42.0, 2.4
 COUCH_HALF_WIDTH = 235.0
 
@@ -80,123 +51,6 @@ MUSCLE_LINES = np.array(
 )
 
 
-@dataclass(frozen=True)
-class BowelLoop:
-    """A bent tube of bowel through `nodes` (x, y, z in mm) and what it holds."""
-
-    nodes: np.ndarray
-    radius: float
-    content: Tissue
-    gas_above: float  # y in mm in front of which gas has gathered
-
-
-@dataclass(frozen=True)
-class Patient:
-    """One patient on the couch; lengths in mm, angles in degrees."""
-
-    half_width: float  # of the trunk at the hips
-    half_depth: float
-    fat: float  # mean thickness below the skin
-    fat_phases: tuple[float, float]
-    scale: float  # of the skeleton
-    pelvis: Frame
-    skeleton: tuple[Bone, ...]
-    couch_top: float  # y of the couch at its middle
-    couch_curve: float  # radius of its hollow
-    bowel: tuple[BowelLoop, ...]
-    bladder: tuple[float, float, float]  # half axes
-    bladder_contrast: float  # y behind which contrast has settled
-    vessels_enhanced: bool
-    calcified: bool
-    male: bool
-    gold_seeds: tuple[tuple[float, float, float], ...]
-    skin_markers: tuple[tuple[float, float], ...]  # x in half widths, z
-    scan_upwards: float  # share of a scan's spare length that goes to the head
-    thigh_top: float | None  # upper end of a scan of the thighs; None for one of the pelvis
-
-    @classmethod
-    def from_seed(cls, seed: int) -> "Patient":
-        """Draw a patient; the same seed gives the same patient."""
-        random = np.random.default_rng([seed, 1])
-        size = random.normal(0, 1)
-        scale = float(np.clip(1.03 + 0.03 * size, 0.97, 1.09))
-        half_width = float(np.clip(random.normal(201, 8) + 5 * size, 188, 217))
-        half_depth = float(np.clip(random.normal(124, 7) + 3 * size, 110, 138))
-        turn = Rotation.from_euler("xyz", random.normal(0, (4, 1.2, 1.5)), degrees=True)
-        pelvis = Frame(np.array([random.normal(0, 2), 0.0, 0.0]), turn.as_matrix() * scale, scale)
-        abduction, flexion = random.uniform(-2, 5), random.normal(-2, 2)
-        legs = {
-            side: (
-                flexion + random.normal(0, 1),
-                -(abduction + random.normal(0, 1)),
-                random.normal(-4, 7),
-            )
-            for side in ("left", "right")
-        }
-        couch_top = 16 + 0.955 * half_depth
-        return cls(
-            half_width=half_width,
-            half_depth=half_depth,
-            fat=float(np.clip(random.normal(28, 6), 16, 40)),
-            fat_phases=tuple(random.uniform(0, 2 * np.pi, 2)),
-            scale=scale,
-            pelvis=pelvis,
-            skeleton=tuple(build_skeleton(pelvis, legs)),
-            couch_top=couch_top,
-            couch_curve=random.choice([900.0, 1600.0, 20000.0]),
-            bowel=_draw_bowel(random, half_width, half_depth),
-            bladder=(random.uniform(28, 44), random.uniform(22, 32), random.uniform(20, 34)),
-            bladder_contrast=random.choice([5.0, 500.0]),
-            vessels_enhanced=bool(random.random() < 0.5),
-            calcified=bool(random.random() < 0.6),
-            male=bool(random.random() < 0.6),
-            gold_seeds=tuple(
-                tuple(random.normal((0, -8, -22), (9, 8, 9)))
-                for _ in range(3 * int(random.random() < 0.4))
-            ),
-            skin_markers=tuple(
-                (x, z) for z in (random.uniform(-20, 60),) for x in (-0.8, 0.0, 0.8)
-            ),
-            scan_upwards=random.uniform(0.4, 0.7),
-            thigh_top=random.uniform(-110, 60) if random.random() < THIGH_SCANS else None,
-        )
-
-    def positions_mm(self, num_slices: int, distance_mm: float) -> np.ndarray:
-        """Return the z of each slice, feet to head.
-
-        A scan of the pelvis has shaft, hip and sacrum in view. What it is longer than that
-        goes to both ends, but not above the vertebra L4; a shorter one ends lower. A scan of
-        the thighs ends below or at the hip joint, unless it is long enough for both.
-        """
-        span = (num_slices - 1) * distance_mm
-        lowest, highest = -86 * self.scale, 104 * self.scale
-        spare = span - (highest - lowest)
-        top = highest + spare * (self.scan_upwards if spare > 0 else 1.0)
-        top = min(top, (SPINE_TOP - 6) * self.scale)
-        if self.thigh_top is not None and span < LONG_SCAN_MM:
-            top = self.thigh_top * self.scale
-        return top - distance_mm * np.arange(num_slices - 1, -1, -1, dtype=np.float64)
-
-
-def _draw_bowel(random, half_width: float, half_depth: float) -> tuple[BowelLoop, ...]:
-    loops = []
-    opaque = random.random() < 0.6
-    for _ in range(26):
-        start = np.array(
-            [
-                random.uniform(-0.5, 0.5) * half_width,
-                random.uniform(-0.62, -0.1) * half_depth,
-                random.uniform(25, 175),
-            ]
-        )
-        steps = random.normal(0, (26, 12, 16), (3, 3))
-        nodes = np.vstack([start, start + np.cumsum(steps, axis=0)]).astype(np.float32)
-        content = Tissue.BOWEL_CONTRAST if opaque and random.random() < 0.4 else Tissue.FLUID
-        gas_above = nodes[:, 1].mean() - random.uniform(-6, 16)
-        loops.append(BowelLoop(nodes, random.uniform(9, 15), content, gas_above))
-    return tuple(loops)
-
-
 def cut_slice(patient: Patient, x_mm, y_mm, z_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the tissues and the bone numbers, both (row, column) uint8, of one slice.
 
@@ -207,14 +61,18 @@ def cut_slice(patient: Patient, x_mm, y_mm, z_mm: float) -> tuple[np.ndarray, np
     tissues = np.zeros((y.size, x.size), np.uint8)
     bones = np.zeros_like(tissues)
     canvas = _Canvas(patient, x, y, z_mm, tissues, bones)
-    paint_couch(tissues, x, y - canvas.couch_surface)
+    paint_couch(tissues, x, y - canvas.couch_surface - patient.cushion)
+    canvas.paint_cushion()
     canvas.paint_body()
     canvas.paint_organs()
     canvas.paint_vessels()
     canvas.paint_discs()
-    canvas.paint_seeds()
+    canvas.paint_foreign()
     for bone in patient.skeleton:
         canvas.paint_bone(bone)
+    for bone in patient.skeleton:
+        if bone.number in patient.replaced_hips:
+            canvas.paint_prosthesis(bone)
     return tissues, bones
 
 
@@ -235,6 +93,7 @@ class _Canvas:
         self.patient, self.x, self.y, self.z = patient, x, y, np.float32(z)
         self.tissues, self.bones = tissues, bones
         self.couch_surface = patient.couch_top - x**2 / (2 * patient.couch_curve)
+        self.groin_y = -0.42 * np.sqrt(DEPTH * patient.half_depth)
 
     def window(self, low, high) -> tuple[slice, slice] | None:
         """Return the rows and columns between two corners, or None if the slice is outside."""
@@ -244,10 +103,33 @@ class _Canvas:
             return None
         return slice(*rows), slice(*columns)
 
-    def _skin_distance(self):
+    def paint_cushion(self):
+        below = self.y - self.couch_surface
+        wide = np.abs(self.x) < COUCH_HALF_WIDTH - 8
+        self.tissues[(below > 0) & (below < self.patient.cushion) & wide] = Tissue.CUSHION
+
+    def _outlines(self):
+        """Return the distance to the skin, and to it without what is fat and skin only."""
+        patient, z = self.patient, float(self.z)
+        core = self._trunk()
+        if z < 60:
+            crease_mm = np.clip(14 - 16 * patient.obesity, 2, 16)  # a fold between fat parts
+            core = union(core, self._thighs(), crease_mm)
+        cleft_depth = np.interp(z, (-80, -30, 40, 75), (40, 34, 16, 0))
+        back = patient.couch_top
+        cleft = capsule((self.x, self.y), (0, back - cleft_depth), (0, back + 10), 0.5, 3.0)
+        couch = self.y - self.couch_surface + 1
+        return tuple(
+            intersection(intersection(outline, -cleft, 6), couch, 12)
+            for outline in (self._add_front(core), core)
+        )
+
+    def _trunk(self):
         patient, z = self.patient, float(self.z)
         waist = np.interp(z, (-100, 0, 70, 130, 170), (0.96, 1, 0.97, 0.9, 0.88))
         belly = np.interp(z, (-60, 20, 100, 170), (0.86, 0.94, 1.04, 1.06))
+        waist += max(patient.obesity, 0) * np.interp(z, (40, 150), (0, 0.14))
+        belly += max(patient.obesity, 0) * np.interp(z, (40, 150), (0, 0.16))
         trunk = ellipse(
             self.x,
             self.y - 16 + (belly - 1) * patient.half_depth * 0.7,
@@ -255,54 +137,90 @@ class _Canvas:
             patient.half_depth * belly,
             2.4,
         )
-        trunk = intersection(trunk, CROTCH + 4 - z, 30)
-        if z < 60:
-            width = patient.half_width * np.interp(z, (-400, -200, -90), (0.34, 0.42, 0.475))
-            depth = patient.half_depth * np.interp(z, (-400, -200, -90), (0.54, 0.72, 0.82))
-            inwards = np.interp(z, (-400, -200, -90), (0, 10, 19))
-            backwards = np.interp(z, (-400, -200, -90), (2, 12, 6))
-            thigh = np.inf
-            for bone in patient.skeleton:
-                if bone.number in FEMURS:
-                    middle = femur_middle(bone, min(z, CROTCH))
-                    centre_x = middle[0] - np.copysign(inwards, middle[0])
-                    offset_y = self.y - middle[1] - backwards
-                    part = ellipse(self.x - centre_x, offset_y, width, depth, 2.15)
-                    thigh = np.minimum(thigh, part)
-            thigh = intersection(thigh, z - 40, 60)
-            trunk = union(trunk, thigh, 14)
-        if patient.male and -130 < z < -30:
-            front = -0.42 * patient.half_depth
-            sack = ellipsoid((self.x, self.y, self.z), (0, front, -84), (28, 28, 26))
-            trunk = union(trunk, sack, 10)
-        cleft_depth = np.interp(z, (-80, -30, 40, 75), (40, 34, 16, 0))
-        back = patient.couch_top
-        cleft = capsule((self.x, self.y), (0, back - cleft_depth), (0, back + 10), 0.5, 3.0)
-        trunk = intersection(trunk, -cleft, 6)
-        return intersection(trunk, self.y - self.couch_surface + 1, 12)
+        return intersection(trunk, CROTCH + 4 - z, 30)
+
+    def _thighs(self):
+        patient, z = self.patient, float(self.z)
+        heights = (-400, -200, -90)
+        width = patient.flesh_width * np.interp(z, heights, (0.35, 0.42, 0.475))
+        width += patient.fat * np.interp(z, heights, (0.28, 0.4, 0.475))
+        depth = patient.flesh_depth * np.interp(z, heights, (0.58, 0.74, 0.82))
+        depth += patient.fat * np.interp(z, heights, (0.4, 0.65, 0.82))
+        inwards = np.interp(z, heights, (0, 10, 19))
+        backwards = np.interp(z, heights, (2, 12, 6))
+        thighs = np.inf
+        for bone in patient.skeleton:
+            if bone.number in FEMURS:
+                middle = femur_middle(bone, min(z, CROTCH))
+                centre_x = middle[0] - np.copysign(inwards, middle[0])
+                offset_y = self.y - middle[1] - backwards
+                part = ellipse(self.x - centre_x, offset_y, width, depth, 2.15)
+                thighs = np.minimum(thighs, part)
+        return intersection(thighs, z - 40, 60)
+
+    def _add_front(self, trunk):
+        """Return the outline with a hanging belly and with what lies between the thighs."""
+        patient, points, front = self.patient, (self.x, self.y, self.z), self.groin_y
+        if patient.obesity > 0.2:
+            apron = (0, -0.72 * patient.half_depth, 62)
+            radii = 0.8 * patient.half_width, 0.42 * patient.half_depth, 40 + 35 * patient.obesity
+            trunk = union(trunk, ellipsoid(points, apron, radii), 3)
+        if not GENITALS[0] < self.z < GENITALS[1]:
+            return trunk
+        if patient.male:
+            sack = ellipsoid(points, (0, front, -84), (28, 28, 26))
+            return union(union(trunk, sack, 10), self._rod(), 4)
+        mound = ellipsoid(points, (0, front, -52), (38, 26, 30))
+        trunk = union(trunk, mound, 8)
+        fold = capsule(points, (0, front - 34, -66), (0, front + 12, -84), 2.0, 1.5)
+        return intersection(trunk, -fold, 4)
+
+    def _rod(self):
+        front = self.groin_y
+        return capsule(
+            (self.x, self.y, self.z), (0, front - 20, -58), (8, front - 34, -100), 14, 13
+        )
 
     def paint_body(self):
         patient, z = self.patient, float(self.z)
-        skin = self._skin_distance()
+        skin, core = self._outlines()
         angle = np.arctan2(self.y - 16, self.x)
-        thick = 1 + 0.22 * np.sin(2 * angle + patient.fat_phases[0])
-        thick += 0.15 * np.sin(3 * angle + patient.fat_phases[1])
-        fat = patient.fat * thick * np.interp(z, (-300, -120, 0, 100), (0.5, 0.75, 1, 1.05))
+        uneven = 0.22 * np.sin(2 * angle + patient.fat_phases[0])
+        uneven += 0.15 * np.sin(3 * angle + patient.fat_phases[1])
+        thick = patient.fat + min(patient.fat, MEAN_FAT_MM) * uneven
+        fat = thick * np.interp(z, (-300, -120, -60, 0, 100), (0.5, 0.7, 0.8, 1, 1.05))
+        fat = np.maximum(fat, 3)
         self.tissues[skin < 0] = Tissue.FAT
         self.tissues[(skin < 0) & (skin > -SKIN_THICKNESS)] = Tissue.SKIN
         perineum = np.exp(-((self.x / 55) ** 2)) * np.interp(z, (-60, -30), (0.8, 0))
-        flesh = skin < -fat * (1 - perineum)
+        flesh = core < -fat * (1 - perineum)
         rows, columns = np.nonzero(flesh)
         self.tissues[rows, columns] = self._muscles(self.x[0, columns], self.y[rows, 0])
         self._paint_cavity(skin, fat)
+        if patient.male and GENITALS[0] < z < GENITALS[1]:
+            points = np.abs(self.x), self.y, self.z
+            gland = ellipsoid(points, (14, self.groin_y, -86), (10, 13, 17))
+            gland = np.minimum(gland, self._rod() + 3)
+            self.tissues[(gland < 0) & (skin < -SKIN_THICKNESS)] = Tissue.MUSCLE
         for marker_x, marker_z in patient.skin_markers:
             if abs(z - marker_z) < 4:
                 ring = np.abs(self.x - marker_x * patient.half_width) < 2.2
                 front = (self.y < 30) & (skin > 0) & (skin < 2.6)
                 self.tissues[ring & front] = Tissue.SKIN_MARKER
+        self._paint_arms(skin)
+
+    def _paint_arms(self, skin):
+        for bone in self.patient.skeleton:
+            if bone.number not in ARMS:
+                continue
+            points = bone.frame.local((self.x, self.y, self.z))
+            outline = np.maximum(arm_outline(points), 1.5 - skin)
+            layers = (0, Tissue.SKIN), (-SKIN_THICKNESS, Tissue.FAT), (-4, Tissue.MUSCLE)
+            for depth, tissue in layers:
+                self.tissues[outline < depth] = tissue
 
     def _muscles(self, x, y) -> np.ndarray:
-        scale = self.patient.half_width / 200
+        scale = self.patient.flesh_width / FLESH_WIDTH
         lines = [
             [np.interp(self.z, MUSCLE_HEIGHTS, line[:, axis]) for axis in (0, 1)]
             for line in MUSCLE_LINES
@@ -326,7 +244,9 @@ class _Canvas:
         heights = (PELVIC_FLOOR, -10, 30, 60, 100, 170)
         centre_y = np.interp(z, heights, (10, 6, 0, -22, -34, -34))
         width = np.interp(z, heights, (30, 47, 56, 86, 112, 122)) * self.patient.scale
-        depth = np.interp(z, heights, (30, 48, 60, 60, 52, 52)) * self.patient.half_depth / 124
+        depth = (
+            np.interp(z, heights, (30, 48, 60, 60, 52, 52)) * self.patient.flesh_depth / FLESH_DEPTH
+        )
         cavity = ellipse(self.x, self.y - centre_y, width, depth, 2.3)
         psoas_x = np.interp(z, (20, 60, 100, 170), (78, 66, 50, 42))
         psoas_y = np.interp(z, (20, 60, 100, 170), (-34, -12, 4, 6))
@@ -356,7 +276,9 @@ class _Canvas:
         radius = np.interp(z, (-65, -60, -40, 0, 80, 95), (0, 9, 15, 19, 14, 0))
         if -64 < z < 90:
             distance = np.hypot(self.x - rectum_x, (self.y - rectum_y) * 1.15) - radius
-            content = np.where(self.y < rectum_y - 4 + 0 * self.x, Tissue.GAS, Tissue.FLUID)
+            filling = Tissue.BLOOD if patient.stool else Tissue.FLUID
+            gas = self.y < rectum_y - (9 if patient.stool else 4) + 0 * self.x
+            content = np.where(gas, Tissue.GAS, filling)
             self._fill((slice(None), slice(None)), distance, content, wall_mm=3.5)
         points = self.x, self.y, z
         gland = ellipsoid(points, (0, -6, -24), (24, 20, 20 if patient.male else 16))
@@ -404,8 +326,22 @@ class _Canvas:
                 points = bone.frame.local((self.x[:, window[1]], self.y[window[0]], self.z))
                 self.tissues[window][disc_distance(points) < 0] = Tissue.CARTILAGE
 
-    def paint_seeds(self):
-        for x, y, z in self.patient.gold_seeds:
+    def paint_foreign(self):
+        """Paint ureters, a catheter and gold seeds."""
+        patient, points = self.patient, (self.x, self.y, self.z)
+        urine = Tissue.ENHANCED_BLOOD if patient.ureters_enhanced else Tissue.FLUID
+        height = patient.bladder[2]
+        half = np.abs(self.x), self.y, self.z
+        ureter = capsule(half, (34, 4, 175), (46, 14, 70), 2.2, 2.4)
+        ureter = np.minimum(ureter, capsule(half, (46, 14, 70), (24, 2, height), 2.4, 2.0))
+        self.tissues[(ureter < 0) & (self.tissues == Tissue.FAT)] = urine
+        if patient.catheter:
+            balloon = ellipsoid(points, (0, -12, 0.8 * height - 4), (11, 10, 10))
+            self.tissues[balloon < 0] = Tissue.FLUID
+            tube = capsule(points, (0, -12, 0.8 * height), (0, -16, -50), 2.8, 2.8)
+            tube = np.minimum(tube, capsule(points, (0, -16, -50), (2, -60, -75), 2.8, 2.8))
+            self.tissues[(tube < 0) & (self.tissues >= Tissue.GAS)] = Tissue.CATHETER
+        for x, y, z in patient.gold_seeds:
             if abs(self.z - z) < 2.5:
                 rows, columns = np.nonzero(np.hypot(self.x - x, self.y - y) < 1.2)
                 self.tissues[rows, columns] = Tissue.GOLD_SEED
@@ -426,13 +362,28 @@ class _Canvas:
         cortex = bone.cortex(points)
         inner = distance < -cortex
         bones[inside] = bone.number
-        shell = np.where(cortex > DENSE_CORTEX, np.uint8(Tissue.CORTICAL), Tissue.THIN_CORTICAL)
-        if bone.number in (SACRUM, *VERTEBRAE):
-            shell = np.uint8(Tissue.VERTEBRAL_SHELL)
+        thick = (cortex > DENSE_CORTEX) & (distance < -PERIOSTEUM)
+        shell = np.where(cortex < SHEET, np.uint8(Tissue.VERTEBRAL_SHELL), Tissue.THIN_CORTICAL)
+        shell = np.where(thick, np.uint8(Tissue.CORTICAL), shell)
         tissues[inside] = np.broadcast_to(shell, inside.shape)[inside]
-        filling = np.uint8(Tissue.SPARSE_TRABECULAR if bone.number == SACRUM else Tissue.TRABECULAR)
-        if bone.number in FEMURS:
-            height = points[2]
-            sparse = np.where(height > -28, filling, np.uint8(Tissue.SPARSE_TRABECULAR))
-            filling = np.where((height < -75) & (height > -330), np.uint8(Tissue.MARROW), sparse)
-        tissues[inner] = np.broadcast_to(filling, inside.shape)[inner]
+        density = bone.density(points) + 0.5 * np.exp(distance / 3) + _grain(*points)
+        tissues[inner] = spongy(np.broadcast_to(density, inside.shape)[inner])
+
+    def paint_prosthesis(self, femur: Bone):
+        window = self.window(*femur.frame.bounds((-70, -70, -170), (70, 70, 70)))
+        if window is None:
+            return
+        points = femur.frame.local((self.x[:, window[1]], self.y[window[0]], self.z))
+        metal, lining, resected = prosthesis(points)
+        tissues, bones = self.tissues[window], self.bones[window]
+        head = (bones == femur.number) & (resected < 0)
+        tissues[head], bones[head] = Tissue.MUSCLE, 0
+        for distance, tissue in ((lining, Tissue.CARTILAGE), (metal, Tissue.METAL)):
+            tissues[distance < 0], bones[distance < 0] = tissue, 0
+
+
+def _grain(x, y, z):
+    """Return what makes the inside of a bone uneven: a formula of the position, about 0."""
+    coarse = np.sin(0.37 * x + 2.9 * np.sin(0.23 * y + 0.2 * z) + 1.7 * np.sin(0.13 * z - 0.3 * x))
+    fine = np.sin(1.7 * x + 2.3 * np.sin(1.3 * y)) * np.sin(1.9 * y + 1.1 * z)
+    return 0.2 * coarse + 0.35 * fine

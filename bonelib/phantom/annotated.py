@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from bonelib.phantom.anatomy import DENSE_CORTEX, SKIN_THICKNESS, Tissue, paint_couch
+from bonelib.phantom.anatomy import DENSE_CORTEX, PERIOSTEUM, SKIN_THICKNESS, paint_couch
 from bonelib.phantom.annotation import (
     BONE_KINDS,
     SMOOTHING_PIXELS,
@@ -33,13 +33,14 @@ from bonelib.phantom.belly import (
 from bonelib.phantom.rendering import Scanner, draw_texture, texture_plane
 from bonelib.phantom.series import PhantomSeries, scan_slices
 from bonelib.phantom.shapes import capsule, ellipsoid
+from bonelib.phantom.tissues import Tissue, spongy
 
 FINE_PIXEL_MM = 0.55  # tissues are drawn in pixels of about this width, for partial volume
 
 # Thickness of the shell in mm, and where the density of the inside lies on the scale that
 # `_paint_inside` cuts into marrow, sparse and dense trabeculae.
-SHELL_MM = {"hip": 1.15, "femur": 0.82, "sacrum": 0.75, "vertebra": 0.5, "bone": 1.1}
-DENSITY = {"hip": 0.6, "femur": 0.6, "sacrum": 0.05, "vertebra": 0.6, "bone": 0.3}
+SHELL_MM = {"hip": 1.25, "femur": 0.75, "sacrum": 0.85, "vertebra": 0.5, "bone": 1.1}
+DENSITY = {"hip": 0.5, "femur": 1.55, "sacrum": 0.0, "vertebra": 0.55, "bone": 0.3}
 THIN_SHELLED = ("sacrum", "vertebra")
 # The shaft's wall in mm at depths in mm below the top of the femur's head.
 SHAFT_DEPTHS_MM, SHAFT_WALLS_MM = (0, 55, 85, 120, 170, 320, 380), (1, 1.2, 2.4, 6, 8.4, 5, 1.5)
@@ -309,7 +310,8 @@ class _Slice:
             shell_mm *= np.interp(below_mm, SHAFT_DEPTHS_MM, SHAFT_WALLS_MM)
         shell_mm = shell_mm * patient.bone_thickness * (1 + 0.22 * self.first[window])
         shell_mm = np.minimum(shell_mm, 0.45 * depth_mm.max())
-        shell = np.where(shell_mm > DENSE_CORTEX, Tissue.CORTICAL, Tissue.THIN_CORTICAL)
+        thick = (shell_mm > DENSE_CORTEX) & (depth_mm > PERIOSTEUM)
+        shell = np.where(thick, Tissue.CORTICAL, Tissue.THIN_CORTICAL)
         if kind in THIN_SHELLED:
             shell[:] = Tissue.VERTEBRAL_SHELL
         self._paint_inside(window, inside, depth_mm, kind, below_mm)
@@ -339,14 +341,7 @@ class _Slice:
         density += 0.5 * np.exp(-depth_mm / 3)
         if kind == "femur":
             density += np.interp(below_mm, (20, 50, 80, 110), (0.5, 0.1, -0.5, -0.9))
-        filling = np.full(inside.shape, Tissue.MARROW, np.uint8)
-        for least, tissue in (
-            (-0.5, Tissue.SPARSE_TRABECULAR),
-            (0.5, Tissue.TRABECULAR),
-            (1.5, Tissue.VERTEBRAL_SHELL),
-            (2.1, Tissue.THIN_CORTICAL),
-        ):
-            filling[density > least] = tissue
+        filling = spongy(density)
         if kind == "femur" and MARROW_DEPTHS_MM[0] < below_mm < MARROW_DEPTHS_MM[1]:
             filling = np.minimum(filling, Tissue.SPARSE_TRABECULAR)
         self.tissues[window][inside] = filling[inside]
@@ -374,14 +369,9 @@ def render_annotation(annotation: Annotation, seed: int) -> PhantomSeries:
 
 
 def _draw_scanner(seed: int) -> Scanner:
-    """Return a scanner for which contrast is anything from a trace to brighter than bone.
-
-    Muscle, streaked with fat, is less dense than the phantom's and a shaft's wall denser.
-    """
+    """Return a scanner for which contrast is anything from a trace to brighter than bone."""
     scanner, random = Scanner.from_seed(seed), np.random.default_rng([seed, 8])
     tissue_hu = scanner.tissue_hu.copy()
-    tissue_hu[Tissue.MUSCLE, 0] = random.normal(43, 6)
-    tissue_hu[Tissue.CORTICAL, 0] += 100
     tissue_hu[Tissue.BOWEL_CONTRAST, 0] = random.uniform(130, 650)
     tissue_hu[Tissue.ENHANCED_BLOOD, 0] = random.uniform(100, 330)
     return replace(scanner, tissue_hu=tissue_hu)

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from bonelib.labels import on_grid
-from bonelib.phantom.anatomy import Tissue
+from bonelib.phantom.tissues import Tissue
 from bonelib.scans import InputError, read_volume
 
 BONE_KINDS = ("hip", "femur", "sacrum", "vertebra", "bone")  # a name may go on: femur_left

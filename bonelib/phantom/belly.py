@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from bonelib.phantom.anatomy import Tissue
 from bonelib.phantom.annotation import Annotation, disk
+from bonelib.phantom.tissues import Tissue
 
 COARSE_MM = 4.0  # of the grid that the cavity is found on
 CAVITY_BRIDGE_MM = 64.0  # widest gap in the wall of the belly and the pelvis

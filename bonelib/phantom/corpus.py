@@ -6,9 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bonelib.phantom.anatomy import Patient, cut_slice
+from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.annotated import AnnotatedPatient
 from bonelib.phantom.annotation import deform, read_annotation
+from bonelib.phantom.patient import Patient
 from bonelib.phantom.series import FIELD_OF_VIEW_MM
 from bonelib.phantom.skeleton import SPINE_TOP
 from bonelib.phantom.storage import write_folders

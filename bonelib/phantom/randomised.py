@@ -8,8 +8,9 @@ instead of brightness (domain randomisation). It is cheap enough to run while on
 import cv2
 import numpy as np
 
-from bonelib.phantom.anatomy import Tissue
+from bonelib.phantom.projection import LOW_ENERGY_SHARE, artefacts
 from bonelib.phantom.rendering import HU, texture_plane
+from bonelib.phantom.tissues import Tissue
 from bonelib.settings import AIR_HU, BACKGROUND, BONE, PATIENT
 
 OVERSAMPLING = 2  # tissue pixels a side for each of the image, for partial volume
@@ -43,13 +44,18 @@ def random_slice(
     tissues = _warp(tissues, pixel_mm, size, fine_mm, random)
     body = tissues >= Tissue.GAS
     _add_distractors(tissues, fine_mm, random)
+    if random.random() < 0.3:
+        _add_cloth(tissues, body, fine_mm, random)
     labels = np.where(tissues >= Tissue.MARROW, BONE, np.where(body, PATIENT, BACKGROUND))
     image = _scan(tissues, texture, fine_mm, random)
     image = cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA)
     inside = cv2.resize(
         body.astype(np.float32), (image_size, image_size), interpolation=cv2.INTER_AREA
     )
-    image += _noise(inside, spacing_mm, random)
+    if random.random() < 0.2:
+        image += _physics(image, spacing_mm, random)
+    else:
+        image += _noise(inside, spacing_mm, random)
     labels = shrink_labels(labels.astype(np.uint8), image_size)
     if random.random() < 0.15:
         _cut_by_field(image, labels, random)
@@ -78,14 +84,7 @@ def _warp(tissues, pixel_mm: float, size: int, fine_mm: float, random) -> np.nda
     shift_mm = random.normal(0, 18, 2)
     axis = (np.arange(size, dtype=np.float32) - (size - 1) / 2).astype(np.float32)
     x, y = axis[None, :] - shift_mm[0] / fine_mm, axis[:, None] - shift_mm[1] / fine_mm
-    bends = [
-        cv2.resize(
-            random.normal(0, random.uniform(0, 5) / pixel_mm, (7, 7)).astype(np.float32),
-            (size, size),
-            interpolation=cv2.INTER_CUBIC,
-        )
-        for _ in range(2)
-    ]
+    bends = [_smooth(random, random.uniform(0, 5) / pixel_mm, 7, (size, size)) for _ in range(2)]
     sources = [
         (row[0] * x + row[1] * y + middle + bend).astype(np.float32)
         for row, middle, bend in zip(matrix, centre, bends, strict=True)
@@ -121,6 +120,15 @@ def _add_distractors(tissues: np.ndarray, fine_mm: float, random) -> None:
         tissues[(mask > 0) & soft] = content
 
 
+def _add_cloth(tissues: np.ndarray, body: np.ndarray, fine_mm: float, random) -> None:
+    """Paint a sheet or a gown that lies round a part of the body."""
+    away_mm = cv2.distanceTransform(1 - body.astype(np.uint8), cv2.DIST_L2, 3) * fine_mm
+    near_mm = random.uniform(0.5, 12) + _smooth(random, 4, 6, tissues.shape)
+    sheet = (away_mm > near_mm) & (away_mm < near_mm + random.uniform(0.6, 1.6)) & ~body
+    sheet &= near_mm > random.uniform(-4, 4)
+    tissues[sheet & (tissues == Tissue.AIR)] = Tissue.COUCH_SHELL
+
+
 def _scan(tissues, texture, fine_mm: float, random) -> np.ndarray:
     """Return HU without noise, blurred by the scanner, in fine pixels."""
     table = np.array([HU[tissue] for tissue in Tissue], np.float32)
@@ -141,32 +149,59 @@ def _scan(tissues, texture, fine_mm: float, random) -> np.ndarray:
         random.standard_normal(tissues.shape, np.float32), (0, 0), random.uniform(0.6, 1.6)
     )
     image = mean[tissues] + coarse[tissues] * plane + fine[tissues] * (grain / grain.std())
+    if random.random() < 0.3:  # a thick slice holds its neighbours' edges, too
+        image = (image + _displaced(image, random.uniform(0.5, 3) / fine_mm, random)) / 2
     blur_mm = random.uniform(0.3, 1.6)
     smooth = cv2.GaussianBlur(image, (0, 0), blur_mm / fine_mm)
     if random.random() < 0.3:  # a sharp kernel overshoots at edges
         smooth += random.uniform(0.2, 0.8) * (image - cv2.GaussianBlur(image, (0, 0), 2 / fine_mm))
-    field = cv2.resize(
-        random.normal(0, random.uniform(0, 14), (4, 4)).astype(np.float32),
-        tissues.shape[::-1],
-        interpolation=cv2.INTER_CUBIC,
-    )
+    field = _smooth(random, random.uniform(0, 14), 4, tissues.shape)
     return smooth + field * (tissues >= Tissue.GAS)  # hardening and scatter are slow in space
+
+
+def _displaced(image: np.ndarray, pixels: float, random) -> np.ndarray:
+    """Return the image bent by about `pixels`, smoothly."""
+    columns, rows = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in image.shape[::-1]))
+    sources = [axis + _smooth(random, pixels, 8, image.shape) for axis in (columns, rows)]
+    return cv2.remap(image, *sources, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _smooth(random, deviation: float, cells: int, shape: tuple[int, int]) -> np.ndarray:
+    """Return a field of `shape` that changes over about 1/`cells` of its side, mean 0."""
+    nodes = random.normal(0, deviation, (cells, cells)).astype(np.float32)
+    return cv2.resize(nodes, shape[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def _physics(image: np.ndarray, spacing_mm: float, random) -> np.ndarray:
+    """Return beam hardening and noise in HU as the X-rays bring them about."""
+    kv = int(random.choice(list(LOW_ENERGY_SHARE)))
+    hardening_hu, deviation, streaks = artefacts(image, spacing_mm, kv, random)
+    noise = _grain(random, image.shape, spacing_mm) * deviation + streaks
+    return hardening_hu + _strength(random) * noise
+
+
+def _strength(random) -> float:
+    return np.exp(random.uniform(np.log(2.0), np.log(45.0)))
 
 
 def _noise(inside, spacing_mm: float, random) -> np.ndarray:
     """Return correlated noise in HU, strongest deep in the body, streaked where that is wide."""
-    strength = np.exp(random.uniform(np.log(2.0), np.log(45.0)))
     depth = cv2.GaussianBlur(inside, (0, 0), 60 / spacing_mm)
-    noise = random.standard_normal(inside.shape, np.float32)
-    grain_mm = random.uniform(0, 1.8)
-    if grain_mm > 0.5:
-        noise = cv2.GaussianBlur(noise, (0, 0), grain_mm / spacing_mm)
-    noise *= strength / noise.std()
+    noise = _strength(random) * _grain(random, inside.shape, spacing_mm)
     if random.random() < 0.3:
         streaks = random.standard_normal(inside.shape, np.float32)
         streaks = cv2.GaussianBlur(streaks, (0, 0), 12 / spacing_mm, sigmaY=1 / spacing_mm)
         noise += streaks * (random.uniform(0, 25) / streaks.std()) * depth
     return noise * (0.35 + 0.65 * depth)
+
+
+def _grain(random, shape: tuple[int, int], spacing_mm: float) -> np.ndarray:
+    """Return noise of unit variance, correlated over some distance."""
+    noise = random.standard_normal(shape, np.float32)
+    grain_mm = random.uniform(0, 1.8)
+    if grain_mm > 0.5:
+        noise = cv2.GaussianBlur(noise, (0, 0), grain_mm / spacing_mm)
+    return noise / noise.std()
 
 
 def _cut_by_field(image: np.ndarray, labels: np.ndarray, random) -> None:

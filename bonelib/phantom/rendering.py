@@ -1,5 +1,12 @@
 """Tissues of a slice -> what a CT scanner would show of them, in HU.
 
+::
+
+    a seed -> protocol: tube voltage, kernel, dose, slice thickness
+           -> scanner: HU of each tissue at that voltage, texture
+    tissues of several cuts of a slice -> mean HU -> blur of the kernel
+           -> + beam hardening, noise of the kernel's grain, streaks (`projection`)
+
 Trabecular bone overlaps soft tissue, and contrast, calcification and markers overlap bone,
 so that no threshold separates the classes.
 """
@@ -8,27 +15,43 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy import fft
 from scipy.ndimage import gaussian_filter
 
-from bonelib.phantom.anatomy import Tissue
+from bonelib.phantom.projection import artefacts
+from bonelib.phantom.tissues import Tissue
 from bonelib.settings import AIR_HU
 
-POINT_SPREAD_MM = 0.7  # standard deviation of the scanner's blur in plane
-NOISE_GRAIN_MM = 0.8  # standard deviation of the blur that correlates the noise
-NOISE_HU = 9.0  # standard deviation in the middle of a trunk of REFERENCE_AREA_MM2
-REFERENCE_AREA_MM2 = 80_000.0
+NOISE_HU = 10.0  # standard deviation in the middle of 30 cm of water, usual protocol
+USUAL_THICKNESS_MM = 2.5
+LOW_NOISE_PER_MM = 0.1  # what the noise's spectrum keeps at its low end, as spatial frequency
 TEXTURE_VOXEL_MM = 4.0
+TEXTURE_GRAIN_MM = 0.5  # standard deviation of the blur of the fine texture
+# Share of the protocols by tube voltage; what it makes of the HU above soft tissue's of what
+# holds calcium, iodine or metal; and what it adds to fat's HU.
+VOLTAGES = {80: (0.08, 1.4, -15), 100: (0.2, 1.17, -7), 120: (0.54, 1.0, 0), 140: (0.18, 0.92, 4)}
+THICKNESSES_MM = {1.0: 0.1, 1.25: 0.1, 2.5: 0.35, 3.0: 0.35, 5.0: 0.1}  # and their shares
+SOFT_TISSUE_HU = 50.0
+HEAVY = [
+    Tissue.ENHANCED_BLOOD,
+    Tissue.BOWEL_CONTRAST,
+    Tissue.CALCIFICATION,
+    Tissue.GOLD_SEED,
+    Tissue.METAL,
+    *(tissue for tissue in Tissue if tissue > Tissue.MARROW),
+]
 
 # Mean, difference between patients, coarse texture and fine texture, each in HU.
 HU = {
     Tissue.AIR: (AIR_HU, 0, 0, 0),
     Tissue.COUCH_CORE: (-930, 15, 0, 8),
     Tissue.COUCH_SHELL: (150, 60, 0, 30),
+    Tissue.CUSHION: (-955, 20, 0, 6),
     Tissue.SKIN_MARKER: (1200, 400, 0, 0),
     Tissue.GAS: (-960, 5, 0, 0),
     Tissue.FAT: (-102, 4, 9, 5),
     Tissue.SKIN: (10, 10, 15, 10),
-    Tissue.MUSCLE: (50, 6, 10, 12),
+    Tissue.MUSCLE: (42, 6, 10, 12),
     Tissue.BOWEL_WALL: (40, 5, 8, 5),
     Tissue.FLUID: (12, 6, 12, 5),
     Tissue.BLOOD: (45, 8, 3, 3),
@@ -37,13 +60,58 @@ HU = {
     Tissue.BOWEL_CONTRAST: (330, 90, 60, 15),
     Tissue.CALCIFICATION: (750, 150, 100, 100),
     Tissue.GOLD_SEED: (2500, 200, 0, 0),
+    Tissue.CATHETER: (180, 60, 0, 0),
+    Tissue.METAL: (6000, 1500, 0, 0),
     Tissue.MARROW: (-15, 20, 25, 15),
     Tissue.SPARSE_TRABECULAR: (70, 30, 60, 55),
     Tissue.TRABECULAR: (185, 35, 55, 70),
     Tissue.VERTEBRAL_SHELL: (380, 50, 110, 90),
-    Tissue.THIN_CORTICAL: (600, 70, 150, 90),
-    Tissue.CORTICAL: (1200, 110, 160, 80),
+    Tissue.THIN_CORTICAL: (580, 70, 150, 90),
+    Tissue.CORTICAL: (1380, 110, 120, 80),
 }
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A reconstruction kernel: how sharp it shows edges and how much noise it lets through."""
+
+    share: float  # of the protocols
+    point_spread_mm: float  # standard deviation of the blur in plane
+    overshoot: float  # at edges: share of what a blur twice as wide takes away
+    noise: float  # relative standard deviation
+    noise_cutoff_per_mm: float  # spatial frequency above which noise fades
+
+
+KERNELS = {
+    "soft": Kernel(0.25, 0.9, 0.0, 0.65, 0.3),
+    "standard": Kernel(0.6, 0.65, 0.0, 1.0, 0.5),
+    "sharp": Kernel(0.15, 0.45, 0.3, 1.7, 0.8),
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a series is taken."""
+
+    kv: int = 120  # one of VOLTAGES
+    kernel: str = "standard"  # one of KERNELS
+    dose: float = 1.0  # relative; noise falls with its square root
+    slice_thickness_mm: float = USUAL_THICKNESS_MM
+
+    @classmethod
+    def from_seed(cls, seed: int) -> "Protocol":
+        """Draw a protocol; the same seed draws the same."""
+        random = np.random.default_rng([seed, 12])
+        voltages = [share for share, *_ in VOLTAGES.values()]
+        kernels = [kernel.share for kernel in KERNELS.values()]
+        return cls(
+            kv=int(random.choice(list(VOLTAGES), p=voltages)),
+            kernel=str(random.choice(list(KERNELS), p=kernels)),
+            dose=float(np.exp(np.clip(random.normal(0, 0.4), -0.8, 0.8))),
+            slice_thickness_mm=float(
+                random.choice(list(THICKNESSES_MM), p=list(THICKNESSES_MM.values()))
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -53,35 +121,56 @@ class Scanner:
     tissue_hu: np.ndarray  # (tissues, 3): mean, coarse and fine standard deviation
     texture: np.ndarray  # (slice, row, column), cyclic, unit variance, TEXTURE_VOXEL_MM
     seed: int
+    protocol: Protocol = Protocol()
 
     @classmethod
-    def from_seed(cls, seed: int) -> "Scanner":
-        """Draw the tissues' HU and the texture of one patient."""
+    def from_seed(cls, seed: int, protocol: Protocol | None = None) -> "Scanner":
+        """Draw the tissues' HU, the texture and, where it is not given, the protocol."""
+        protocol = protocol or Protocol.from_seed(seed)
         random = np.random.default_rng([seed, 2])
         rows = np.array([HU[tissue] for tissue in Tissue], np.float32)
         rows[:, 0] += rows[:, 1] * np.clip(random.normal(size=len(rows)), -2, 2)
-        return cls(rows[:, [0, 2, 3]], draw_texture(random), seed)
+        tissue_hu = _at_voltage(rows[:, [0, 2, 3]], protocol.kv)
+        return cls(tissue_hu, draw_texture(random), seed, protocol)
 
     def render(self, tissues, oversampling: int, spacing_mm: float, z_mm: float, index: int):
         """Return the HU, (row, column) int16, of a slice of tissues.
 
-        `tissues` holds `oversampling` pixels a side for each of the result, whose pixels
-        are `spacing_mm` wide; `index` picks the noise.
+        `tissues` is (row, column) or, cut several times within the slice's thickness,
+        (cut, row, column). It holds `oversampling` pixels a side for each of the result,
+        whose pixels are `spacing_mm` wide; `index` picks the noise.
         """
         random = np.random.default_rng([self.seed, 3, index])
-        mean, coarse, fine = (self.tissue_hu[:, column][tissues] for column in range(3))
+        cuts = as_cuts(tissues)
+        mean, coarse, fine = (self.tissue_hu[:, column][cuts].mean(axis=0) for column in range(3))
         fine_spacing_mm = spacing_mm / oversampling
-        grain = _grain(random, tissues.shape, 0.7 / fine_spacing_mm)
-        plane = texture_plane(self.texture, tissues.shape, fine_spacing_mm, z_mm)
-        image = mean + coarse * plane + fine * grain
-        image = cv2.GaussianBlur(image, (0, 0), POINT_SPREAD_MM / fine_spacing_mm)
-        size = tissues.shape[1] // oversampling, tissues.shape[0] // oversampling
+        grain = _grain(random, mean.shape, TEXTURE_GRAIN_MM / fine_spacing_mm)
+        plane = texture_plane(self.texture, mean.shape, fine_spacing_mm, z_mm)
+        image = _reconstruct(mean + coarse * plane + fine * grain, self.kernel, fine_spacing_mm)
+        size = mean.shape[1] // oversampling, mean.shape[0] // oversampling
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        body = cv2.resize(
-            (tissues >= Tissue.GAS).astype(np.float32), size, interpolation=cv2.INTER_AREA
-        )
-        image += _noise(random, body, spacing_mm)
+        hardening_hu, deviation, streaks = artefacts(image, spacing_mm, self.protocol.kv, random)
+        grain = _noise_grain(random, image.shape, spacing_mm, self.kernel.noise_cutoff_per_mm)
+        noise = self.kernel.noise * deviation * grain + streaks
+        image += hardening_hu + self.noise_hu * noise
         return np.clip(np.rint(image), -1024, 3071).astype(np.int16)
+
+    @property
+    def kernel(self) -> Kernel:
+        """Return the protocol's reconstruction kernel."""
+        return KERNELS[self.protocol.kernel]
+
+    @property
+    def noise_hu(self) -> float:
+        """Return the noise in the middle of 30 cm of water with the standard kernel."""
+        photons = self.protocol.dose * self.protocol.slice_thickness_mm
+        return NOISE_HU * float(np.sqrt(USUAL_THICKNESS_MM / photons))
+
+
+def as_cuts(planes) -> np.ndarray:
+    """Return one plane (row, column), or several, as (cut, row, column)."""
+    planes = np.asarray(planes)
+    return planes.reshape(-1, *planes.shape[-2:])
 
 
 def draw_texture(random) -> np.ndarray:
@@ -110,14 +199,33 @@ def _grain(random, shape, sigma_pixels: float) -> np.ndarray:
     return grain
 
 
-def _noise(random, body, spacing_mm: float) -> np.ndarray:
-    """Return noise in HU that grows with the body's area and towards its middle."""
-    area_mm2 = body.sum() * spacing_mm**2
-    depth = cv2.GaussianBlur(body, (0, 0), 60 / spacing_mm)
-    deviation = NOISE_HU * (area_mm2 / REFERENCE_AREA_MM2) * (0.35 + 0.65 * depth)
-    along = _grain(random, body.shape, NOISE_GRAIN_MM / spacing_mm)
-    streaks = random.standard_normal(body.shape, dtype=np.float32)
-    streaks = cv2.GaussianBlur(streaks, (0, 0), sigmaX=12 / spacing_mm, sigmaY=1 / spacing_mm)
-    width = body.sum(axis=1, keepdims=True) * spacing_mm
-    photon_starvation = 6 * np.clip((width - 320) / 100, 0, 1) * depth
-    return deviation * along + photon_starvation * streaks / streaks.std()
+def _at_voltage(tissue_hu: np.ndarray, kv: int) -> np.ndarray:
+    """Return mean, coarse and fine HU of each tissue, given at 120 kV, at another voltage."""
+    _, factor, fat_shift_hu = VOLTAGES[kv]
+    tissue_hu = tissue_hu.copy()
+    tissue_hu[Tissue.FAT, 0] += fat_shift_hu
+    tissue_hu[HEAVY, 0] += (factor - 1) * np.maximum(tissue_hu[HEAVY, 0] - SOFT_TISSUE_HU, 0)
+    tissue_hu[HEAVY, 1:] *= factor
+    return tissue_hu
+
+
+def _reconstruct(image: np.ndarray, kernel: Kernel, spacing_mm: float) -> np.ndarray:
+    """Return the image as the kernel blurs it and overshoots at its edges."""
+    sigma = kernel.point_spread_mm / spacing_mm
+    image = cv2.GaussianBlur(image, (0, 0), sigma)
+    if kernel.overshoot:
+        image += kernel.overshoot * (image - cv2.GaussianBlur(image, (0, 0), 2 * sigma))
+    return image
+
+
+def _noise_grain(random, shape, spacing_mm: float, cutoff_per_mm: float) -> np.ndarray:
+    """Return noise of unit variance with the spectrum of a filtered back-projection.
+
+    Its power grows with the spatial frequency, as the ramp filter's, until the kernel ends it.
+    """
+    rows, columns = shape
+    frequency = np.hypot(fft.fftfreq(rows, spacing_mm)[:, None], fft.rfftfreq(columns, spacing_mm))
+    power = (frequency + LOW_NOISE_PER_MM) * np.exp(-((frequency / cutoff_per_mm) ** 2))
+    white = random.standard_normal(shape, dtype=np.float32)
+    grain = fft.irfft2(fft.rfft2(white) * np.sqrt(power).astype(np.float32), shape)
+    return grain / grain.std()

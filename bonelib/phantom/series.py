@@ -1,4 +1,12 @@
-"""A patient, scanned: a series in memory and on disk as a hospital would export it."""
+"""A patient, scanned: a series in memory and on disk as a hospital would export it.
+
+::
+
+    a seed -> patient, scanner, field of view
+    each slice -> cuts through its thickness, a part of a pixel apart
+               -> mean HU; the labels that most of a voxel holds
+    a series -> DICOM
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,13 +17,18 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from bonelib.phantom.anatomy import Patient, Tissue, cut_slice
-from bonelib.phantom.rendering import Scanner
+from bonelib.phantom.anatomy import cut_slice
+from bonelib.phantom.patient import Patient
+from bonelib.phantom.rendering import Protocol, Scanner, as_cuts
+from bonelib.phantom.tissues import Tissue
 from bonelib.settings import Settings
 
 FIELD_OF_VIEW_MM = 500.0  # a common large reconstruction field
+NARROW_FIELDS = 1 / 6  # share of series whose field cuts the body
+NARROW_FIELD_MM = (380.0, 450.0)
 FINEST_MATRIX = 384  # pixels a side that tissues are drawn with at least, for partial volume
-SLICE_THICKNESS_MM = 2.5
+# Where a voxel is cut: x and y in pixels of the tissues, z in thicknesses of the slice.
+CUTS = np.array([(-1, 1, -1), (0, -1, 0), (1, 0, 1)]) / 3
 RESCALE_INTERCEPT = -1024
 FIRST_BODY_TISSUE, FIRST_BONE_TISSUE = Tissue.GAS, Tissue.MARROW
 
@@ -27,6 +40,7 @@ class PhantomSeries:
     scan: sitk.Image  # HU, int16
     tissues: np.ndarray  # (slice, row, column) uint8, of `Tissue`
     bones: sitk.Image  # uint8, of `BONE_NAMES`
+    protocol: Protocol = Protocol()
 
     @property
     def body(self) -> np.ndarray:
@@ -38,25 +52,37 @@ def make_series(seed: int, num_slices: int, settings: Settings) -> PhantomSeries
     """Return the series of the patient that `seed` draws, `num_slices` slices of it."""
     patient, scanner = Patient.from_seed(seed), Scanner.from_seed(seed)
     random = np.random.default_rng([seed, 4])
+    centre = random.normal((0, 28), 4)  # of the field in the patient, who lies off its middle
+    table_mm = np.round(random.uniform(-900, -300), 1)  # where the table's z is counted from
+    narrow = random.random() < NARROW_FIELDS
+    field_mm = np.round(random.uniform(*NARROW_FIELD_MM)) if narrow else FIELD_OF_VIEW_MM
     matrix, distance_mm = settings.phantom_matrix, settings.phantom_slice_distance_mm
     oversampling = -(-FINEST_MATRIX // matrix)
-    spacing_mm = FIELD_OF_VIEW_MM / matrix
-    pixels = (np.arange(matrix * oversampling) + 0.5) * spacing_mm / oversampling
-    centre = random.normal((0, 28), 4)  # of the field in the patient, who lies off its middle
-    x_mm, y_mm = (pixels - FIELD_OF_VIEW_MM / 2 + middle for middle in centre)
+    spacing_mm = field_mm / matrix
+    pixel_mm = spacing_mm / oversampling
+    pixels = (np.arange(matrix * oversampling) + 0.5) * pixel_mm
+    x_mm, y_mm = (pixels - field_mm / 2 + middle for middle in centre)
+    steps_mm = CUTS * (pixel_mm, pixel_mm, scanner.protocol.slice_thickness_mm)
     slices = (
-        (z_mm, *cut_slice(patient, x_mm, y_mm, z_mm))
+        (z_mm, *_cut_voxels(patient, x_mm, y_mm, z_mm, steps_mm))
         for z_mm in patient.positions_mm(num_slices, distance_mm)
     )
     image, tissues, bones = scan_slices(slices, scanner, oversampling, spacing_mm)
-    table_mm = np.round(random.uniform(-900, -300), 1)  # where the table's z is counted from
-    corner = (spacing_mm - FIELD_OF_VIEW_MM) / 2
+    corner = (spacing_mm - field_mm) / 2
     origin = corner, corner, table_mm
     return PhantomSeries(
         _image(image, origin, spacing_mm, distance_mm),
         tissues,
         _image(bones, origin, spacing_mm, distance_mm),
+        scanner.protocol,
     )
+
+
+def _cut_voxels(patient, x_mm, y_mm, z_mm: float, steps_mm) -> tuple[np.ndarray, np.ndarray]:
+    """Return tissues and bones, both (cut, row, column), at each of the steps from a slice."""
+    cuts = [cut_slice(patient, x_mm + dx, y_mm + dy, z_mm + dz) for dx, dy, dz in steps_mm]
+    tissues, bones = zip(*cuts, strict=True)
+    return np.stack(tissues), np.stack(bones)
 
 
 def scan_slices(
@@ -64,8 +90,9 @@ def scan_slices(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return HU, tissues and bones, each (slice, row, column), of slices drawn finer.
 
-    `slices` yields z in mm, tissues and bones, with `oversampling` pixels a side for each of
-    the result, whose pixels are `spacing_mm` wide.
+    `slices` yields z in mm, tissues and bones, both (row, column) or, where a slice is cut
+    several times within its thickness, (cut, row, column). They have `oversampling` pixels a
+    side for each of the result, whose pixels are `spacing_mm` wide.
     """
     planes = [
         (
@@ -78,15 +105,16 @@ def scan_slices(
     return tuple(np.stack(part) for part in zip(*planes, strict=True))
 
 
-def _majority(labels: np.ndarray, oversampling: int) -> np.ndarray:
-    """Return the middle label of each block, which is bone where half of the block is.
+def _majority(labels, oversampling: int) -> np.ndarray:
+    """Return the middle label of each block of all cuts, which is bone where half of it is.
 
     Bone has the highest numbers, so that the middle of the sorted labels tells.
     """
-    rows, columns = (size // oversampling for size in labels.shape)
-    blocks = labels.reshape(rows, oversampling, columns, oversampling).swapaxes(1, 2)
-    blocks = blocks.reshape(rows, columns, oversampling**2)
-    return np.sort(blocks, axis=2)[:, :, oversampling**2 // 2]
+    cuts = as_cuts(labels)
+    rows, columns = (size // oversampling for size in cuts.shape[1:])
+    blocks = cuts.reshape(-1, rows, oversampling, columns, oversampling)
+    blocks = blocks.transpose(1, 3, 0, 2, 4).reshape(rows, columns, -1)
+    return np.sort(blocks, axis=2)[:, :, blocks.shape[2] // 2]
 
 
 def _image(voxels: np.ndarray, origin, spacing_mm: float, distance_mm: float) -> sitk.Image:
@@ -96,7 +124,9 @@ def _image(voxels: np.ndarray, origin, spacing_mm: float, distance_mm: float) ->
     return image
 
 
-def write_dicom(scan: sitk.Image, folder: Path, series_id: str, seed: int) -> None:
+def write_dicom(
+    scan: sitk.Image, folder: Path, series_id: str, seed: int, protocol: Protocol
+) -> None:
     """Write `scan` to `folder`, one CT file a slice; the same input gives the same bytes."""
     folder.mkdir(parents=True)
     voxels = sitk.GetArrayViewFromImage(scan)
@@ -120,9 +150,11 @@ def write_dicom(scan: sitk.Image, folder: Path, series_id: str, seed: int) -> No
         dataset.PatientBirthDate = ""
         dataset.PatientSex = "O"
         dataset.PatientPosition = "HFS"
-        dataset.SliceThickness = SLICE_THICKNESS_MM
+        dataset.SliceThickness = protocol.slice_thickness_mm
         dataset.SpacingBetweenSlices = distance_mm
-        dataset.KVP = 120
+        dataset.KVP = protocol.kv
+        dataset.ConvolutionKernel = protocol.kernel.upper()
+        dataset.ReconstructionDiameter = round(column_mm * slice_hu.shape[1], 6)
         dataset.StudyInstanceUID = _uid(seed, series_id, "study")
         dataset.SeriesInstanceUID = _uid(seed, series_id, "series")
         dataset.FrameOfReferenceUID = _uid(seed, series_id, "frame")

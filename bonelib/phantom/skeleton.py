@@ -7,11 +7,12 @@ frames make the right ones. Numbers are those of an adult, in mm.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from bonelib.phantom.shapes import Frame, Points, capsule, ellipsoid, intersection, union
+from bonelib.phantom.shapes import Frame, Points, capsule, ellipse, ellipsoid, intersection, union
 
 BONE_NAMES = {
     1: "hip_left",
@@ -21,13 +22,36 @@ BONE_NAMES = {
     5: "femur_right",
     6: "vertebra_L5",
     7: "vertebra_L4",
+    8: "arm_left",
+    9: "arm_right",
 }
 
 FEMORAL_HEAD = (88.0, 0.0, 0.0)
-FEMORAL_HEAD_RADIUS = 24.5
-VERTEBRA_CENTRES = {"vertebra_L5": (0.0, 22.0, 119.0), "vertebra_L4": (0.0, 12.0, 156.0)}
+FEMORAL_HEAD_RADIUS = 22.8
+VERTEBRA_CENTRES = {"vertebra_L5": (0.0, 24.0, 123.0), "vertebra_L4": (0.0, 13.0, 159.0)}
 VERTEBRA_TILTS = {"vertebra_L5": 20.0, "vertebra_L4": 9.0}  # degrees; the top leans forward
-SPINE_TOP = 170.0  # the upper end plate of L4
+SPINE_TOP = 173.0  # the upper end plate of L4
+
+
+@dataclass(frozen=True)
+class Ageing:
+    """What years do to bones."""
+
+    density: float  # difference from the mean, for `tissues.spongy`; low in osteoporosis
+    wall: float  # thickness of the cortex, relative
+    lip_mm: float  # height of osteophytes at the rims of vertebrae and sockets
+    sclerosis: float  # extra density where a hip joint bears load
+
+    @classmethod
+    def draw(cls, random) -> "Ageing":
+        """Draw from a generator."""
+        worn = random.random() < 0.4
+        return cls(
+            density=float(np.clip(random.normal(0, 0.3), -0.8, 0.6)),
+            wall=float(np.clip(random.normal(1, 0.15), 0.65, 1.35)),
+            lip_mm=float(random.uniform(1, 6)) if worn else 0.0,
+            sclerosis=float(random.uniform(0.6, 2.0)) if worn else 0.3,
+        )
 
 
 @dataclass(frozen=True)
@@ -40,6 +64,7 @@ class Bone:
     high: tuple[float, float, float]
     distance: Callable[[Points], np.ndarray]  # mm, negative inside
     cortex: Callable[[Points], np.ndarray | float]  # thickness, mm
+    density: Callable[[Points], np.ndarray | float]  # of the inside, for `tissues.spongy`
     joint_gap_mm: float  # cartilage that it keeps to a bone painted before it
 
 
@@ -63,17 +88,17 @@ def _table(levels: dict[float, tuple]) -> Callable:
 _HIP_STRIP = _table(
     {
         -75: (56, 8, -5, 57, 11, -5, 58, 14, -5, 59, 17, -5, 60, 19, -5, 61, 22, -5),
-        -66: (55, 4, 6, 56, 8, 8, 57, 12, 9, 59, 16, 9, 61, 20, 9, 62, 24, 8),
-        -50: (60, 10, 8, 60, 13, 10, 61, 17, 12, 63, 22, 13, 65, 26, 13, 67, 30, 12),
-        -30: (62, 14, 6, 62, 17, 8, 63, 20, 10, 66, 25, 12, 69, 29, 12, 71, 33, 11),
-        -12: (72, -32, 8, 60, -20, 6, 57, -4, 3.5, 59, 12, 6, 66, 24, 10, 69, 36, 9),
-        0: (80, -35, 9, 65, -24, 7, 56, -6, 4, 57, 10, 6, 63, 26, 9, 57, 46, 4),
-        12: (86, -36, 10, 69, -24, 9, 58, -7, 5, 58, 9, 6, 63, 25, 9, 68, 42, 7),
-        28: (98, -39, 9, 94, -20, 13, 86, -2, 15, 79, 15, 14, 73, 30, 11, 69, 45, 6),
-        40: (106, -43, 8, 104, -22, 8, 97, -2, 8, 85, 22, 8, 74, 45, 9, 64, 66, 5),
-        55: (114, -47, 6.5, 114, -23, 4.5, 106, 3, 4.5, 88, 31, 5.5, 68, 58, 10, 49, 90, 8),
-        75: (122, -51, 7.5, 125, -26, 3.8, 116, 4, 2.8, 94, 34, 4, 70, 60, 10, 46, 95, 9),
-        95: (129, -45, 7.5, 133, -20, 3.8, 125, 8, 2.8, 102, 37, 3.5, 76, 62, 8, 52, 89, 10),
+        -66: (55, 4, 4.7, 56, 8, 6.2, 57, 12, 7, 59, 16, 7, 61, 20, 7, 62, 24, 6.2),
+        -50: (60, 10, 5.9, 60, 13, 7.4, 61, 17, 8.9, 63, 22, 9.6, 65, 26, 9.6, 67, 30, 8.9),
+        -30: (62, 14, 4.1, 62, 17, 5.4, 63, 20, 6.8, 66, 25, 8.2, 69, 29, 8.2, 71, 33, 7.5),
+        -12: (72, -32, 5, 60, -20, 3.7, 57, -4, 2.2, 59, 12, 3.7, 66, 24, 6.2, 69, 36, 5.6),
+        0: (80, -35, 5.6, 65, -24, 4.3, 56, -6, 2.5, 57, 10, 3.7, 63, 26, 5.6, 57, 46, 2.5),
+        12: (86, -36, 6.6, 69, -24, 5.9, 58, -7, 3.3, 58, 9, 4, 63, 25, 5.9, 68, 42, 4.6),
+        28: (98, -39, 5.9, 94, -20, 8.6, 86, -2, 9.9, 79, 15, 9.2, 73, 30, 7.3, 69, 45, 4),
+        40: (106, -43, 6.2, 104, -22, 6.2, 97, -2, 6.2, 85, 22, 6.2, 74, 45, 7, 64, 66, 3.9),
+        55: (114, -47, 5.6, 114, -23, 3.9, 106, 3, 3.9, 88, 31, 4.7, 66, 58, 8.6, 47, 90, 6.9),
+        75: (122, -51, 7, 125, -26, 3.5, 116, 4, 2.6, 94, 34, 3.7, 68, 60, 9.3, 44, 95, 8.4),
+        95: (129, -45, 7.3, 133, -20, 3.7, 125, 8, 2.7, 102, 37, 3.4, 74, 62, 7.8, 50, 89, 9.7),
         115: (134, -32, 7, 136, -12, 4.2, 130, 10, 3.6, 113, 34, 4.5, 94, 55, 7, 76, 72, 8),
         131: (133, -14, 5.5, 134, -4, 5, 131, 8, 5, 123, 24, 5.5, 114, 38, 6, 103, 50, 5.5),
         142: (130, 2, -5, 130, 7, -5, 128, 12, -5, 125, 18, -5, 121, 25, -5, 117, 31, -5),
@@ -81,7 +106,7 @@ _HIP_STRIP = _table(
 )
 
 
-def _hip(points: Points) -> np.ndarray:
+def _hip(points: Points, ageing: Ageing) -> np.ndarray:
     x, y, z = points
     values = _HIP_STRIP(z)
     nodes = [values[start : start + 3] for start in range(0, 18, 3)]
@@ -92,36 +117,42 @@ def _hip(points: Points) -> np.ndarray:
     offsets = [p - c for p, c in zip(points, FEMORAL_HEAD, strict=True)]
     radius = np.sqrt(sum(o**2 for o in offsets))
     opening = 0.74 * offsets[0] - 0.30 * offsets[1] - 0.60 * offsets[2]
-    cup = np.maximum(np.abs(radius - 31.5) - 5, opening - 4)
+    cup = np.maximum(np.abs(radius - 28.5) - 3, opening - 4 - ageing.lip_mm)
     bone = union(bone, cup, 8)
     for part in (
-        capsule(points, (84, -30, 10), (44, -46, 2), 10, 7),  # superior ramus of the pubis
-        capsule(points, (44, -46, 2), (13, -50, -12), 7, 9),
-        capsule(points, (12, -50, -12), (12, -44, -34), 10, 9),  # body, at the symphysis
-        capsule(points, (13, -43, -38), (34, -18, -58), 6.5, 5.5),  # inferior ramus
-        capsule(points, (34, -18, -58), (56, 8, -64), 5.5, 8),  # ramus of the ischium
+        capsule(points, (84, -30, 10), (44, -46, 2), 8, 5.5),  # superior ramus of the pubis
+        capsule(points, (44, -46, 2), (13, -50, -12), 5.5, 7.5),
+        capsule(points, (12, -50, -12), (12, -44, -34), 8.5, 7.5),  # body, at the symphysis
+        capsule(points, (13, -43, -38), (34, -18, -58), 5.5, 4.7),  # inferior ramus
+        capsule(points, (34, -18, -58), (56, 8, -64), 4.7, 6.5),  # ramus of the ischium
     ):
         bone = union(bone, part, 6)
     return np.maximum(bone, 2.2 - x)  # the symphysis' disc
 
 
+def _hip_density(points: Points, ageing: Ageing) -> np.ndarray:
+    radius = np.sqrt(sum((p - c) ** 2 for p, c in zip(points, FEMORAL_HEAD, strict=True)))
+    above = np.clip((points[2] - FEMORAL_HEAD[2]) / 20, 0, 1)
+    return 0.45 + ageing.sclerosis * above * np.exp((FEMORAL_HEAD_RADIUS - radius) / 8)
+
+
 # The sacrum: front, back and half width at the front, then the canal's half width and depth.
 _SACRUM = _table(
     {
-        -30: (50, 55, 5, 0, 0),
-        -14: (58, 68, 9, 0, 0),
-        0: (65, 79, 20, 0, 0),
-        15: (69, 93, 35, 4, 2),
-        35: (65, 98, 47, 9, 4),
-        55: (52, 96, 62, 12, 6),
-        75: (33, 88, 70, 14, 7),
-        90: (22, 80, 71, 15, 8),
-        102: (22, 74, 62, 15, 8),
-        114: (26, 70, 48, 15, 8),
+        -26: (50, 55, 4, 0, 0),
+        -10: (58, 66, 7, 0, 0),
+        6: (65, 77, 15, 0, 0),
+        22: (68, 88, 28, 3, 2),
+        42: (64, 92, 44, 7, 3.5),
+        61: (53, 90, 60, 10, 5),
+        80: (36, 83, 69, 13, 6),
+        95: (27, 76, 70, 14, 7),
+        107: (26, 72, 61, 14, 7),
+        118: (30, 69, 46, 14, 7),
     }
 )
 # Of each pair of foramina: z, x, y, radius.
-_FORAMINA = ((72, 27, 56, 6), (52, 24, 70, 5.5), (34, 21, 80, 5), (18, 17, 80, 4))
+_FORAMINA = ((77, 27, 56, 6), (58, 24, 69, 5.5), (41, 20, 77, 4.5), (25, 15, 78, 3.5))
 
 
 def _sacrum(points: Points) -> np.ndarray:
@@ -135,16 +166,16 @@ def _sacrum(points: Points) -> np.ndarray:
     bow = 5 * (side / 50) ** 2 - 2  # the wings reach forward, the body bulges least
     surface = (np.abs(y - (front + back) / 2 + bow) - thin) * 0.8
     bone = intersection(face, surface, 10)
-    crest = np.maximum(np.hypot(x, 0.5 * (y - back - 1)) - 4.5, z - 66)
+    crest = np.maximum(np.hypot(x, 0.5 * (y - back - 1)) - 4.5, z - 71)
     bone = union(bone, crest, 5)
-    plate = 0.87 * (z - 90) - 0.5 * (y - 22)  # the end plate faces up and forward
-    wing = z - 97 + 0.12 * side
+    plate = 0.87 * (z - 94) - 0.5 * (y - 26)  # the end plate faces up and forward
+    wing = z - 102 + 0.12 * side
     base = plate + (wing - plate) * np.clip((side - 24) / 10, 0, 1)
-    arch = z - 102 + 0.8 * np.maximum(y - 50, 0)
+    arch = z - 107 + 0.8 * np.maximum(y - 50, 0)
     bone = intersection(bone, np.maximum(base, arch), 4)
-    bone = np.maximum(bone, -32 - z)
+    bone = np.maximum(bone, -28 - z)
     for left in (-1, 1):
-        facet = capsule(points, (25 * left, 64, 86), (24 * left, 61, 112), 8, 6)
+        facet = capsule(points, (25 * left, 64, 91), (24 * left, 61, 115), 7, 5.5)
         bone = union(bone, facet, 4)
     canal = np.hypot(
         x / np.maximum(canal_width, 0.1),
@@ -163,13 +194,13 @@ _SHAFT = _table(
         -430: (-8, 6, 32, 1.2),
         -390: (-4, 5, 29, 1.2),
         -340: (3, 2, 20, 2.5),
-        -280: (12, -2, 15.5, 5),
-        -200: (22, -3, 14.5, 6.5),
-        -120: (31, 4, 14.8, 6.5),
+        -280: (12, -2, 15.5, 5.5),
+        -200: (22, -3, 14.5, 7.8),
+        -120: (31, 4, 14.8, 7.6),
         -88: (34, 8, 16, 5),
-        -60: (37, 10, 18.5, 3),
-        -30: (41, 9, 19, 1.6),
-        30: (41, 9, 19, 1.4),
+        -60: (37, 10, 18.5, 2.4),
+        -30: (41, 9, 19, 0.8),
+        30: (41, 9, 19, 0.7),
     }
 )
 
@@ -179,15 +210,22 @@ def _femur(points: Points) -> np.ndarray:
     centre_x, centre_y, radius, _ = _SHAFT(z)
     shaft = intersection(np.hypot(x - centre_x, y - centre_y) - radius, z + 30, 8)
     bone = np.sqrt(x**2 + y**2 + z**2) - FEMORAL_HEAD_RADIUS
-    neck = capsule(points, (6, 1, -5), (40, 9, -34), 16, 17)
+    neck = capsule(points, (6, 1, -5), (40, 9, -34), 14, 15)
     bone = union(bone, neck, 8)
     bone = union(bone, shaft, 8)
-    bone = union(bone, ellipsoid(points, (52, 17, -22), (14, 19, 25)), 8)  # greater trochanter
+    bone = union(bone, ellipsoid(points, (52, 16, -27), (12, 15, 20)), 8)  # greater trochanter
     return union(bone, ellipsoid(points, (24, 21, -60), (10, 9, 13)), 8)  # lesser trochanter
 
 
 def _femur_cortex(points: Points) -> np.ndarray:
     return _SHAFT(points[2])[3]
+
+
+def _femur_density(points: Points, ageing: Ageing) -> np.ndarray:
+    x, y, z = points
+    head = np.exp(-((np.sqrt(x**2 + y**2 + z**2) / FEMORAL_HEAD_RADIUS) ** 4))
+    load = head * ageing.sclerosis * np.clip(z / 15, 0, 1)
+    return np.interp(z, (-115, -75, -30, -10), (-1.2, 0.8, 1.2, 1.85)) + load
 
 
 def femur_middle(femur: Bone, z_mm: float) -> tuple[float, float]:
@@ -198,11 +236,28 @@ def femur_middle(femur: Bone, z_mm: float) -> tuple[float, float]:
     return tuple(np.interp(z_mm, line[2], line[axis]) for axis in (0, 1))
 
 
-def _vertebra(points: Points) -> np.ndarray:
+def prosthesis(points: Points) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distances to a hip prosthesis, its cup's lining and what was cut off for it.
+
+    `points` are in the femur's frame, at the head's centre.
+    """
+    x, y, z = points
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    cup = np.maximum(np.abs(radius - 25) - 2, 0.74 * x - 0.30 * y - 0.60 * z - 4)
+    metal = np.minimum(radius - 15, cup)
+    metal = np.minimum(metal, capsule(points, (6, 1, -5), (36, 9, -33), 6.5, 7.5))
+    metal = union(metal, capsule(points, (36, 9, -35), (26, 0, -155), 9.5, 5), 4)
+    lining = np.maximum(radius - 23, 0.74 * x - 0.30 * y - 0.60 * z)
+    along = (40 * x + 9 * y - 34 * z) / 53.3
+    return metal, lining, np.maximum(along - 24, radius - 45)
+
+
+def _vertebra(points: Points, ageing: Ageing) -> np.ndarray:
     x, y, z = points
     side = np.abs(x)
     ratio = np.hypot(x / 27, y / 18.5) + 1e-3
     wall = np.hypot(x, y) * (1 - 1 / ratio) + 2 * (1 - (z / 14) ** 2).clip(0, 1)
+    wall = wall - ageing.lip_mm * np.exp(-(((np.abs(z) - 13) / 4) ** 2)) * (0.6 + 0.4 * x / 27)
     bone = intersection(wall, np.abs(z) - 14, 3)
     half = (side, y, z)
     bone = union(bone, capsule(half, (17, 10, 5), (18, 32, 3), 6.5, 6.5), 4)  # pedicle
@@ -220,29 +275,94 @@ def disc_distance(points: Points) -> np.ndarray:
     return ellipsoid(points, (0, 1, -19), (25, 17, 9))
 
 
-def build_skeleton(pelvis: Frame, leg_degrees: dict[str, tuple[float, float, float]]) -> list[Bone]:
+def _arm(points: Points) -> np.ndarray:
+    """Return the distance to a forearm and hand, palm inwards, in a frame at the wrist."""
+    bone = capsule(points, (-3, -11, 12), (4, -8, 240), 9, 8)
+    bone = union(bone, ellipsoid(points, (-1, -9, 12), (11, 15, 13)), 5)
+    bone = np.minimum(bone, capsule(points, (3, 14, 14), (0, 15, 240), 6, 10))
+    for y, z in ((-12, -9), (2, -8), (14, -10), (-14, -24), (-1, -23), (12, -23)):
+        bone = np.minimum(bone, ellipsoid(points, (0, y, z), (9, 6.4, 6.6)))
+    bone = np.minimum(bone, capsule(points, (-4, -24, -26), (-10, -46, -64), 5, 5))  # thumb
+    for base, tip, length in ((-19, -30, 0.95), (-6, -10, 1.0), (7, 9, 0.97), (18, 26, 0.85)):
+        for top, end, radius in ((-33, -88, 4.8), (-94, -130, 4.3), (-135, -157, 3.6)):
+            start, stop = (
+                (0, base + (tip - base) * -level / 157, level * length) for level in (top, end)
+            )
+            bone = np.minimum(bone, capsule(points, start, stop, radius, radius))
+    return bone
+
+
+def arm_outline(points: Points) -> np.ndarray:
+    """Return the distance to the skin of an arm in a slice, in the frame of `_arm`."""
+    x, y, z = points
+    heights = (-172, -150, -90, -30, 0, 60, 150, 240)
+    width = np.interp(z, heights, (2, 8, 11, 15, 20, 27, 37, 42))
+    depth = np.interp(z, heights, (12, 32, 42, 34, 28, 31, 40, 45))
+    arm = ellipse(x, y, width, depth)
+    thumb = capsule(points, (-4, -24, -26), (-10, -46, -64), 14, 11)
+    return np.where((z > -172) & (z < 400), np.minimum(arm, thumb), np.float32(np.inf))
+
+
+def build_skeleton(
+    pelvis: Frame,
+    leg_degrees: dict[str, tuple[float, float, float]],
+    ageing: Ageing,
+    wrists: dict[str, tuple[float, float, float]],
+) -> list[Bone]:
     """Return the bones in the order of painting, with the femurs turned in their sockets.
 
-    `leg_degrees` holds flexion, abduction and rotation of "left" and "right".
+    `leg_degrees` holds flexion, abduction and rotation of "left" and "right", `wrists` where
+    the arms beside the body are, in mm from the hip joints' middle; {} leaves them out.
     """
     numbers = {name: number for number, name in BONE_NAMES.items()}
+    hip = {
+        "distance": partial(_hip, ageing=ageing),
+        "density": partial(_hip_density, ageing=ageing),
+    }
+    thigh = {"distance": _femur, "density": partial(_femur_density, ageing=ageing)}
+    spine = {"distance": partial(_vertebra, ageing=ageing), "density": lambda _: 0.4}
+    sides = ("left", False), ("right", True)
     skeleton = []
-    for side, mirror in (("left", False), ("right", True)):
-        frame = pelvis.child((0, 0, 0), mirror=mirror)
-        box = (0, -72, -76), (146, 106, 142)
-        skeleton.append(Bone(numbers[f"hip_{side}"], frame, *box, _hip, lambda _: 1.7, 0))
-    skeleton.append(
-        Bone(3, pelvis, (-80, 8, -36), (80, 112, 122), _sacrum, lambda _: 1.2, joint_gap_mm=2.4)
-    )
-    for side, mirror in (("left", False), ("right", True)):
+
+    def add(name, frame, box, cortex, gap, distance, density):
+        skeleton.append(
+            Bone(
+                numbers[name],
+                frame,
+                *box,
+                distance,
+                lambda points: cortex(points) * ageing.wall,
+                lambda points: density(points) + ageing.density,
+                gap,
+            )
+        )
+
+    for side, mirror in sides:
+        box = (0, -76, -76), (150, 106, 142)
+        add(f"hip_{side}", pelvis.child((0, 0, 0), mirror=mirror), box, lambda _: 1.6, 0, **hip)
+    box = (-80, 8, -36), (80, 112, 122)
+    add("sacrum", pelvis, box, lambda _: 0.9, 2.4, _sacrum, lambda _: -0.1)
+    for side, mirror in sides:
         frame = pelvis.child((0, 0, 0), mirror=mirror).child(FEMORAL_HEAD, leg_degrees[side])
         box = (-42, -36, -430), (70, 42, 28)
-        number = numbers[f"femur_{side}"]
-        skeleton.append(Bone(number, frame, *box, _femur, _femur_cortex, joint_gap_mm=3.0))
+        add(f"femur_{side}", frame, box, _femur_cortex, 3.0, **thigh)
     for name, centre in VERTEBRA_CENTRES.items():
         frame = pelvis.child(centre, (VERTEBRA_TILTS[name], 0, 0))
-        box = (-52, -22, -33), (52, 82, 26)
-        skeleton.append(
-            Bone(numbers[name], frame, *box, _vertebra, lambda _: 1.2, joint_gap_mm=1.6)
-        )
+        add(name, frame, ((-52, -26, -33), (52, 82, 26)), lambda _: 0.6, 1.6, **spine)
+    for side, mirror in sides:
+        if side in wrists:
+            x, y, z = wrists[side]
+            frame = Frame(
+                np.array([-x if mirror else x, y, z]), np.diag([-1.0 if mirror else 1.0, 1, 1]), 1.0
+            )
+            box = (-26, -58, -165), (26, 42, 250)
+            add(f"arm_{side}", frame, box, _arm_cortex, 0.0, _arm, _arm_density)
     return skeleton
+
+
+def _arm_cortex(points: Points) -> np.ndarray:
+    return np.where(points[2] > 30, 3.2, 1.2)
+
+
+def _arm_density(points: Points) -> np.ndarray:
+    return np.interp(points[2], (-200, 30, 60), (0.3, 0.2, -1.5))

@@ -1,0 +1,171 @@
+"""HU of a slice -> what its X-rays add to it: beam hardening and noise.
+
+A parallel beam sees the slice on a coarse grid, which is enough for bands and streaks.
+
+::
+
+    HU -> paths through water and through what is denser -> signal of two energies
+       -> as water of the same signal, less the true paths  -> filtered back -> hardening
+       -> variance of each ray  -> back -> deviation of the noise
+                                -> rays with few photons -> filtered back -> streaks
+"""
+
+import cv2
+import numpy as np
+from scipy import fft
+
+from bonelib.settings import AIR_HU
+
+GRID = 144  # most pixels of the coarse grid along the slice's longer side
+NUM_ANGLES = 150  # of the beam, over half a turn
+DENSE_HU = 100.0  # from which on all above water's is calcium, iodine or metal
+# Attenuation per cm at 50 and 100 keV, of water and of what cortical bone has more than water
+# (NIST tables), and the share of the signal that the lower energy stands for, by tube voltage:
+# at 120 kV, bone hardens as it does with six energies from 40 to 120 keV.
+WATER_PER_CM = np.array([0.227, 0.171])
+BONE_EXCESS_PER_CM = np.array([0.587, 0.186])
+LOW_ENERGY_SHARE = {80: 0.8, 100: 0.6, 120: 0.43, 140: 0.3}
+USUAL_WATER_CM = 25.0  # behind which bone's HU are true, as tables of HU tell them
+LONGEST_WATER_CM = 50.0  # what a weaker signal is taken for
+LARGEST_HARDENING_HU = 400.0
+
+TUBE_MODULATION = 0.5  # share of a view's attenuation that the tube current makes up for
+REFERENCE_WATER_CM = 30.0  # a cylinder of water whose middle has a deviation of 1
+STARVED_VARIANCE = 2.0  # of a ray, relative to the cylinder's; more of it turns into streaks
+LARGEST_STREAK = 8.0  # relative to the deviation in the cylinder's middle
+STREAK_FINENESS = 2  # pixels of the streaks a side for each of the coarse grid
+
+
+def artefacts(
+    image_hu: np.ndarray, spacing_mm: float, kv: int, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return hardening in HU, deviation and streaks of the noise, each (row, column) float32.
+
+    `image_hu` (row, column) is the slice without them, of pixels of `spacing_mm`, taken at a
+    tube voltage of `kv` (80, 100, 120 or 140). Deviation and streaks are to be multiplied by
+    the noise in the middle of 30 cm of water; streaks are drawn from `random`, the rest is not.
+    """
+    coarse, pixel_cm = _shrink(image_hu, spacing_mm)
+    dense = np.where(coarse > DENSE_HU, coarse, 0) / 1000
+    paths_cm = pixel_cm * _project(np.dstack([1 + coarse / 1000 - dense, dense]))
+    water_cm, dense_cm = np.maximum(paths_cm[..., 0], 0), paths_cm[..., 1]
+    seen_cm = _seen_as_water(water_cm, dense_cm, kv)
+    variance = _ray_variance(water_cm, seen_cm)
+    added = _filter(seen_cm - water_cm - dense_cm) * np.pi / pixel_cm
+    usual = np.minimum(variance, STARVED_VARIANCE)
+    size = min(GRID, max(image_hu.shape))
+    back = _project_back(np.dstack([added, usual]), range(NUM_ANGLES), size) / NUM_ANGLES
+    hardening_hu = np.clip(1000 * back[..., 0], -LARGEST_HARDENING_HU, LARGEST_HARDENING_HU)
+    deviation = np.sqrt(np.maximum(back[..., 1], 0))
+    streaks = _draw_streaks(np.sqrt(variance - usual), STREAK_FINENESS * size, random)
+    return tuple(_enlarge(plane, image_hu.shape) for plane in (hardening_hu, deviation, streaks))
+
+
+def _shrink(image_hu: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, float]:
+    """Return the slice in the middle of a square that any turn of it fits into, and cm a pixel."""
+    size = min(GRID, max(image_hu.shape))
+    scale = size / max(image_hu.shape)
+    rows, columns = (max(round(side * scale), 1) for side in image_hu.shape)
+    image = np.maximum(image_hu, AIR_HU).astype(np.float32)
+    width = _width(size)
+    coarse = np.full((width, width), AIR_HU, np.float32)
+    top, left = (width - rows) // 2, (width - columns) // 2
+    coarse[top : top + rows, left : left + columns] = cv2.resize(
+        image, (columns, rows), interpolation=cv2.INTER_AREA
+    )
+    return coarse, spacing_mm / 10 / scale
+
+
+def _enlarge(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return what `_shrink` put into the square, in the pixels of the slice again."""
+    scale = len(plane) / max(shape)
+    rows, columns = (max(round(side * scale), 1) for side in shape)
+    # As `_shrink` and `_project_back` halve odd margins.
+    margin = (_width(len(plane)) - len(plane)) // 2
+    top, left = ((_width(len(plane)) - side) // 2 - margin for side in (rows, columns))
+    part = plane[top : top + rows, left : left + columns].astype(np.float32)
+    return cv2.resize(part, shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _width(size: int) -> int:
+    """Return the even number of detectors that see all of a square of `size` pixels a side."""
+    return 2 * int(np.ceil(size / np.sqrt(2)))
+
+
+def _turn(width: int, number: int) -> np.ndarray:
+    middle = (width - 1) / 2
+    return cv2.getRotationMatrix2D((middle, middle), 180 * number / NUM_ANGLES, 1)
+
+
+def _project(image: np.ndarray) -> np.ndarray:
+    """Return the sums of `image` (row, column, channel) along the rays: (angle, ray, channel)."""
+    width = len(image)
+    turned = (
+        cv2.warpAffine(image, _turn(width, number), (width, width)) for number in range(NUM_ANGLES)
+    )
+    return np.stack([plane.sum(axis=0) for plane in turned])
+
+
+def _project_back(rays: np.ndarray, numbers, size: int) -> np.ndarray:
+    """Return the sum of what the rays at the angles of these `numbers` smear over a square.
+
+    `rays` is (angle, ray, channel), the result (size, size, channel).
+    """
+    width, channels = rays.shape[1:]
+    total = np.zeros((size, size, channels), np.float32)
+    for number, row in zip(numbers, rays.astype(np.float32), strict=True):
+        smeared = np.broadcast_to(row, (width, width, channels)).copy()
+        turn = cv2.invertAffineTransform(_turn(width, number))
+        turn[:, 2] -= (width - size) // 2
+        total += cv2.warpAffine(smeared, turn, (size, size)).reshape(total.shape)
+    return total
+
+
+def _filter(rays: np.ndarray) -> np.ndarray:
+    """Return (angle, ray) after the ramp filter, Kak and Slaney, chapter 3, equation 61."""
+    width = rays.shape[1]
+    lags = np.arange(-width, width)
+    response = np.zeros(2 * width)
+    odd = lags % 2 == 1
+    response[odd] = -1 / (np.pi * lags[odd]) ** 2
+    response[width] = 1 / 4
+    ramp = fft.rfft(fft.ifftshift(response)).real
+    return fft.irfft(fft.rfft(rays, 2 * width, axis=1) * ramp, axis=1)[:, :width]
+
+
+def _seen_as_water(water_cm: np.ndarray, dense_cm: np.ndarray, kv: int) -> np.ndarray:
+    """Return the water in cm that leaves as much signal, as a scanner corrects for water."""
+    low = LOW_ENERGY_SHARE[kv]
+    shares = np.array([low, 1 - low])
+    left = shares * np.exp(-WATER_PER_CM * USUAL_WATER_CM)
+    dense_per_cm = BONE_EXCESS_PER_CM * (left @ WATER_PER_CM) / (left @ BONE_EXCESS_PER_CM)
+
+    def log_signal(water_cm, dense_cm):
+        parts = [
+            np.log(share) - per_cm * water_cm - dense * dense_cm
+            for share, per_cm, dense in zip(shares, WATER_PER_CM, dense_per_cm, strict=True)
+        ]
+        return -np.logaddexp(*parts)
+
+    table_cm = np.linspace(0, LONGEST_WATER_CM, 501)
+    return np.interp(log_signal(water_cm, dense_cm), log_signal(table_cm, 0), table_cm)
+
+
+def _ray_variance(water_cm: np.ndarray, seen_cm: np.ndarray) -> np.ndarray:
+    """Return the variance of each ray, relative to that in the middle of the reference."""
+    per_cm = WATER_PER_CM.mean()
+    made_up_cm = TUBE_MODULATION * water_cm.max(axis=1, keepdims=True)
+    usual_cm = (1 - TUBE_MODULATION) * REFERENCE_WATER_CM
+    return np.exp(per_cm * (seen_cm - made_up_cm - usual_cm))
+
+
+def _draw_streaks(deviation: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
+    """Return the noise of rays of such deviations, (size, size), filtered and back."""
+    numbers = np.flatnonzero(deviation.any(axis=1))
+    if not len(numbers):
+        return np.zeros((size, size), np.float32)
+    deviation = cv2.resize(deviation[numbers], (_width(size), len(numbers)))
+    rays = _filter(deviation * random.standard_normal(deviation.shape))
+    # White rays of variance 1 have a variance of 1/12 after the ramp.
+    streaks = _project_back(rays[..., None], numbers, size)[..., 0] * np.sqrt(12 / NUM_ANGLES)
+    return np.clip(streaks, -LARGEST_STREAK, LARGEST_STREAK)

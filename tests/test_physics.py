@@ -1,0 +1,278 @@
+"""What a CT scanner does to a slice, on slices whose tissues are known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+
+from bonelib import realism
+from bonelib.phantom import Tissue, make_series
+from bonelib.phantom.patient import Patient
+from bonelib.phantom.projection import artefacts
+from bonelib.phantom.rendering import Protocol, Scanner
+from bonelib.phantom.series import FIELD_OF_VIEW_MM, scan_slices, write_dicom
+from bonelib.settings import get_settings
+
+SPACING_MM = 2.0
+SIDE = 250  # pixels: a field of 500 mm
+X = (np.arange(SIDE)[None, :] - (SIDE - 1) / 2) * SPACING_MM
+Y = -X.T
+NOISELESS = 1e9  # as a dose
+values = SimpleITK.GetArrayFromImage
+
+
+def ellipse(half_width_mm, half_depth_mm, x_mm=0.0, x=X, y=Y):
+    return ((x - x_mm) / half_width_mm) ** 2 + (y / half_depth_mm) ** 2 < 1
+
+
+def water(half_width_mm, half_depth_mm):
+    return np.where(ellipse(half_width_mm, half_depth_mm), 0.0, -1000.0)
+
+
+def patch(image, x_mm, y_mm, half_mm=12.0):
+    return image[(np.abs(X - x_mm) < half_mm) & (np.abs(Y - y_mm) < half_mm)]
+
+
+def see(image_hu, kv=120):
+    return artefacts(image_hu, SPACING_MM, kv, np.random.default_rng(0))
+
+
+def scanner_of(protocol, textured=False):
+    scanner = Scanner.from_seed(5, protocol)
+    keep = (1, 1, 1) if textured else (1, 0, 0)
+    return replace(scanner, tissue_hu=scanner.tissue_hu * np.array(keep, np.float32))
+
+
+def phantom(half_width_mm, half_depth_mm):
+    """An ellipse of muscle with a ball of dense bone at its left."""
+    tissues = np.where(ellipse(half_width_mm, half_depth_mm), Tissue.MUSCLE, Tissue.AIR)
+    tissues[ellipse(20, 20, half_width_mm / 2)] = Tissue.CORTICAL
+    return tissues.astype(np.uint8)
+
+
+@pytest.mark.parametrize("kv", [80, 140])
+@pytest.mark.parametrize("size", [(160, 160), (215, 120)])
+def test_water_shows_no_cupping(kv, size):
+    hardening_hu, _, streaks = see(water(*size), kv)
+    assert np.abs(hardening_hu).max() < 5
+    assert streaks.any() == (size[0] > 200)  # only wide bodies starve the detector
+
+
+def test_hardening_is_dark_between_dense_bones_and_within_them():
+    image = water(200, 120)
+    for side in (-90, 90):
+        image[ellipse(25, 25, side)] = 500
+    found = {kv: see(image, kv)[0] for kv in (80, 120, 140)}
+    between, before, inside = (
+        patch(found[120], x, y).mean() for x, y in ((0, 0), (0, 80), (90, 0))
+    )
+    assert inside < between < -4 and abs(before) < 2
+    assert patch(found[80], 0, 0).mean() < between < patch(found[140], 0, 0).mean()
+    np.testing.assert_allclose(found[120], found[120][:, ::-1], atol=3)
+
+
+def test_metal_throws_dark_and_bright_streaks_of_bounded_height():
+    image = water(200, 120)
+    image[ellipse(14, 14, 90)] = 6000
+    hardening_hu, _, streaks = see(image)
+    tissue = ellipse(200, 120) & ~ellipse(20, 20, 90)
+    assert hardening_hu[tissue].min() < -100 and hardening_hu[tissue].max() > 30
+    assert np.abs(hardening_hu).max() <= 400
+    longest, shortest = (patch(hardening_hu, x, y).mean() for x, y in ((50, 0), (90, 60)))
+    assert longest < -50 < -10 < shortest
+    # Starved rays streak along the metal's own rows, and stay near them.
+    assert patch(streaks, 0, 0).std() > 2 * patch(streaks, 0, 80).std()
+
+
+def test_a_slice_that_is_not_square_is_seen_in_its_place():
+    image = water(200, 120)
+    image[ellipse(14, 14, 90)] = 6000
+    rows = slice(50, 201)
+    whole, part = see(image)[0][rows], see(image[rows])[0]
+    assert part.shape == (151, SIDE)
+    assert np.corrcoef(whole.ravel(), part.ravel())[0, 1] > 0.99
+
+
+def test_noise_grows_with_the_body_and_towards_its_middle():
+    noise = []
+    for size in ((80, 80), (170, 105), (215, 130)):
+        tissues = phantom(*size)
+        still, moving = (
+            scanner_of(Protocol(dose=dose)).render(tissues, 1, SPACING_MM, 0.0, 0)
+            for dose in (NOISELESS, 1.0)
+        )
+        residual = moving.astype(float) - still
+        noise.append(patch(residual, 0, 0, 25).std())
+        assert noise[-1] > 1.15 * patch(residual, 0, size[1] - 10).std()
+    assert noise == sorted(noise) and noise[2] > 1.3 * noise[0]
+    assert 8 < noise[1] < 15
+
+
+def test_dose_and_thickness_set_the_noise():
+    tissues = phantom(150, 110)
+
+    def deviation(**protocol):
+        image = scanner_of(Protocol(**protocol)).render(tissues, 1, SPACING_MM, 0.0, 0)
+        return patch(image, 0, 0, 25).std()
+
+    usual = deviation()
+    assert deviation(dose=4.0) == pytest.approx(usual / 2, rel=0.1)
+    assert deviation(slice_thickness_mm=5.0) == pytest.approx(usual / np.sqrt(2), rel=0.1)
+
+
+def test_kernels_trade_noise_for_sharpness():
+    """At 512 pixels of a field of 500 mm, where a real scan's grain is 0.7 mm."""
+    side = 512
+    spacing_mm = FIELD_OF_VIEW_MM / side
+    axis = (np.arange(side) - (side - 1) / 2) * spacing_mm
+    body = ellipse(190, 115, x=axis[None, :], y=axis[:, None])
+    tissues = np.where(body, Tissue.MUSCLE, Tissue.AIR).astype(np.uint8)
+    noise, steps, peaks = {}, {}, {}
+    for kernel in ("soft", "standard", "sharp"):
+        protocol = Protocol(kernel=kernel)
+        image = scanner_of(protocol, textured=True).render(tissues, 1, spacing_mm, 0.0, 0)
+        scan = SimpleITK.GetImageFromArray(image[None])
+        scan.SetSpacing((spacing_mm, spacing_mm, 1))
+        noise[kernel] = realism.noise(scan)
+        still = scanner_of(replace(protocol, dose=NOISELESS))
+        edge = still.render(tissues, 1, spacing_mm, 0.0, 0)[:, side // 2].astype(float)
+        steps[kernel] = np.diff(edge).max()
+        peaks[kernel] = edge.max() - edge[side // 2]
+    for measured in (
+        [noise[kernel]["grain"] for kernel in ("sharp", "standard", "soft")],
+        [noise[kernel]["deviation"] for kernel in ("soft", "standard", "sharp")],
+        [steps[kernel] for kernel in ("soft", "standard", "sharp")],
+    ):
+        assert measured == sorted(measured) and measured[2] > 1.1 * measured[0]
+    assert 0.6 < noise["standard"]["grain"] < 0.85
+    assert peaks["sharp"] > 3 * max(peaks["standard"], peaks["soft"])
+
+
+def test_the_voltage_changes_bone_and_fat_but_not_muscle():
+    by_kv = {kv: scanner_of(Protocol(kv=kv)).tissue_hu[:, 0] for kv in (80, 100, 120, 140)}
+    for tissue in (Tissue.CORTICAL, Tissue.ENHANCED_BLOOD, Tissue.CALCIFICATION):
+        found = [by_kv[kv][tissue] for kv in by_kv]
+        assert found == sorted(found, reverse=True) and found[0] > 1.25 * found[2]
+    assert by_kv[80][Tissue.FAT] < by_kv[120][Tissue.FAT] - 10
+    assert by_kv[80][Tissue.MUSCLE] == by_kv[140][Tissue.MUSCLE]
+    tissues = phantom(170, 110)
+    low, usual = (
+        scanner_of(Protocol(kv=kv, dose=NOISELESS)).render(tissues, 1, SPACING_MM, 0.0, 0)
+        for kv in (80, 120)
+    )
+    assert patch(low, 85, 0, 8).mean() > 1.2 * patch(usual, 85, 0, 8).mean()
+    assert patch(low, -85, 60).mean() == pytest.approx(patch(usual, -85, 60).mean(), abs=5)
+
+
+def test_a_slice_is_the_mean_of_its_cuts_and_most_of_them_label_it():
+    soft = np.full((60, 60), Tissue.FAT, np.uint8)
+    bony = np.full((60, 60), Tissue.SPARSE_TRABECULAR, np.uint8)
+    nothing, bone = np.zeros_like(soft), np.full_like(soft, 4)
+    scanner = scanner_of(Protocol(dose=NOISELESS))
+    slices = [
+        (0.0, soft, nothing),
+        (5.0, [soft, soft, bony], [nothing, nothing, bone]),
+        (10.0, np.stack([soft, bony, bony]), np.stack([nothing, bone, bone])),
+        (15.0, [bony], [bone]),
+    ]
+    image, tissues, bones = scan_slices(slices, scanner, 2, SPACING_MM)
+    assert image.shape == tissues.shape == bones.shape == (4, 30, 30)
+    low, first, second, high = image[:, 15, 15].astype(float)
+    fat, bone_hu = scanner.tissue_hu[[Tissue.FAT, Tissue.SPARSE_TRABECULAR], 0]
+    assert low == pytest.approx(fat, abs=2) and high == pytest.approx(bone_hu, abs=2)
+    assert first - low == pytest.approx((high - low) / 3, abs=2)
+    assert second - low == pytest.approx((high - low) * 2 / 3, abs=2)
+    assert bones[:, 15, 15].tolist() == [0, 0, 4, 4]
+    assert ((tissues >= Tissue.MARROW) == (bones > 0)).all()
+
+
+def body_of(width_mm, edge_mm):
+    """Return a `cut_slice` of a body of fat, to the left of whose edge there is bright blood."""
+
+    def cut_slice(patient, x_mm, y_mm, z_mm):
+        body = ellipse(width_mm / 2, 60, x=x_mm[None, :], y=y_mm[:, None])
+        left = body & (x_mm[None, :] > edge_mm(z_mm))
+        tissues = np.where(left, Tissue.ENHANCED_BLOOD, np.where(body, Tissue.FAT, Tissue.AIR))
+        return tissues.astype(np.uint8), left.astype(np.uint8)
+
+    return cut_slice
+
+
+def test_a_thick_slice_blurs_an_edge_that_lies_oblique(monkeypatch):
+    """An edge that moves by 8 mm with each mm of z; the cuts span two thirds of the slice."""
+    settings = replace(get_settings("smoke"), phantom_matrix=192)
+    middle_mm = Patient.from_seed(5).positions_mm(1, 2.5)[0]
+    monkeypatch.setattr(
+        "bonelib.phantom.series.cut_slice", body_of(200, lambda z_mm: 8 * (z_mm - middle_mm))
+    )
+    widths_mm, edges = {}, {}
+    for thickness in (1.0, 5.0):
+        protocol = Protocol(slice_thickness_mm=thickness, dose=NOISELESS)
+        monkeypatch.setattr(Protocol, "from_seed", lambda seed, protocol=protocol: protocol)
+        series = make_series(5, 1, settings)
+        inside = slice(70, 122)  # of the body
+        line = values(series.scan)[0, 96, inside].astype(float)
+        fat, blood = np.median(line[:10]), np.median(line[-10:])
+        between = (line > fat + 0.2 * (blood - fat)) & (line < blood - 0.2 * (blood - fat))
+        widths_mm[thickness] = between.sum() * series.scan.GetSpacing()[0]
+        edges[thickness] = np.argmax(values(series.bones)[0, 96])
+    assert widths_mm[1.0] < 12 and widths_mm[5.0] == pytest.approx(2 / 3 * 5 * 8, abs=6)
+    assert abs(edges[1.0] - edges[5.0]) <= 1
+
+
+def test_a_narrow_field_cuts_the_body(monkeypatch):
+    monkeypatch.setattr("bonelib.phantom.series.cut_slice", body_of(460, lambda z_mm: 0))
+    settings = replace(get_settings("smoke"), phantom_matrix=16)
+    widths_mm = []
+    for seed in range(25):
+        series = make_series(seed, 1, settings)
+        column_mm = series.scan.GetSpacing()[0]
+        widths_mm.append(16 * column_mm)
+        assert series.scan.GetOrigin()[0] == pytest.approx(column_mm / 2 - widths_mm[-1] / 2)
+        cut = series.body[:, :, [0, -1]].any()
+        assert cut == (widths_mm[-1] < FIELD_OF_VIEW_MM)
+    narrow = [width_mm for width_mm in widths_mm if width_mm < FIELD_OF_VIEW_MM]
+    assert all(380 <= width_mm <= 450 for width_mm in narrow)
+    assert 1 < len(narrow) < 10
+
+
+def test_files_tell_the_protocol(tmp_path):
+    settings = replace(get_settings("smoke"), phantom_matrix=48)
+    series = make_series(11, 2, settings)
+    protocol = series.protocol
+    assert protocol == Protocol.from_seed(11) != Protocol()
+    write_dicom(series.scan, tmp_path / "ct", "a", 11, protocol)
+    for file in (tmp_path / "ct").iterdir():
+        dataset = pydicom.dcmread(file)
+        assert protocol.kv == dataset.KVP
+        assert dataset.ConvolutionKernel == protocol.kernel.upper()
+        assert dataset.SliceThickness == protocol.slice_thickness_mm
+        assert dataset.SpacingBetweenSlices == settings.phantom_slice_distance_mm
+        assert dataset.ReconstructionDiameter == pytest.approx(48 * series.scan.GetSpacing()[0])
+
+
+def test_protocols_vary_and_the_usual_one_is_common():
+    drawn = [Protocol.from_seed(seed) for seed in range(300)]
+    assert drawn == [Protocol.from_seed(seed) for seed in range(300)]
+    kv, kernels, thick = (
+        [getattr(protocol, name) for protocol in drawn]
+        for name in ("kv", "kernel", "slice_thickness_mm")
+    )
+    assert set(kv) == {80, 100, 120, 140} and kv.count(120) > 120
+    assert set(kernels) == {"soft", "standard", "sharp"} and kernels.count("standard") > 120
+    assert set(thick) == {1.0, 1.25, 2.5, 3.0, 5.0}
+    assert sum(2.5 <= value <= 3 for value in thick) > 150
+    doses = [protocol.dose for protocol in drawn]
+    assert 0.85 < np.median(doses) < 1.2 and min(doses) < 0.6 and max(doses) > 1.7
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    settings = replace(get_settings("smoke"), phantom_matrix=64)
+    first, again, other = (make_series(seed, 2, settings) for seed in (4, 4, 6))
+    assert values(first.scan).tobytes() == values(again.scan).tobytes()
+    assert first.tissues.tobytes() == again.tissues.tobytes()
+    assert values(first.scan).tobytes() != values(other.scan).tobytes()
+    low, high = values(first.scan).min(), values(first.scan).max()
+    assert values(first.scan).dtype == np.int16 and low >= -1024 and high <= 3071
