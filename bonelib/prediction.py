@@ -87,20 +87,44 @@ def segment_scan(model: keras.Model, scan: SimpleITK.Image, settings: Settings) 
     images = window(SimpleITK.GetArrayFromImage(to_grid(scan, settings)), settings)
     columns, rows, _ = scan.GetSize()
     width_mm, height_mm, _ = scan.GetSpacing()
-    output_mm = settings.field_of_view_mm / model.output_shape[1]
-    middle = (model.output_shape[1] - 1) / 2
+    stride = settings.image_size // model.output_shape[1]
+    step = max(stride // 2, 1)
+    step_mm = step * settings.pixel_spacing_mm
+    middle = (settings.image_size - stride) / (2 * step)  # of the field, in steps
     x, y = np.meshgrid(
-        (np.arange(columns) - (columns - 1) / 2) * (width_mm / output_mm) + middle,
-        (np.arange(rows) - (rows - 1) / 2) * (height_mm / output_mm) + middle,
+        (np.arange(columns) - (columns - 1) / 2) * (width_mm / step_mm) + middle,
+        (np.arange(rows) - (rows - 1) / 2) * (height_mm / step_mm) + middle,
     )
     x, y = (np.clip(places, 0, 2 * middle).astype(np.float32) for places in (x, y))
     label_maps = [
         cv2.remap(probabilities, x, y, cv2.INTER_LINEAR).argmax(-1)
-        for probabilities in _probabilities(model, images)
+        for probabilities in _fine_probabilities(model, images, stride, step)
     ]
     labels = SimpleITK.GetImageFromArray(np.stack(label_maps).astype(np.uint8))
     labels.CopyInformation(scan)
     return labels
+
+
+def _fine_probabilities(
+    model: keras.Model, images: np.ndarray, stride: int, step: int
+) -> Iterator[np.ndarray]:
+    """Yield the probabilities of each slice at every `step` pixels of the input.
+
+    An output pixel of a network covers `stride` pixels a side. Where that is more than one,
+    the slice is predicted four times, shifted by half of it, too, and the results are
+    interlaced ("shift and stitch", Long et al. 2015, section 3.2).
+    """
+    if stride == 1:
+        yield from _probabilities(model, images)
+        return
+    size = images.shape[1]
+    for image in images:
+        padded = np.pad(image, (0, step), mode="edge")
+        shifts = [padded[y : y + size, x : x + size] for y in (0, step) for x in (0, step)]
+        parts = np.stack(list(_probabilities(model, np.stack(shifts))))
+        coarse, classes = parts.shape[1], parts.shape[-1]
+        parts = parts.reshape(2, 2, coarse, coarse, classes).transpose(2, 0, 3, 1, 4)
+        yield parts.reshape(2 * coarse, 2 * coarse, classes)
 
 
 def _probabilities(model: keras.Model, images: np.ndarray) -> Iterator[np.ndarray]:

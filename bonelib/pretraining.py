@@ -19,7 +19,7 @@ from bonelib import augment, datasets, provenance, slices
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.phantom import render
 from bonelib.phantom.corpus import PLANES, write_planes
-from bonelib.phantom.randomised import random_slice, shrink_labels
+from bonelib.phantom.randomised import random_slice
 from bonelib.phantom.rendering import draw_texture
 from bonelib.settings import PRETRAINING, Settings
 
@@ -36,6 +36,7 @@ class Corpus:
     maps: list[tuple[Path, float]]
     settings: Settings
     workers: int
+    has_shares: bool = True
 
     @property
     def fingerprint(self) -> str:
@@ -102,7 +103,7 @@ def _draw_batch(number: int, corpus: Corpus, output_size: int) -> tuple[np.ndarr
     settings = corpus.settings
     if not _textures:
         _textures.append(draw_texture(np.random.default_rng(TEXTURE_SEED)))
-    images, labels = [], []
+    images, classes = [], []
     for position in range(settings.batch_size):
         random = np.random.default_rng([settings.seed, 11, number, position])
         of_map = bool(corpus.maps) and random.random() < MAP_SHARE
@@ -111,12 +112,12 @@ def _draw_batch(number: int, corpus: Corpus, output_size: int) -> tuple[np.ndarr
         tissues = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if tissues is None:
             raise augment.SliceError(f"{path}: missing or damaged; remove its folder and run again")
-        image_hu, label_map = random_slice(
+        image_hu, shares = random_slice(
             tissues, pixel_mm, _textures[0], settings.image_size, settings.pixel_spacing_mm, random
         )
         images.append(slices.window(image_hu, settings))
-        labels.append(shrink_labels(label_map, output_size))
-    return np.stack(images), np.stack(labels)
+        classes.append(cv2.resize(shares, (output_size, output_size), interpolation=cv2.INTER_AREA))
+    return np.stack(images), np.stack(classes)
 
 
 def pretrain(

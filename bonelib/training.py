@@ -134,15 +134,18 @@ class BatchNormStatistics(keras.callbacks.Callback):
 class Samples(Protocol):
     """What a network is trained on."""
 
+    has_shares: bool  # of classes in each pixel, in place of one class
+
     @property
     def fingerprint(self) -> str:
         """Return a hash of all that the samples depend on besides the settings."""
 
     def batches(self, output_size: int, first_epoch: int) -> Iterator:
-        """Yield endless batches from epoch `first_epoch` on: images and label maps, uint8.
+        """Yield endless batches from epoch `first_epoch` on: images and what is in them.
 
-        Images are (batch, row, column) or with an axis of three channels, label maps
-        (batch, output_size, output_size).
+        Images are (batch, row, column), uint8, or with an axis of three channels. With them
+        come label maps (batch, output_size, output_size), uint8, or the classes' shares
+        (batch, output_size, output_size, class), float32.
         """
 
     def examples(self, count: int) -> np.ndarray:
@@ -156,6 +159,7 @@ class AugmentedSlices:
     folder: SliceFolder
     settings: Settings
     fingerprint: str = ""  # the folder's own is in the training's key already
+    has_shares: bool = False
 
     def batches(self, output_size: int, first_epoch: int) -> Iterator:
         """Yield endless batches from epoch `first_epoch` on, see `augment.batches`."""
@@ -221,7 +225,7 @@ def train(
     record["precision"] = set_precision(settings)
     model, finished_epochs = resumed_model(results.state(name), settings)
     if model is None:
-        model, record["encoder_weights"] = new_model(name, settings)
+        model, record["encoder_weights"] = new_model(name, settings, samples.has_shares)
         if start is not None:
             model.load_weights(start)
     provenance.write_json(results.training_record(name), record)
@@ -275,8 +279,13 @@ def training_key(
     return provenance.text_hash(*parts)
 
 
-def new_model(name: str, settings: Settings) -> tuple[keras.Model, str | None]:
-    """Return a compiled network and what its encoder starts from: imagenet, random or None."""
+def new_model(
+    name: str, settings: Settings, has_shares: bool = False
+) -> tuple[keras.Model, str | None]:
+    """Return a compiled network and what its encoder starts from: imagenet, random or None.
+
+    It learns label maps or, if the samples have them, the classes' shares of each pixel.
+    """
     build = {"image_size": settings.image_size, "decoder_activation": settings.decoder_activation}
     start = None
     wanted = settings.encoder_weights
@@ -293,11 +302,14 @@ def new_model(name: str, settings: Settings) -> tuple[keras.Model, str | None]:
             print(f"{error}\nGoing on from a random encoder; the tables say so.")
             model = models.build_model(name, **build)
             start = "random"
-    model.compile(
-        optimizer=new_optimizer(max(settings.horizons(name)), settings),
-        loss=keras.losses.SparseCategoricalCrossentropy(ignore_class=IGNORE),
-        metrics=[PixelAccuracy(name="accuracy")],
-    )
+    if has_shares:
+        loss = keras.losses.CategoricalCrossentropy()
+        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=IGNORE)
+        accuracy = PixelAccuracy(name="accuracy")
+    optimizer = new_optimizer(max(settings.horizons(name)), settings)
+    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
     return model, start
 
 

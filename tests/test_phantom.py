@@ -174,7 +174,7 @@ def test_most_series_show_the_levels_of_figure_1_and_some_the_thighs_only():
         series = smoke_series(series_id)
         found = [set(np.unique(slice_)) for slice_ in sitk.GetArrayFromImage(series.bones)]
         assert femurs <= found[0] and not hips & found[0]
-        assert {Tissue.MARROW, Tissue.CORTICAL} <= set(np.unique(series.tissues))
+        assert {Tissue.SPARSE_TRABECULAR, Tissue.CORTICAL} <= set(np.unique(series.tissues))
         upper = any({*hips, NUMBERS["sacrum"]} <= bones for bones in found)
         joint = any({*hips, *femurs} <= bones for bones in found)
         whole += upper and joint

@@ -11,7 +11,7 @@ import numpy as np
 from bonelib.phantom.projection import LOW_ENERGY_SHARE, artefacts
 from bonelib.phantom.rendering import HU, texture_plane
 from bonelib.phantom.tissues import Tissue
-from bonelib.settings import AIR_HU, BACKGROUND, BONE, PATIENT
+from bonelib.settings import AIR_HU, BACKGROUND
 
 OVERSAMPLING = 2  # tissue pixels a side for each of the image, for partial volume
 SOFT = [tissue for tissue in Tissue if Tissue.GAS <= tissue < Tissue.MARROW]
@@ -35,10 +35,11 @@ def random_slice(
     spacing_mm: float,
     random: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return HU, float32, and labels 0/1/2, uint8, both (image_size, image_size).
+    """Return HU, (image_size, image_size), and shares, (image_size, image_size, 3), float32.
 
-    `tissues` (row, column) holds `Tissue` in pixels of `pixel_mm`; `texture` is one of
-    `rendering.draw_texture`. The slice is turned, stretched, shifted and bent.
+    Shares are how much of a pixel is background, patient and bone. `tissues` (row, column)
+    holds `Tissue` in pixels of `pixel_mm`; `texture` is one of `rendering.draw_texture`. The
+    slice is turned, stretched, shifted and bent.
     """
     size, fine_mm = image_size * OVERSAMPLING, spacing_mm / OVERSAMPLING
     tissues = _warp(tissues, pixel_mm, size, fine_mm, random)
@@ -46,29 +47,19 @@ def random_slice(
     _add_distractors(tissues, fine_mm, random)
     if random.random() < 0.3:
         _add_cloth(tissues, body, fine_mm, random)
-    labels = np.where(tissues >= Tissue.MARROW, BONE, np.where(body, PATIENT, BACKGROUND))
     image = _scan(tissues, texture, fine_mm, random)
-    image = cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA)
-    inside = cv2.resize(
-        body.astype(np.float32), (image_size, image_size), interpolation=cv2.INTER_AREA
+    bone, inside, image = (
+        cv2.resize(plane.astype(np.float32), (image_size, image_size), interpolation=cv2.INTER_AREA)
+        for plane in (tissues >= Tissue.MARROW, body, image)
     )
     if random.random() < 0.2:
         image += _physics(image, spacing_mm, random)
     else:
         image += _noise(inside, spacing_mm, random)
-    labels = shrink_labels(labels.astype(np.uint8), image_size)
+    shares = np.dstack([1 - inside, inside - bone, bone])
     if random.random() < 0.15:
-        _cut_by_field(image, labels, random)
-    return image, labels
-
-
-def shrink_labels(labels: np.ndarray, size: int) -> np.ndarray:
-    """Return labels 0/1/2 on a coarser square grid: what covers at least half of a pixel."""
-    bone, body = (
-        cv2.resize((labels >= least).astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
-        for least in (BONE, PATIENT)
-    )
-    return np.where(bone >= 0.5, BONE, np.where(body >= 0.5, PATIENT, BACKGROUND)).astype(np.uint8)
+        _cut_by_field(image, shares, random)
+    return image, shares
 
 
 def _warp(tissues, pixel_mm: float, size: int, fine_mm: float, random) -> np.ndarray:
@@ -204,7 +195,7 @@ def _grain(random, shape: tuple[int, int], spacing_mm: float) -> np.ndarray:
     return noise / noise.std()
 
 
-def _cut_by_field(image: np.ndarray, labels: np.ndarray, random) -> None:
+def _cut_by_field(image: np.ndarray, shares: np.ndarray, random) -> None:
     """Blank what lies outside of a circle, as outside of a scanner's field."""
     size = len(image)
     centre = size / 2 + random.normal(0, 0.05 * size, 2)
@@ -212,4 +203,4 @@ def _cut_by_field(image: np.ndarray, labels: np.ndarray, random) -> None:
     away = np.hypot(axis[:, None] - centre[0], axis[None, :] - centre[1])
     outside = away > random.uniform(0.36, 0.5) * size
     image[outside] = AIR_HU
-    labels[outside] = BACKGROUND
+    shares[outside] = np.eye(shares.shape[-1])[BACKGROUND]

@@ -1,0 +1,158 @@
+"""The patients that seeds draw: their variety, and what their slices are made of."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bonelib.phantom import BONE_NAMES, Tissue
+from bonelib.phantom.anatomy import cut_slice
+from bonelib.phantom.patient import Patient
+from bonelib.phantom.skeleton import Ageing, build_skeleton
+
+PIXELS_MM = np.arange(-300.0, 300.0, 1.5)
+NUMBERS = {name: number for number, name in BONE_NAMES.items()}
+
+
+@cache
+def patients() -> list[Patient]:
+    return [Patient.from_seed(seed) for seed in range(60)]
+
+
+def first(wanted) -> Patient:
+    return next(patient for patient in patients() if wanted(patient))
+
+
+def cut(patient: Patient, *heights_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Tissues and bones, each (slice, row, column), at heights above the hip joints."""
+    planes = [cut_slice(patient, PIXELS_MM, PIXELS_MM, z_mm) for z_mm in heights_mm]
+    tissues, bones = zip(*planes, strict=True)
+    return np.stack(tissues), np.stack(bones)
+
+
+def centre_x_mm(mask: np.ndarray) -> float:
+    return PIXELS_MM[np.nonzero(mask)[-1]].mean()
+
+
+def test_seeds_draw_women_and_men_thin_and_obese_with_rare_findings():
+    assert 15 < sum(patient.male for patient in patients()) < 50
+    fat_mm = [patient.fat for patient in patients()]
+    assert min(fat_mm) < 12 and max(fat_mm) > 50
+    for share, found in (
+        (0.2, [patient.arms for patient in patients()]),
+        (0.12, [bool(patient.replaced_hips) for patient in patients()]),
+        (0.15, [patient.catheter for patient in patients()]),
+        (0.33, [patient.cushion > 0 for patient in patients()]),
+    ):
+        assert 0 < np.mean(found) < 2.5 * share
+    assert len({patient.ageing for patient in patients()}) == len(patients())
+
+
+def test_every_tissue_is_somewhere():
+    found = set()
+    for patient in patients()[:20]:
+        found |= set(np.unique(cut(patient, -150, -40, 0, 30, 60, 90)[0]))
+    missing = set(Tissue) - found - {Tissue.GOLD_SEED, Tissue.SKIN_MARKER, Tissue.METAL}
+    assert not missing
+    seeded = first(lambda patient: patient.gold_seeds)
+    assert Tissue.GOLD_SEED in cut(seeded, seeded.gold_seeds[0][2])[0]
+
+
+@pytest.mark.parametrize("wanted", [min, max], ids=["thinnest", "fattest"])
+def test_bones_lie_below_the_skin(wanted):
+    patient = wanted(patients(), key=lambda patient: patient.fat)
+    tissues, bones = cut(patient, -200, -100, -60, -20, 0, 40, 80, 110, 140)
+    air = ndimage.binary_dilation(tissues < Tissue.GAS, np.ones((1, 3, 3)))
+    assert (bones > 0).any(axis=(1, 2)).all()
+    assert not (air & (bones > 0)).any()
+
+
+def test_fat_makes_the_body_wide_and_a_belly_hang_over_the_groin():
+    thin, fat = (way(patients(), key=lambda patient: patient.fat) for way in (min, max))
+    areas = [(cut(patient, 30)[0] >= Tissue.GAS).sum() for patient in (thin, fat)]
+    assert areas[1] > 1.4 * areas[0]
+    lean = replace(fat, fat=29.0)
+    hanging, flat = (
+        PIXELS_MM[np.nonzero((cut(patient, 62)[0] >= Tissue.GAS).any(axis=(0, 2)))[0][0]]
+        for patient in (fat, lean)
+    )
+    assert hanging < flat - (fat.fat - 29.0) - 10
+
+
+def test_a_womans_pelvis_is_wider_for_its_height():
+    def shape(male: bool) -> float:
+        ratios = []
+        for patient in (patient for patient in patients() if patient.male == male):
+            hip = next(bone for bone in patient.skeleton if bone.number == NUMBERS["hip_left"])
+            x, _, z = np.linalg.norm(hip.frame.axes, axis=0)
+            ratios.append(x / z)
+        return float(np.mean(ratios))
+
+    assert shape(male=False) > 1.05 * shape(male=True)
+
+
+def test_arms_lie_beside_the_trunk_each_on_its_side():
+    patient = first(lambda patient: patient.arms and patient.fat < 30)
+    tissues, bones = cut(patient, 110)
+    for name, sign in (("arm_left", 1), ("arm_right", -1)):
+        arm = bones == NUMBERS[name]
+        assert arm.any() and sign * centre_x_mm(arm) > patient.half_width
+    parts, _ = ndimage.label(tissues[0] >= Tissue.GAS)
+    trunk = parts[bones[0] == NUMBERS["hip_left"]]
+    assert len(set(trunk)) == 1
+    assert trunk[0] not in parts[bones[0] == NUMBERS["arm_left"]]
+    without = first(lambda patient: not patient.arms)
+    assert not np.isin(cut(without, 110)[1], (NUMBERS["arm_left"], NUMBERS["arm_right"])).any()
+
+
+def test_a_prosthesis_takes_the_heads_place_and_is_not_bone():
+    patient = first(lambda patient: len(patient.replaced_hips) == 1)
+    heights = np.arange(-30.0, 31, 3)
+    tissues, bones = cut(patient, *heights)
+    metal = tissues == Tissue.METAL
+    assert metal.any() and not (metal & (bones > 0)).any()
+    for femur in (NUMBERS["femur_left"], NUMBERS["femur_right"]):
+        bone = next(bone for bone in patient.skeleton if bone.number == femur)
+        x, y, z = bone.frame.origin
+        away = np.sqrt(
+            (PIXELS_MM[None, None, :] - x) ** 2
+            + (PIXELS_MM[None, :, None] - y) ** 2
+            + (heights[:, None, None] - z) ** 2
+        )
+        head = away < 12
+        if femur in patient.replaced_hips:
+            assert metal[head].all()
+        else:
+            assert (bones[head] == femur).all()
+
+
+def test_a_joint_keeps_its_bones_apart():
+    patient = first(lambda patient: not patient.replaced_hips)
+    _, bones = cut(patient, *np.arange(-20.0, 21, 4))
+    hips = np.isin(bones, (NUMBERS["hip_left"], NUMBERS["hip_right"]))
+    femurs = np.isin(bones, (NUMBERS["femur_left"], NUMBERS["femur_right"]))
+    assert hips.any() and femurs.any()
+    assert not (ndimage.binary_dilation(hips, np.ones((1, 3, 3))) & femurs).any()
+
+
+def test_osteoporosis_thins_trabeculae_and_walls_and_wear_adds_lips():
+    patient = first(lambda patient: not patient.replaced_hips and not patient.arms)
+    legs = {side: (0.0, 0.0, 0.0) for side in ("left", "right")}
+
+    def aged(**traits):
+        ageing = Ageing(**({"density": 0.0, "wall": 1.0, "lip_mm": 0.0, "sclerosis": 0.3} | traits))
+        skeleton = tuple(build_skeleton(patient.pelvis, legs, ageing, {}))
+        return cut(replace(patient, skeleton=skeleton), -150, 0, 15, 90, 137)
+
+    def share(tissues, least):
+        return (tissues >= least).sum() / (tissues >= Tissue.MARROW).sum()
+
+    healthy, porous = aged(), aged(density=-0.8, wall=0.65)
+    assert share(porous[0], Tissue.TRABECULAR) < 0.85 * share(healthy[0], Tissue.TRABECULAR)
+    assert share(porous[0], Tissue.CORTICAL) < share(healthy[0], Tissue.CORTICAL)
+    np.testing.assert_array_equal(porous[1], healthy[1])
+    worn = aged(lip_mm=6.0, sclerosis=2.0)
+    assert (worn[1] > 0).sum() > (healthy[1] > 0).sum()
+    assert share(worn[0], Tissue.VERTEBRAL_SHELL) > share(healthy[0], Tissue.VERTEBRAL_SHELL)
