@@ -7,6 +7,7 @@ differs by tens of HU.
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,15 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from bonelib import datasets, figures
-from bonelib.phantom import PhantomSeries, Tissue, bones_of, make_series, series_seed
+from bonelib.phantom import (
+    PhantomSeries,
+    Protocol,
+    Tissue,
+    bones_of,
+    make_series,
+    series_seed,
+)
+from bonelib.phantom.patient import Patient
 from bonelib.scans import read_volume
 from bonelib.settings import Settings
 
@@ -39,9 +48,39 @@ REAL_SHARES = {"fat of the body": 46.0, "soft tissue above 200 HU of the body": 
 PAPER_SHARES = {"background": 87.5, "patient": 11.4, "bone": 1.05}  # % at 800 mm, test set
 PAPER_FIELD_MM2 = 800.0**2
 CONTRAST_HU = 200
-MATRIX, NUM_SLICES, DISTANCE_MM = 384, 30, 15.0  # of the phantoms that are measured
+MATRIX, NUM_SLICES, DISTANCE_MM = 512, 30, 15.0  # of the phantoms that are measured
 WINDOW_HU = (-200, 600)
 MEASURES = {"area": "area (mm²)", "perimeter": "perimeter (mm)"}
+
+
+# Mean of three annotated men by height above the joints' roof: first height, area and
+# perimeter every 20 mm.
+REAL_LEVELS = {
+    "femur": (
+        -200,
+        (1585, 1292, 1314, 1339, 1429, 1774, 2386, 2891, 3286, 3057, 1110),
+        (212, 188, 189, 191, 197, 224, 261, 306, 356, 331, 156),
+    ),
+    "hip": (
+        -100,
+        (109, 941, 1897, 2567, 2735, 3345, 2909, 3562, 4229, 4167, 2532),
+        (40, 219, 363, 455, 526, 442, 354, 525, 703, 674, 496),
+    ),
+    "sacrum": (
+        -40,
+        (75, 144, 293, 727, 1730, 3834, 3902, 2033),
+        (30, 48, 105, 180, 265, 355, 338, 274),
+    ),
+    "vertebra": (60, (599, 644, 1255), (124, 108, 212)),
+}
+LEVEL_STEP_MM = 20
+# What few patients have, looked for in this order among as many seeds.
+UNUSUAL = {
+    "thin": lambda patient: patient.fat < 12,
+    "obese": lambda patient: patient.fat > 52,
+    "arms beside the body": lambda patient: patient.arms,
+    "hip prosthesis": lambda patient: patient.replaced_hips,
+}
 
 
 def _voxel_mm(series: PhantomSeries) -> np.ndarray:
@@ -49,11 +88,14 @@ def _voxel_mm(series: PhantomSeries) -> np.ndarray:
 
 
 def _kinds(names: dict[int, str]) -> dict[str, list[int]]:
-    """Return the ids of each kind of bone: hip for hip_left."""
+    """Return the ids of each kind of bone that a real patient's numbers are known of.
+
+    hip is the kind of hip_left.
+    """
     kinds = {}
     for number, name in names.items():
         kinds.setdefault(name.split("_")[0], []).append(number)
-    return kinds
+    return {kind: ids for kind, ids in kinds.items() if f"{kind}, inside" in REAL_HU}
 
 
 def _erode(mask: np.ndarray, spacing_mm: float, width_mm: float, closing_mm: float = 0.0):
@@ -69,11 +111,51 @@ def _erode(mask: np.ndarray, spacing_mm: float, width_mm: float, closing_mm: flo
     return np.stack([cv2.erode(plane, kernel(width_mm)) for plane in planes]) > 0
 
 
-def example_series(count: int, settings: Settings) -> list[PhantomSeries]:
-    """Return `count` phantoms from the thighs to the spine, as many as can be kept in memory."""
+def example_series(number: int, settings: Settings) -> list[PhantomSeries]:
+    """Return `number` phantoms from the thighs to the spine, as many as can be kept in memory.
+
+    All are taken by the usual protocol, as the real patient was.
+    """
     fine = replace(settings, phantom_matrix=MATRIX, phantom_slice_distance_mm=DISTANCE_MM)
-    seeds = [series_seed(f"example{number}", settings) for number in range(count)]
-    return [make_series(seed, NUM_SLICES, fine) for seed in seeds]
+    seeds = [series_seed(f"example{index}", settings) for index in range(number)]
+    return [make_series(seed, NUM_SLICES, fine, Protocol()) for seed in seeds]
+
+
+def unusual_series(settings: Settings) -> dict[str, PhantomSeries]:
+    """Return the first phantom with each of `UNUSUAL`, seven slices from thighs to spine."""
+    fine = replace(settings, phantom_matrix=MATRIX, phantom_slice_distance_mm=70.0)
+    found = {}
+    for name, wanted in UNUSUAL.items():
+        seeds = (series_seed(f"example{index}", settings) for index in count())
+        seed = next(seed for seed in seeds if wanted(Patient.from_seed(seed)))
+        found[name] = make_series(seed, 7, fine)
+    return found
+
+
+def real_levels() -> pd.DataFrame:
+    """Return `bone_levels` of the mean of three annotated men."""
+    rows = [
+        (kind, first + index * LEVEL_STEP_MM, *measures)
+        for kind, (first, areas, perimeters) in REAL_LEVELS.items()
+        for index, measures in enumerate(zip(areas, perimeters, strict=True))
+    ]
+    return pd.DataFrame(rows, columns=["kind", "height", *MEASURES])
+
+
+def compare_levels(phantoms: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the mean area and perimeter of each kind of bone, ours and real, in mm2 and mm.
+
+    `phantoms` are `bone_levels`. Means are over the levels that both show, each with the
+    same weight.
+    """
+    ours = pd.concat(phantoms)
+    steps = (ours["height"] / LEVEL_STEP_MM).round() * LEVEL_STEP_MM
+    ours = ours.assign(height=steps).groupby(["kind", "height"])[list(MEASURES)].mean()
+    real = real_levels().set_index(["kind", "height"]).add_suffix(" real")
+    table = ours.join(real, how="inner").groupby("kind").mean().round()
+    for measure in MEASURES:
+        table[f"{measure} ratio"] = (table[measure] / table[f"{measure} real"]).round(2)
+    return table.reset_index()
 
 
 def annotated_bones(directory: str, settings: Settings) -> dict[str, tuple]:
@@ -250,15 +332,15 @@ def draw_levels(phantoms: list[pd.DataFrame], annotated: list[pd.DataFrame]) -> 
     return figure
 
 
-def draw_slices(all_series: list[PhantomSeries], heights: Iterable[float]) -> Figure:
+def draw_slices(all_series: dict[str, PhantomSeries], heights: Iterable[float]) -> Figure:
     """Draw each series at the given shares of its length, in a window for soft tissue and bone."""
     heights = list(heights)
     figure, axes = figures.canvas(len(all_series), len(heights), 2.6, 2.0)
-    for row, series in zip(axes, all_series, strict=True):
+    for row, (name, series) in zip(axes, all_series.items(), strict=True):
         volume = SimpleITK.GetArrayViewFromImage(series.scan)
         for panel, share in zip(row, heights, strict=True):
             index = round(share * (len(volume) - 1))
             panel.imshow(volume[index], cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1])
-            panel.set_title(f"slice {index}")
-            panel.axis("off")
+            panel.set(xticks=[], yticks=[], xlabel=f"slice {index}")
+        row[0].set_ylabel(name)
     return figure

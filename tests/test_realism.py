@@ -8,6 +8,7 @@ from scipy import ndimage
 from bonelib import realism
 from bonelib.phantom import PhantomSeries, Tissue
 from bonelib.scans import read_scan
+from bonelib.settings import PROFILES
 
 NAMES = {1: "hip_left", 2: "hip_right", 4: "femur_left"}
 SPACING_MM = (2.0, 1.0, 1.0)
@@ -87,3 +88,21 @@ def test_a_scan_without_soft_tissue_is_refused(make_image):
 def test_the_noise_of_a_real_scan_is_that_of_scanners(shared_data):
     found = realism.noise(read_scan(shared_data / "abdomen_dicom" / "ct"))
     assert 4 < found["deviation"] < 25 and 0.3 < found["grain"] < 2
+
+
+def test_real_levels_compared_with_themselves_are_the_same():
+    table = realism.compare_levels([realism.real_levels()]).set_index("kind")
+    assert set(table.index) == {"femur", "hip", "sacrum", "vertebra"}
+    assert (table["area ratio"] == 1).all() and (table["perimeter ratio"] == 1).all()
+    doubled = realism.real_levels()
+    doubled["area"] *= 2
+    assert (realism.compare_levels([doubled])["area ratio"] == 2).all()
+
+
+def test_unusual_patients_are_found_and_look_it():
+    found = realism.unusual_series(PROFILES["smoke"])
+    body = {name: series.body.sum() for name, series in found.items()}
+    assert body["obese"] > 1.3 * body["thin"]
+    assert (found["hip prosthesis"].tissues == Tissue.METAL).any()
+    arms = SimpleITK.GetArrayViewFromImage(found["arms beside the body"].bones)
+    assert {8, 9} <= set(np.unique(arms))

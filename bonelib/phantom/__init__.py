@@ -30,6 +30,7 @@ import SimpleITK as sitk
 
 from bonelib.phantom.annotated import render_annotation
 from bonelib.phantom.annotation import bones_of, deform, read_annotation
+from bonelib.phantom.rendering import Protocol
 from bonelib.phantom.series import PhantomSeries, make_series, write_dicom
 from bonelib.phantom.skeleton import BONE_NAMES
 from bonelib.phantom.storage import write_folders
@@ -41,6 +42,7 @@ from bonelib.settings import PAPER_SERIES, PAPER_SLICE_DISTANCE_MM, Settings
 __all__ = [
     "BONE_NAMES",
     "PhantomSeries",
+    "Protocol",
     "Subject",
     "Tissue",
     "bones_of",

@@ -357,15 +357,16 @@ def render_annotation(annotation: Annotation, seed: int) -> PhantomSeries:
         (index * annotation.distance_mm, *patient.cut_slice(index))
         for index in range(len(annotation.body))
     )
+    scanner = _draw_scanner(seed)
     image, tissues, bones = scan_slices(
-        slices, _draw_scanner(seed), patient.oversampling, annotation.spacing_mm
+        slices, scanner, patient.oversampling, annotation.spacing_mm
     )
     ids = np.array([0, *annotation.ids])
     numbers = ids.astype(np.uint8 if ids.max() <= 255 else np.int32)[bones]
     images = [sitk.GetImageFromArray(voxels) for voxels in (image, numbers)]
     for volume in images:
         volume.CopyInformation(annotation.grid)
-    return PhantomSeries(images[0], tissues, images[1])
+    return PhantomSeries(images[0], tissues, images[1], scanner.protocol)
 
 
 def _draw_scanner(seed: int) -> Scanner:

@@ -166,7 +166,7 @@ class Patient:
 
 def _draw_bowel(random, flesh_width: float, flesh_depth: float) -> tuple[BowelLoop, ...]:
     loops = []
-    opaque = random.random() < 0.6
+    opaque = random.random() < 0.7
     for _ in range(BOWEL_LOOPS):
         start = np.array(
             [
@@ -177,7 +177,7 @@ def _draw_bowel(random, flesh_width: float, flesh_depth: float) -> tuple[BowelLo
         )
         steps = random.normal(0, (26, 12, 16), (3, 3))
         nodes = np.vstack([start, start + np.cumsum(steps, axis=0)]).astype(np.float32)
-        content = Tissue.BOWEL_CONTRAST if opaque and random.random() < 0.4 else Tissue.FLUID
+        content = Tissue.BOWEL_CONTRAST if opaque and random.random() < 0.6 else Tissue.FLUID
         gas_above = nodes[:, 1].mean() - random.uniform(-6, 16)
-        loops.append(BowelLoop(nodes, random.uniform(9, 15), content, gas_above))
+        loops.append(BowelLoop(nodes, random.uniform(9, 17), content, gas_above))
     return tuple(loops)

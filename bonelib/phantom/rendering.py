@@ -66,7 +66,7 @@ HU = {
     Tissue.SPARSE_TRABECULAR: (70, 30, 60, 55),
     Tissue.TRABECULAR: (185, 35, 55, 70),
     Tissue.VERTEBRAL_SHELL: (380, 50, 110, 90),
-    Tissue.THIN_CORTICAL: (580, 70, 150, 90),
+    Tissue.THIN_CORTICAL: (545, 70, 150, 90),
     Tissue.CORTICAL: (1380, 110, 120, 80),
 }
 

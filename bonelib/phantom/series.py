@@ -48,9 +48,14 @@ class PhantomSeries:
         return self.tissues >= FIRST_BODY_TISSUE
 
 
-def make_series(seed: int, num_slices: int, settings: Settings) -> PhantomSeries:
-    """Return the series of the patient that `seed` draws, `num_slices` slices of it."""
-    patient, scanner = Patient.from_seed(seed), Scanner.from_seed(seed)
+def make_series(
+    seed: int, num_slices: int, settings: Settings, protocol: Protocol | None = None
+) -> PhantomSeries:
+    """Return the series of the patient that `seed` draws, `num_slices` slices of it.
+
+    The seed draws the protocol, too, where it is not given.
+    """
+    patient, scanner = Patient.from_seed(seed), Scanner.from_seed(seed, protocol)
     random = np.random.default_rng([seed, 4])
     centre = random.normal((0, 28), 4)  # of the field in the patient, who lies off its middle
     table_mm = np.round(random.uniform(-900, -300), 1)  # where the table's z is counted from

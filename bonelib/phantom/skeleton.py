@@ -198,7 +198,7 @@ _SHAFT = _table(
         -200: (22, -3, 14.5, 7.8),
         -120: (31, 4, 14.8, 7.6),
         -88: (34, 8, 16, 5),
-        -60: (37, 10, 18.5, 2.4),
+        -60: (37, 10, 18.5, 2.0),
         -30: (41, 9, 19, 0.8),
         30: (41, 9, 19, 0.7),
     }
@@ -225,7 +225,7 @@ def _femur_density(points: Points, ageing: Ageing) -> np.ndarray:
     x, y, z = points
     head = np.exp(-((np.sqrt(x**2 + y**2 + z**2) / FEMORAL_HEAD_RADIUS) ** 4))
     load = head * ageing.sclerosis * np.clip(z / 15, 0, 1)
-    return np.interp(z, (-115, -75, -30, -10), (-1.2, 0.8, 1.2, 1.85)) + load
+    return np.interp(z, (-115, -75, -30, -10), (-1.2, 0.7, 1.0, 1.6)) + load
 
 
 def femur_middle(femur: Bone, z_mm: float) -> tuple[float, float]:
@@ -320,7 +320,7 @@ def build_skeleton(
         "density": partial(_hip_density, ageing=ageing),
     }
     thigh = {"distance": _femur, "density": partial(_femur_density, ageing=ageing)}
-    spine = {"distance": partial(_vertebra, ageing=ageing), "density": lambda _: 0.4}
+    spine = {"distance": partial(_vertebra, ageing=ageing), "density": lambda _: 0.6}
     sides = ("left", False), ("right", True)
     skeleton = []
 

@@ -27,7 +27,7 @@ dataset = "phantom"
 data_dir = ""
 results_dir = ""
 overrides = {}
-patients = 2
+patients = 3
 label_maps = ""
 real_scan = ""
 
@@ -47,7 +47,14 @@ series = realism.example_series(patients, run.settings)
 # From the thighs to the spine.
 
 # %%
-figure = realism.draw_slices(series, (0.1, 0.45, 0.65, 0.75, 0.95))
+named = {f"patient {number}": each for number, each in enumerate(series, 1)}
+figure = realism.draw_slices(named, (0.1, 0.45, 0.65, 0.75, 0.95))
+
+# %% [markdown]
+# Some of what few patients have, with the tube voltage, kernel and dose that their seeds draw.
+
+# %%
+figure = realism.draw_slices(realism.unusual_series(run.settings), (0.2, 0.5, 0.67, 0.83))
 
 # %% [markdown]
 # ## HU of tissues
@@ -67,17 +74,22 @@ realism.shares(series)
 
 # %% [markdown]
 # ## Bones by level
-# Area and perimeter; those of annotated patients are drawn beside them where given.
+# Area and perimeter beside the mean of three annotated men; more annotated patients are drawn
+# where they are given. The phantom is women, too.
 
 # %%
 levels = [realism.bone_levels(each.bones, BONE_NAMES) for each in series]
-annotated = realism.annotated_bones(label_maps, run.settings)
-figure = realism.draw_levels(levels, [realism.bone_levels(*bones) for bones in annotated.values()])
+given = realism.annotated_bones(label_maps, run.settings).values()
+annotated = [realism.real_levels(), *(realism.bone_levels(*bones) for bones in given)]
+figure = realism.draw_levels(levels, annotated)
+
+# %%
+realism.compare_levels(levels)
 
 # %% [markdown]
 # ## Noise
 # In the calmest soft tissue: the standard deviation in HU, and the distance in mm at which the
-# autocorrelation falls to one half.
+# autocorrelation falls to one half. A real abdomen, of a standard kernel, had 0.73 mm.
 
 # %%
 real = [scans.read_scan(Path(path)) for path in filter(None, [real_scan])]
