@@ -17,14 +17,16 @@ lower lumbar spine.
 
 - **For research, not for diagnosis or treatment.** Every result needs a trained eye.
 - **Input**: any scan in HU, resampled in plane to {spacing:g} mm, window {low:g} to {high:g} HU;
-  `bonelib.prediction.segment_scan` does it. Slices are seen one by one.
+  `bonelib.prediction.segment_scan` does it. Slices are seen one by one, each four times,
+  shifted by half of the network's output pixel.
 - **Trained on** {phantoms} made-up patients and {maps}: {planes} planes of tissues, shown
-  {samples} times, each time turned, bent, and with a contrast, blur and noise of its own. No
-  real CT took part in training or in the choice of the weights.
+  {samples} times, each time turned, bent, and with a contrast, blur and noise of its own; the
+  network learns the shares of the classes in each pixel. No real CT took part in training or in
+  the choice of the weights.
 - **Chosen** by validation mean IoU on series that the corpus does not hold: epoch {epoch}, where
   the bone's Dice was {validation} %.
-- **Limits**: adults without metal; ribs, arms and the upper spine were never seen as bone;
-  children, prostheses with streaks and contrast above 1,100 HU were not either.
+- **Limits**: adults; ribs, upper arms and the upper spine were never seen as bone, children and
+  contrast above 1,100 HU were not either. A prosthesis is patient, not bone.
 
 ## Held-out series
 

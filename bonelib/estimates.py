@@ -42,7 +42,7 @@ def _forward_seconds(model: str, settings: Settings, speed: float) -> float:
 def preparation_seconds(settings: Settings) -> float:
     """Estimate the phantom's generation and the preparation of its slices."""
     slices = sum(_slices(split, settings.phantom_slice_distance_mm) for split in SPLITS)
-    return START_SECONDS + slices * (0.05 + 0.35 * (settings.phantom_matrix / 512) ** 2)
+    return START_SECONDS + slices * (0.15 + 0.25 * (settings.phantom_matrix / 512) ** 2)
 
 
 def training_seconds(model: str, settings: Settings, speed: float) -> float:

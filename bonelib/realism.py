@@ -78,8 +78,8 @@ LEVEL_STEP_MM = 20
 UNUSUAL = {
     "thin": lambda patient: patient.fat < 12,
     "obese": lambda patient: patient.fat > 52,
-    "arms beside the body": lambda patient: patient.arms,
-    "hip prosthesis": lambda patient: patient.replaced_hips,
+    "arms beside the body": lambda patient: patient.arms and not patient.replaced_hips,
+    "hip prosthesis": lambda patient: patient.replaced_hips and not patient.arms,
 }
 
 
@@ -335,7 +335,7 @@ def draw_levels(phantoms: list[pd.DataFrame], annotated: list[pd.DataFrame]) -> 
 def draw_slices(all_series: dict[str, PhantomSeries], heights: Iterable[float]) -> Figure:
     """Draw each series at the given shares of its length, in a window for soft tissue and bone."""
     heights = list(heights)
-    figure, axes = figures.canvas(len(all_series), len(heights), 2.6, 2.0)
+    figure, axes = figures.canvas(len(all_series), len(heights), 2.0, 2.1)
     for row, (name, series) in zip(axes, all_series.items(), strict=True):
         volume = SimpleITK.GetArrayViewFromImage(series.scan)
         for panel, share in zip(row, heights, strict=True):

@@ -168,14 +168,14 @@ class _Canvas:
         if not GENITALS[0] < self.z < GENITALS[1]:
             return trunk
         if patient.male:
-            sack = ellipsoid(points, (0, front, -84), (28, 28, 26))
-            return union(union(trunk, sack, 10), self._rod(), 4)
+            scrotum = ellipsoid(points, (0, front, -84), (28, 28, 26))
+            return union(union(trunk, scrotum, 10), self._penis(), 4)
         mound = ellipsoid(points, (0, front, -52), (38, 26, 30))
         trunk = union(trunk, mound, 8)
         fold = capsule(points, (0, front - 34, -66), (0, front + 12, -84), 2.0, 1.5)
         return intersection(trunk, -fold, 4)
 
-    def _rod(self):
+    def _penis(self):
         front = self.groin_y
         return capsule(
             (self.x, self.y, self.z), (0, front - 20, -58), (8, front - 34, -100), 14, 13
@@ -200,7 +200,7 @@ class _Canvas:
         if patient.male and GENITALS[0] < z < GENITALS[1]:
             points = np.abs(self.x), self.y, self.z
             gland = ellipsoid(points, (14, self.groin_y, -86), (10, 13, 17))
-            gland = np.minimum(gland, self._rod() + 3)
+            gland = np.minimum(gland, self._penis() + 3)
             self.tissues[(gland < 0) & (skin < -SKIN_THICKNESS)] = Tissue.MUSCLE
         for marker_x, marker_z in patient.skin_markers:
             if abs(z - marker_z) < 4:
