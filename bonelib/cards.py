@@ -1,5 +1,6 @@
 """Trained weights -> scores on held-out series beside the baseline's, and a model card."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -124,7 +125,7 @@ def write_card(
         minutes=round(history["seconds"].sum() / 60),
         settings="\n".join(f"| {key} | {value} |" for key, value in asdict(settings).items()),
         label_maps=" --label-maps DIR" if maps else "",
-        start=f" --start FILE ({provenance.content_hash([start], start.parent)})" if start else "",
+        start=f" --start FILE ({_sha256(start)[:12]}...)" if start else "",
         fingerprint=corpus.fingerprint,
         commit=provenance.git_commit(),
         keras=versions["keras"],
@@ -135,3 +136,7 @@ def write_card(
     )
     with provenance.replacing(folder / f"{name}.md") as scratch:
         scratch.write_text(text)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
