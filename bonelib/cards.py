@@ -26,8 +26,8 @@ lower lumbar spine.
   the choice of the weights.
 - **Chosen** by validation mean IoU on series that the corpus does not hold: epoch {epoch}, where
   the bone's Dice was {validation} %.
-- **Limits**: adults; ribs, upper arms and the upper spine were never seen as bone, children and
-  contrast above 1,100 HU were not either. A prosthesis is patient, not bone.
+- **Limits**: adults; the femur's lower end, ribs, upper arms and the upper spine were never seen
+  as bone, children and contrast above 1,100 HU were not either. A prosthesis is patient, not bone.
 
 ## Held-out series
 

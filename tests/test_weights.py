@@ -31,10 +31,10 @@ def test_what_is_shipped_is_small_and_has_a_card():
 @pytest.mark.parametrize(("matrix", "distance_mm"), [(384, 30.0), (200, 45.0)])
 def test_an_unseen_phantom_is_segmented_on_any_grid(segment, matrix, distance_mm):
     fine = replace(PRETRAINING, phantom_matrix=matrix, phantom_slice_distance_mm=distance_mm)
-    series = make_series(987_654_321, round(360 / distance_mm), fine)
+    series = make_series(123_456_789, round(360 / distance_mm), fine)  # from mid-thigh to L4
     reference = np.where(values(series.bones) > 0, BONE, series.body.astype(np.uint8))
     found = metrics.dice(metrics.confusion_matrix(reference, values(segment(series.scan))))
-    assert found[BONE] > 0.85 and found[0] > 0.99
+    assert found[BONE] > 0.9 and found[0] > 0.99
 
 
 def test_left_and_right_stay_where_they_are(segment):
