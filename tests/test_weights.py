@@ -37,6 +37,15 @@ def test_an_unseen_phantom_is_segmented_on_any_grid(segment, matrix, distance_mm
     assert found[BONE] > 0.9 and found[0] > 0.99
 
 
+@pytest.mark.xfail(strict=True, reason="the femur's lower end was not trained on; see the card")
+def test_a_femur_is_segmented_down_to_the_knee(segment):
+    fine = replace(PRETRAINING, phantom_matrix=384, phantom_slice_distance_mm=30.0)
+    series = make_series(987_654_321, 12, fine)
+    reference = np.where(values(series.bones) > 0, BONE, series.body.astype(np.uint8))
+    found = metrics.dice(metrics.confusion_matrix(reference, values(segment(series.scan))))
+    assert found[BONE] > 0.9
+
+
 def test_left_and_right_stay_where_they_are(segment):
     """A series turned over in plane gives the label map turned over, nearly."""
     fine = replace(PRETRAINING, phantom_matrix=256, phantom_slice_distance_mm=60.0)
