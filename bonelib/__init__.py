@@ -5,10 +5,12 @@ Module order is data order; a module imports only from those above it::
     settings, paths    every number of the paper and of each profile, every file name, once
     provenance         versions, device, commit, hashes: what a result was made with
     published          the paper's own numbers
-    scans              DICOM, NIfTI, NRRD, MHA on disk -> scan: SimpleITK image in HU
-    labels             bone mask + scan -> label map: 0 background, 1 patient, 2 bone
+    errors             an input that is refused, or repaired with a warning: one line
+    archives           zip or tar -> files, of which none escapes
+    scans/             DICOM, NIfTI, NRRD, MHA on disk -> scan: SimpleITK image in HU
+    labels/            volumes, PNG, RTSTRUCT, DICOM SEG + scan -> label map: 0, 1, 2
     phantom/           a seed, or a label map and a seed -> a series on disk, DICOM and labels
-    datasets           a name and a folder -> cases (series id, scan, label map, split)
+    datasets/          a name and a folder -> cases (series id, scan, label map, split)
     slices             cases -> prepared 2-D slices on disk, split by series
     runs               profile, data set and folders of one run, for notebooks and driver
     augment            slices + a seed -> augmented batches

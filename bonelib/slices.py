@@ -19,8 +19,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from bonelib import labels, provenance, scans
+from bonelib.errors import InputError
 from bonelib.paths import SliceFolder
-from bonelib.scans import InputError
 from bonelib.settings import (
     AIR_HU,
     BACKGROUND,

@@ -3,7 +3,7 @@ import pytest
 import SimpleITK
 
 from bonelib.datasets import DATASETS, find_cases, prepared_name
-from bonelib.scans import InputError
+from bonelib.errors import InputError
 from bonelib.settings import BONE, SPLITS, get_settings
 
 SMOKE = get_settings("smoke")

@@ -8,8 +8,8 @@ import SimpleITK
 
 from bonelib import labels, paths
 from bonelib.datasets import check, find_cases
+from bonelib.errors import InputError
 from bonelib.phantom import Tissue, deform, read_annotation, render_annotation
-from bonelib.scans import InputError
 from bonelib.settings import SPLITS, get_settings
 
 SMOKE = get_settings("smoke")

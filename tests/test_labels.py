@@ -4,8 +4,9 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bonelib.errors import InputError
 from bonelib.labels import body_mask, bone_of, label_map, on_grid
-from bonelib.scans import InputError, read_scan, read_volume
+from bonelib.scans import read_scan, read_volume
 from bonelib.settings import BONE, IGNORE, PATIENT
 
 values = SimpleITK.GetArrayFromImage

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bonelib.scans import InputError, holds_dicom, read_scan, read_volume, volume_stem
+from bonelib.errors import InputError
+from bonelib.scans import holds_dicom, read_scan, read_volume, volume_stem
 
 values = SimpleITK.GetArrayFromImage
 

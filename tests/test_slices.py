@@ -14,8 +14,8 @@ from PIL import Image
 
 from bonelib import slices
 from bonelib.datasets import find_cases
+from bonelib.errors import InputError
 from bonelib.paths import SliceFolder
-from bonelib.scans import InputError
 from bonelib.settings import AIR_HU, IGNORE, get_settings
 
 SMOKE = get_settings("smoke")

@@ -14,9 +14,10 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from bonelib.errors import InputError
 from bonelib.labels import on_grid
 from bonelib.phantom.tissues import Tissue
-from bonelib.scans import InputError, read_volume
+from bonelib.scans import read_volume
 
 BONE_KINDS = ("hip", "femur", "sacrum", "vertebra", "bone")  # a name may go on: femur_left
 SOFT_TISSUES = {

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import SimpleITK
 
-from bonelib.scans import InputError
+from bonelib.errors import InputError
 from bonelib.settings import BONE, IGNORE, PATIENT
 
 SKIN_HU = -300.0  # air, foam and cloth lie below; skin, blurred with air, above

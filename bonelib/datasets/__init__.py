@@ -13,7 +13,7 @@ import pandas
 import SimpleITK
 
 from bonelib import labels, paths, scans
-from bonelib.scans import InputError
+from bonelib.errors import InputError
 from bonelib.settings import SPLITS, Settings
 
 SPLIT_FILE = "split.csv"

@@ -15,6 +15,8 @@ import numpy as np
 import pydicom
 import SimpleITK
 
+from bonelib.errors import InputError
+
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
 MAX_TILT_DEGREES = 15.0  # of a scan's axes against the patient's; beyond, slices are not axial
@@ -26,10 +28,6 @@ _TAGS = (
     "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "PixelSpacing",
     "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
 )  # fmt: skip
-
-
-class InputError(ValueError):
-    """One line that names the file, says what is wrong with it and what to do."""
 
 
 @dataclass(frozen=True)
