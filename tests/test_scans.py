@@ -1,6 +1,5 @@
 import re
 import shutil
-import warnings
 
 import numpy as np
 import pytest
@@ -110,23 +109,8 @@ def test_other_files_are_passed_over(tmp_path, write_series, image_hu):
         folder / "scout", image_hu[:1],
         change=lambda file, index: setattr(file, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]),
     )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with pytest.warns(UserWarning, match="left out: 1 CT localizer, 1 not DICOM, 5 of modality MR"):
         np.testing.assert_array_equal(values(read_scan(folder)), image_hu)
-
-
-def test_much_the_longest_series_is_taken_with_a_warning(tmp_path, write_series, image_hu):
-    write_series(tmp_path / "one", image_hu)
-    write_series(tmp_path / "two", image_hu[:2], description="bolus")
-    with pytest.warns(UserWarning, match="longest of 2 series.*bolus"):
-        assert read_scan(tmp_path).GetSize()[2] == 5
-
-
-def test_two_series_of_one_length_are_refused(tmp_path, write_series, image_hu):
-    write_series(tmp_path / "one", image_hu, description="soft")
-    write_series(tmp_path / "two", image_hu, description="sharp")
-    message = refusal(tmp_path)
-    assert "2 CT series" in message and "soft" in message and "sharp" in message
 
 
 def set_on(number, **attributes):
@@ -143,24 +127,20 @@ def set_on(number, **attributes):
     [
         (set_on(2, PixelSpacing=[2, 2]), "another pixel spacing"),
         (set_on(2, ImageOrientationPatient=[0, 1, 0, -1, 0, 0]), "another orientation"),
-        (set_on(2, ImagePositionPatient=[-30, -40, 105]), "same position"),
+        (set_on(2, ImagePositionPatient=[-30, -40, 105]), "same position and differ"),
         (set_on(4, ImagePositionPatient=[-30, -40, 130]), "2 slices are missing: 15.00 mm"),
-        (set_on(2, ImagePositionPatient=[-30, -40, 111]), "distances are uneven"),
-        (set_on(2, ImagePositionPatient=[-30, -20, 110]), "tilted gantry"),
+        (set_on(2, ImagePositionPatient=[-30, -20, 110]), "shift sideways by up to 20.0 mm"),
+        (set_on(2, PixelSpacing=[0, 2]), "another pixel spacing"),
+        (lambda file, index: setattr(file, "PixelSpacing", [0, 2]), "spacing of 0 x 2 mm"),
+        (lambda file, index: setattr(file, "RescaleSlope", 1000), "are not HU"),
         (set_on(2, PixelData=b"\x00\x00"), "pixels cannot be decoded"),
         (set_on(2, Rows=3, PixelData=b"\x00" * 48), "another size"),
         (
             lambda file, index: setattr(file, "Modality", "MR"),
             "no CT slices here .5 of modality MR",
         ),
-        (lambda file, index: setattr(file, "NumberOfFrames", 3), "multi-frame CT"),
+        (lambda file, index: setattr(file, "NumberOfFrames", 3), "header is damaged"),
         (lambda file, index: setattr(file, "RescaleIntercept", 0), "not HU"),
-        (
-            lambda file, index: setattr(
-                file, "ImageOrientationPatient", [0.866, 0.5, 0, -0.5, 0.866, 0]
-            ),
-            "oblique, 30 degrees",
-        ),
     ],
 )
 def test_bad_series_is_refused(tmp_path, write_series, image_hu, change, words):
@@ -184,7 +164,11 @@ def test_volume_files_keep_values_and_place(tmp_path, make_image, image_hu, suff
 
 @settings(max_examples=20, deadline=None)
 @given(
-    array=arrays.arrays(np.int16, arrays.array_shapes(min_dims=3, max_dims=3, max_side=4)),
+    array=arrays.arrays(
+        np.int16,
+        arrays.array_shapes(min_dims=3, max_dims=3, min_side=2, max_side=4),
+        elements=st.integers(-1024, 32767),
+    ),
     order=st.permutations("xyz").flatmap(
         lambda axes: st.tuples(
             *(st.sampled_from({"x": "LR", "y": "PA", "z": "SI"}[a]) for a in axes)
@@ -213,13 +197,11 @@ def test_patients_left_stays_left(tmp_path, make_image):
 
 
 def test_real_volume(shared_data):
-    scan = read_scan(shared_data / "abdomen_nifti" / "ct.nii.gz")
-    assert_same(
-        scan,
-        SimpleITK.DICOMOrient(
-            SimpleITK.ReadImage(str(shared_data / "abdomen_nifti" / "ct.nii.gz")), "LPS"
-        ),
-    )
+    path = shared_data / "abdomen_nifti" / "ct.nii.gz"
+    reference = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
+    below = values(reference) < -1024  # resampling overshot there; air is the least there is
+    assert below.any()
+    assert_same(read_scan(path), SimpleITK.Maximum(reference, -1024))
 
 
 def test_real_mask(shared_data):
