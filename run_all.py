@@ -88,7 +88,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(driver.plan(driver.stale()))
         return 0
     try:
-        return 0 if driver.start() else 1
+        if driver.start():
+            return 0
+        return 2 if driver.refused else 1
     except ValueError as error:
         return fail(str(error))
     except KeyboardInterrupt:

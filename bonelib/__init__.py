@@ -9,6 +9,7 @@ Module order is data order; a module imports only from those above it::
     archives           zip or tar -> files, of which none escapes
     scans/             DICOM, NIfTI, NRRD, MHA on disk -> scan: SimpleITK image in HU
     labels/            volumes, PNG, RTSTRUCT, DICOM SEG + scan -> label map: 0, 1, 2
+    inspection         scan + mask -> what was read, in words
     phantom/           a seed, or a label map and a seed -> a series on disk, DICOM and labels
     datasets/          a name and a folder -> cases (series id, scan, label map, split)
     slices             cases -> prepared 2-D slices on disk, split by series

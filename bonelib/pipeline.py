@@ -27,6 +27,7 @@ from doit.task import Stream, dict_to_task
 from doit.tools import config_changed
 
 from bonelib import estimates, paths, provenance
+from bonelib.errors import InputError
 from bonelib.runs import Run
 from bonelib.settings import BASELINE, MODEL_NAMES
 
@@ -71,6 +72,7 @@ class Driver:
         self.lock = threading.Lock()
         self.manifest = provenance.read_json(self.run.results.manifest)
         self.waiting: set[str] = set()
+        self.refused = False  # whether a notebook failed for bad input
 
     def _steps(self) -> list[Step]:
         run, results, speed = self.run, self.run.results, estimates.gigaflops()
@@ -443,6 +445,7 @@ class Progress(ConsoleReporter):
             self._say(task, "not run, since a notebook before it failed")
             return
         lines = [line for line in fail.get_msg().splitlines() if line.strip()]
+        self.driver.refused |= lines[-1].startswith(f"{InputError.__module__}.InputError")
         self._say(task, f"FAILED: {lines[-1].strip()}\n        see {executed}")
 
     def complete_run(self):

@@ -3,13 +3,13 @@
 import base64
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 from scipy.stats import spearmanr
 
-from bonelib import figures, published, tables
+from bonelib import datasets, figures, published, tables
 from bonelib.paths import ResultFolder
 from bonelib.provenance import read_json, replacing
 from bonelib.settings import BASELINE, CLASS_NAMES, TABLE1_MODELS, Settings, deviations
@@ -339,10 +339,17 @@ def _pictures(results: ResultFolder) -> list[dict]:
 
 
 def all_tables(
-    scores, records: dict[str, dict], settings: Settings, histories: dict | None = None
+    scores,
+    records: dict[str, dict],
+    settings: Settings,
+    histories: dict | None = None,
+    data_note: str = "",
 ) -> dict[str, tables.Table]:
-    """Return every table of the report by its file name."""
-    return {
+    """Return every table of the report by its file name, with what its reader must know.
+
+    `data_note` is what `bonelib.datasets.note` says of the data set.
+    """
+    made = {
         "table1": tables.table1(scores, settings),
         "table2": tables.table2(records),
         "table3": tables.table3(scores, records, settings),
@@ -350,6 +357,8 @@ def all_tables(
         "per_image": tables.per_image_table(scores, settings, records),
         "native": tables.native_table(scores, settings, records),
     }
+    notes = (data_note,) if data_note else ()
+    return {name: replace(table, notes=(*table.notes, *notes)) for name, table in made.items()}
 
 
 def _link(results: ResultFolder, path: Path) -> str:
@@ -379,7 +388,7 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
     text = environment.get_template(TEMPLATE).render(
         verdict=verdict(tested),
         findings=tested,
-        tables=all_tables(*inputs),
+        tables=all_tables(*inputs, datasets.note(manifest.get("dataset", ""))),
         pictures=_pictures(results),
         meshes=[_link(results, path) for path in sorted(results.meshes.glob("**/*.stl"))],
         settings=settings,

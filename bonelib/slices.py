@@ -7,6 +7,7 @@ module runs in loader processes: neither it nor what it imports loads Keras.
 
 import hashlib
 import multiprocessing
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -18,8 +19,8 @@ import SimpleITK
 from PIL import Image
 from tqdm import tqdm
 
-from bonelib import labels, provenance, scans
-from bonelib.errors import InputError
+from bonelib import labels, provenance
+from bonelib.errors import InputError, InputWarning
 from bonelib.paths import SliceFolder
 from bonelib.settings import (
     AIR_HU,
@@ -111,7 +112,8 @@ def prepare(
 
     A series whose files, settings and code are those of last time is left as it is; one
     that is no longer among the cases is removed. The description is written last: a folder
-    that has one is whole. Raises InputError for a case that cannot be used.
+    that has one is whole. Raises InputError for cases that cannot be used, in the end, when
+    the others are prepared.
     """
     folder = SliceFolder(directory)
     code = provenance.code_hash("bonelib.slices")
@@ -131,8 +133,16 @@ def prepare(
     for part in (folder.image("", 0), folder.labels("", 0), folder.series("")):
         part.parent.mkdir(parents=True, exist_ok=True)
     jobs = [(case, directory, settings, tokens[case.series_id]) for case in stale]
-    for record in tqdm(_run(_prepare_series, jobs, workers), "preparing", len(jobs), unit="series"):
-        records[record["series"]] = record
+    refusals = []
+    results = _run(_prepare_or_refuse, jobs, workers)
+    for result in tqdm(results, "preparing", len(jobs), unit="series"):
+        if isinstance(result, str):
+            refusals.append(result)
+        else:
+            records[result["series"]] = result
+    if refusals:
+        others = f"{len(refusals)} of {len(cases)} series cannot be used, the others are prepared: "
+        raise InputError((others if len(cases) > 1 else "") + " | ".join(sorted(refusals)))
     rows = [
         {"series": case.series_id, "slice": row["slice"], "split": case.split, **row}
         for case in cases
@@ -154,6 +164,13 @@ def read_table(directory: Path) -> pandas.DataFrame:
         raise InputError(f"{directory}: holds no prepared slices; prepare the data first")
     text = dict.fromkeys(("series", "split", "spacing", "source", "structures"), str)
     return pandas.read_csv(folder.table, dtype=text, keep_default_na=False)
+
+
+def read_notes(directory: Path) -> pandas.DataFrame:
+    """Return what was chosen or repaired as each series was read, a row a note."""
+    series = provenance.read_json(SliceFolder(directory).description)["series"]
+    rows = [(name, note) for name, record in series.items() for note in record["notes"]]
+    return pandas.DataFrame(rows, columns=["series", "note"])
 
 
 def load(directory: Path, table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -190,12 +207,11 @@ def _settings_used(settings: Settings) -> dict:
 
 def _token(case, settings: Settings, code: str) -> str:
     """Return a hash that changes when the files of a case, the settings or the code do."""
-    files = scans.source_files(case.scan_path) + scans.source_files(case.mask_path)
     states = [
-        (file.relative_to(case.directory).as_posix(), file.stat().st_size, file.stat().st_mtime_ns)
-        for file in files
+        (str(file.relative_to(case.directory)), file.stat().st_size, file.stat().st_mtime_ns)
+        for file in case.source_files()
     ]
-    return provenance.text_hash(states, case.bone_names, _settings_used(settings), code)
+    return provenance.text_hash(states, case.recipe, _settings_used(settings), code)
 
 
 def _is_whole(folder: SliceFolder, record: dict) -> bool:
@@ -242,15 +258,48 @@ def _one_thread() -> None:
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
+def _prepare_or_refuse(case, directory: Path, settings: Settings, token: str) -> dict | str:
+    """Return the record of one case, or why it cannot be used; then nothing of it is left."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InputWarning)
+        try:
+            record = _prepare_series(case, directory, settings, token)
+        except (InputError, OSError, MemoryError) as error:
+            for file in _slices_beyond(SliceFolder(directory), case.series_id, 0):
+                file.unlink()
+            return _refusal(error, case.series_id, directory)
+    notes = []
+    for item in caught:
+        if issubclass(item.category, InputWarning):
+            notes.append(str(item.message))
+        else:
+            warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
+    record["notes"] = list(dict.fromkeys(notes))
+    provenance.write_json(SliceFolder(directory).series(case.series_id), record)
+    return record
+
+
+def _refusal(error: Exception, series_id: str, directory: Path) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"series {series_id}: is too large for the memory; crop the scan, or --workers 1"
+    return (
+        f"{error.filename or directory}: {error.strerror or 'cannot be written'}; check the disk's "
+        "free space and your rights, then start again"
+    )
+
+
 def _prepare_series(case, directory: Path, settings: Settings, token: str) -> dict:
-    """Write the slices of one case and then its record, which is returned."""
+    """Write the slices of one case and return its record."""
     folder = SliceFolder(directory)
     folder.series(case.series_id).unlink(missing_ok=True)
     scan = case.scan()
-    structures = case.structures(scan)
-    names = _structure_names(structures, case.bone_names)
+    annotation = case.annotation(scan)
+    names = _structure_names(*annotation)
+    label_map = case.label_map(scan, annotation)
     images = window(SimpleITK.GetArrayFromImage(to_grid(scan, settings)), settings)
-    classes = SimpleITK.GetArrayFromImage(to_grid(case.label_map(scan), settings, is_label=True))
+    classes = SimpleITK.GetArrayFromImage(to_grid(label_map, settings, is_label=True))
     spacing_mm = (scan.GetSpacing()[2], settings.pixel_spacing_mm, settings.pixel_spacing_mm)
     columns, rows_count, _ = scan.GetSize()
     rows = []
@@ -262,7 +311,7 @@ def _prepare_series(case, directory: Path, settings: Settings, token: str) -> di
             {
                 "slice": index,
                 "spacing": " ".join(f"{value:.6g}" for value in spacing_mm),
-                "source": case.scan_path.relative_to(case.directory).as_posix(),
+                "source": case.source,
                 "position_mm": round(scan.TransformContinuousIndexToPhysicalPoint(centre)[2], 3),
                 "bone_pixels": int((label == BONE).sum()),
                 "structures": names[index],
@@ -270,17 +319,14 @@ def _prepare_series(case, directory: Path, settings: Settings, token: str) -> di
         )
     for file in _slices_beyond(folder, case.series_id, len(rows)):
         file.unlink()
-    files = scans.source_files(case.scan_path) + scans.source_files(case.mask_path)
-    record = {
+    return {
         "series": case.series_id,
         "token": token,
-        "source_sha256": provenance.content_hash(set(files), case.directory),
+        "source_sha256": provenance.content_hash(case.source_files(), case.directory),
         "slices_sha256": hashlib.sha256(images.tobytes() + classes.tobytes()).hexdigest(),
         "settings": _settings_used(settings),
         "rows": rows,
     }
-    provenance.write_json(folder.series(case.series_id), record)
-    return record
 
 
 def _slices_beyond(folder: SliceFolder, series_id: str, count: int) -> list[Path]:
@@ -293,13 +339,13 @@ def _slices_beyond(folder: SliceFolder, series_id: str, count: int) -> list[Path
     ]
 
 
-def _structure_names(structures: SimpleITK.Image, bone_names: dict[int, str] | None) -> list[str]:
+def _structure_names(structures: SimpleITK.Image, names: dict[int, str] | None) -> list[str]:
     """Return for each slice the names of its bones, separated by spaces."""
-    known = {
-        number: name for number, name in (bone_names or {}).items() if name != labels.IGNORE_NAME
-    }
+    known = {number: name for number, name in (names or {}).items() if name != labels.IGNORE_NAME}
     return [
-        " ".join(known[number] for number in np.unique(part).tolist() if number in known)
+        " ".join(
+            dict.fromkeys(known[number] for number in np.unique(part).tolist() if number in known)
+        )
         for part in SimpleITK.GetArrayViewFromImage(structures)
     ]
 
@@ -320,6 +366,7 @@ def _write_description(
             "slices": len(records[case.series_id]["rows"]),
             "source_sha256": records[case.series_id]["source_sha256"],
             "slices_sha256": records[case.series_id]["slices_sha256"],
+            "notes": records[case.series_id]["notes"],
         }
         for case in cases
     }

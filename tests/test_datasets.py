@@ -1,10 +1,16 @@
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK
 
 from bonelib.datasets import DATASETS, find_cases, prepared_name
-from bonelib.errors import InputError
-from bonelib.settings import BONE, SPLITS, get_settings
+from bonelib.errors import InputError, InputWarning
+from bonelib.settings import BONE, IGNORE, SPLITS, get_settings
+from tests.mask_files import voxel_edges, write_pictures, write_seg, write_structure_set
 
 SMOKE = get_settings("smoke")
 values = SimpleITK.GetArrayFromImage
@@ -67,6 +73,8 @@ def test_numbers_are_good_names(write_dataset):
         ("series,split\n../a,train\n", "no name for files"),
         ('series,split\na,"train\n', "cannot be read as a CSV table"),
         ("", "cannot be read as a CSV table"),
+        ("series,split,more\na,train,x\n", "or series,split,scan_series; correct its first line"),
+        ("\x00\x01\x80(dp0", "has columns"),
     ],
 )
 def test_bad_split_file_is_refused(write_dataset, text, words):
@@ -94,6 +102,16 @@ def test_bad_folders_are_refused(write_dataset, tmp_path):
     assert "needs one of scans" in refusal(root)
 
 
+def test_a_folder_that_may_not_be_read_is_refused(write_dataset, monkeypatch):
+    root = write_dataset()
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert f"{root / 'a'}: Permission denied; check that you may read it" in refusal(root)
+
+
 def test_mask_is_one(write_dataset):
     root = write_dataset()
     (root / "b" / "mask.nii.gz").rename(root / "b" / "bone.nii.gz")
@@ -116,7 +134,10 @@ def test_unknown_name_lists_the_known():
         find_cases("ghost", None, SMOKE)
     with pytest.raises(InputError, match="--data DIR"):
         find_cases("folder", None, SMOKE)
-    assert list(DATASETS) == ["phantom", "folder", "label_maps"]
+    assert list(DATASETS) == [
+        "phantom", "folder", "label_maps", "totalsegmentator", "ctpelvic1k", "ct_org", "pengwin",
+        "ctpel",
+    ]  # fmt: skip
 
 
 def test_prepared_name(tmp_path):
@@ -137,3 +158,193 @@ def test_phantom_is_made_and_read_as_a_folder(write_dataset, monkeypatch, tmp_pa
     cases = find_cases("phantom", tmp_path / "made", SMOKE, workers=2)
     assert asked == [(tmp_path / "made", "smoke", 2)]
     assert [case.split for case in cases] == list(SPLITS)
+
+
+# Masks and scans of other kinds
+
+
+@pytest.fixture
+def dicom_dataset(write_dataset, write_series, trunk_hu):
+    """A `folder` data set whose first series is DICOM without a mask, and that folder."""
+    root = write_dataset()
+    shutil.rmtree(root / "a")
+    write_series(root / "a" / "ct", trunk_hu, (5, 4, 4))
+    return root, root / "a"
+
+
+@pytest.fixture
+def bone(make_image, trunk_hu):
+    return make_image((trunk_hu > 500).astype(np.uint8), (5, 4, 4))
+
+
+def first_map(root):
+    case = find_cases("folder", root, SMOKE)[0]
+    return case, values(case.label_map()) == BONE
+
+
+@pytest.mark.parametrize("place", ["rt.dcm", "ct/rt.dcm", "export/deep/RS1", "mask/rt.dcm"])
+@pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
+def test_a_mask_in_dicom_is_found_by_its_modality(dicom_dataset, bone, trunk_hu, place, kind):
+    root, folder = dicom_dataset
+    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    if kind == "SEG":
+        write_seg(folder / place, {"left hip bone": bone})
+    else:
+        write_structure_set(folder / place, {"left hip bone": voxel_edges(bone)})
+    case, found = first_map(root)
+    np.testing.assert_array_equal(found, trunk_hu > 500)
+    assert case.scan_path == folder / "ct"
+    assert folder / place in case.source_files()
+    assert len(case.source_files()) == len(trunk_hu) + 1
+
+
+def test_a_structure_set_among_the_slices_beside_nothing_else(
+    write_dataset, write_series, bone, trunk_hu
+):
+    root = write_dataset()
+    shutil.rmtree(root / "a")
+    write_series(root / "a", trunk_hu, (5, 4, 4))
+    write_structure_set(root / "a" / "RS.dcm", {"hip": voxel_edges(bone)})
+    case, found = first_map(root)
+    assert case.scan_path == root / "a" and case.mask_path == root / "a" / "RS.dcm"
+    np.testing.assert_array_equal(found, trunk_hu > 500)
+
+
+def test_two_structure_sets_are_refused(dicom_dataset, bone):
+    root, folder = dicom_dataset
+    for name in ("first.dcm", "second.dcm"):
+        write_structure_set(folder / name, {"hip": voxel_edges(bone)})
+    assert "modality RTSTRUCT or SEG, has first.dcm, second.dcm; leave exactly one" in refusal(root)
+
+
+def test_no_mask_at_all_is_refused(dicom_dataset):
+    root, _ = dicom_dataset
+    assert "needs one of files called mask or labels or bone" in refusal(root)
+
+
+@pytest.mark.parametrize("name", ["mask", "labels", "bone"])
+def test_a_folder_of_masks(write_dataset, make_image, trunk_hu, name):
+    root = write_dataset()
+    (root / "a" / "mask.nii.gz").unlink()
+    (root / "a" / name).mkdir()
+    for structure, low in (("femur_left", 500), ("liver", 30)):
+        mask = make_image((trunk_hu > low).astype(np.uint8), (5, 4, 4))
+        SimpleITK.WriteImage(mask, str(root / "a" / name / f"{structure}.nii.gz"))
+    np.testing.assert_array_equal(first_map(root)[1], trunk_hu > 500)
+
+
+def test_a_folder_of_pictures(dicom_dataset, trunk_hu):
+    root, folder = dicom_dataset
+    # conftest numbers the slices from the head.
+    write_pictures(folder / "mask", (trunk_hu > 500).astype(np.uint8)[::-1])
+    np.testing.assert_array_equal(first_map(root)[1], trunk_hu > 500)
+
+
+def test_bones_by_pattern(dicom_dataset, bone, make_image):
+    root, folder = dicom_dataset
+    other = SimpleITK.GetArrayFromImage(bone)
+    other[:3] = 0
+    write_seg(folder / "seg.dcm", {"Hueftbein li": bone, "vague": make_image(other, (5, 4, 4))})
+    for series_id in "bc":
+        shutil.rmtree(root / series_id)
+        shutil.copytree(folder, root / series_id)
+    (root / "bone_names.csv").write_text("pattern,name\nHUEFT*,left  hip\nvag*,ignore\n")
+    case = find_cases("folder", root, SMOKE)[0]
+    structures, names = case.annotation()
+    assert set(names.values()) == {"left_hip", "ignore"}
+    classes = values(case.label_map(annotation=(structures, names)))
+    np.testing.assert_array_equal(classes == BONE, values(bone) == 1)
+    (root / "bone_names.csv").write_text("pattern,name\nvag*,vague\nvag*,twice\n")
+    assert "line 'vag*,twice' is not a name for a pattern of its own" in refusal(root)
+
+
+def test_an_archive_is_a_scan(write_dataset, write_series, tmp_path, trunk_hu):
+    root = write_dataset()
+    (root / "a" / "ct.nii.gz").unlink()
+    series = write_series(tmp_path / "series", trunk_hu, (5, 4, 4))
+    with zipfile.ZipFile(root / "a" / "export.zip", "w") as archive:
+        for file in series.iterdir():
+            archive.write(file, f"study/{file.name}")
+    case, found = first_map(root)
+    assert case.scan_path == root / "a" / "export.zip"
+    np.testing.assert_array_equal(found, trunk_hu > 500)
+
+
+def test_split_names_the_series_of_a_folder(write_dataset, write_series, trunk_hu):
+    root = write_dataset()
+    (root / "a" / "ct.nii.gz").unlink()
+    for number in (1, 2):
+
+        def change(file, _, number=number):
+            file.SeriesNumber = number
+
+        image_hu = trunk_hu + np.int16(100 * number)
+        write_series(root / "a" / "ct" / str(number), image_hu, (5, 4, 4), change=change)
+    lines = "series,split,scan_series\na,train,{}\nb,validation,\nc,test,\n"
+    for number in (1, 2):
+        (root / "split.csv").write_text(lines.format(number))
+        case = find_cases("folder", root, SMOKE)[0]
+        np.testing.assert_array_equal(values(case.scan()), trunk_hu + np.int16(100 * number))
+    assert [case.series for case in find_cases("folder", root, SMOKE)] == ["2", None, None]
+
+
+def test_tables_of_spreadsheets_have_a_mark_in_front(write_dataset):
+    root = write_dataset()
+    text = (root / "split.csv").read_text()
+    (root / "split.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert len(find_cases("folder", root, SMOKE)) == 3
+
+
+def test_unknown_ids_are_told(write_dataset, make_image, trunk_hu):
+    root = write_dataset()
+    mask = (trunk_hu > 500).astype(np.uint8) * 3
+    mask[:, 12:14, 12:14] = 9
+    SimpleITK.WriteImage(make_image(mask, (5, 4, 4)), str(root / "a" / "mask.nii.gz"))
+    case = find_cases("folder", root, SMOKE)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # without names, every id is bone
+        assert (values(case.label_map()) == BONE).sum() == (mask > 0).sum()
+    (root / "bone_names.csv").write_text("id,name\n3,hip\n5,femur\n")
+    case = find_cases("folder", root, SMOKE)[0]
+    with pytest.warns(InputWarning, match="^ids 9 of a mask are not among the bone names"):
+        classes = values(case.label_map())
+    np.testing.assert_array_equal(classes == BONE, mask == 3)
+    assert not (classes == IGNORE).any()
+    (root / "bone_names.csv").write_text("id,name\n3,hip\n9,ignore\n")
+    classes = values(find_cases("folder", root, SMOKE)[0].label_map())
+    np.testing.assert_array_equal(classes == IGNORE, mask == 9)
+
+
+@pytest.mark.parametrize(("slices_up", "refused"), [(2, False), (3, False), (4, True), (5, True)])
+def test_a_mask_whose_bone_lies_outside_is_refused(
+    write_dataset, make_image, trunk_hu, slices_up, refused
+):
+    """Of six slices of bone, two, three, four and five lie above the scan."""
+    root = write_dataset()
+    mask = make_image((trunk_hu > 500).astype(np.uint8), (5, 4, 4), (-30, -40, 100 + 5 * slices_up))
+    SimpleITK.WriteImage(mask, str(root / "a" / "mask.nii.gz"))
+    if refused:
+        share = round(100 * slices_up / 6)
+        assert f"most of the bone ({share} %) lies outside of the scan" in refusal(root)
+    else:
+        assert first_map(root)[1].sum() == (trunk_hu > 500)[slices_up:].sum()
+
+
+def test_a_mask_without_geometry_of_its_own_is_refused(write_dataset, write_series, trunk_hu):
+    """A mask of another shape, exported with unit spacing and no origin."""
+    root = write_dataset()
+    (root / "a" / "ct.nii.gz").unlink()
+    write_series(root / "a" / "ct", trunk_hu, (5, 4, 4), origin=(-140, -130, -700))
+    mask = SimpleITK.GetImageFromArray((trunk_hu[:, ::2, ::2] > 500).astype(np.uint8))
+    SimpleITK.WriteImage(mask, str(root / "a" / "mask.nii.gz"))
+    assert "mask.nii.gz: " in refusal(root)
+
+
+def test_a_case_says_what_it_is_made_of(write_dataset):
+    root = write_dataset()
+    case = find_cases("folder", root, SMOKE)[0]
+    assert case.source == "a/ct.nii.gz"
+    assert case.source_files() == [root / "a" / "ct.nii.gz", root / "a" / "mask.nii.gz"]
+    assert case.recipe == {
+        "bone_names": None, "series": None, "complete": True, "region_mm": None
+    }  # fmt: skip

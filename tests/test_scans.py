@@ -162,6 +162,13 @@ def test_volume_files_keep_values_and_place(tmp_path, make_image, image_hu, suff
     assert_same(read_scan(tmp_path / f"ct{suffix}"), image)
 
 
+@pytest.mark.parametrize("order", ["LPS", "RAS", "LAS", "RAI", "PIR", "SRA"])
+def test_nifti_of_either_handedness(tmp_path, make_image, image_hu, order):
+    image = make_image(image_hu)
+    SimpleITK.WriteImage(SimpleITK.DICOMOrient(image, order), str(tmp_path / "ct.nii.gz"))
+    assert_same(read_scan(tmp_path / "ct.nii.gz"), image)
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     array=arrays.arrays(

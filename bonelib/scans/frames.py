@@ -1,5 +1,6 @@
 """A DICOM file -> its CT slices: geometry and rescaling of each, pixels in HU on demand."""
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ def is_dicom(file: Path) -> bool:
 def modality(file: Path) -> str:
     """Return the modality of a DICOM file, "" where it names none or is damaged."""
     try:
-        return str(_header(file, ["Modality"]).get("Modality") or "")
+        return _modality(_header(file, ["Modality"]))
     except Exception:  # pydicom's are of many types; whoever reads the file says what is wrong
         return ""
 
@@ -112,10 +113,16 @@ def _header(file: Path, tags: list[str]) -> Dataset:
         return pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
 
 
+def _modality(header: Dataset) -> str:
+    """Return the modality, and never what a damaged length makes of it, such as a name."""
+    modality = str(header.get("Modality") or "")
+    return modality if re.fullmatch("[A-Z0-9]{2,8}", modality) else ""
+
+
 def _kind(header: Dataset) -> str:
     """Say what a file is that holds no CT slices, else nothing."""
-    if header.get("Modality") != "CT":
-        return f"of modality {header.get('Modality') or 'unknown'}"
+    if _modality(header) != "CT":
+        return f"of modality {_modality(header) or 'unknown'}"
     if "LOCALIZER" in (header.get("ImageType") or ()):
         return "CT localizer"
     placed = "PerFrameFunctionalGroupsSequence" in header or all(

@@ -17,7 +17,8 @@ from bonelib.errors import InputError
 MAX_HEADER_BYTES = 2**20  # of a text header
 LARGEST_VOXEL_SHIFT = 0.5  # voxels that two statements of one header may differ by
 NIFTI_HEADER_BYTES = 348  # what the first four bytes say, in the file's byte order
-PIXDIM = slice(80, 92)  # bytes of the header
+PIXDIM = slice(76, 92)  # bytes of the header: handedness, spacing
+NIFTI2_PIXDIM = slice(104, 136)
 
 # The fields of a text header that place a volume, by the names that each may have.
 PLACING_FIELDS = {
@@ -80,6 +81,7 @@ def check_nifti_header(path: Path, header: SimpleITK.ImageFileReader) -> np.ndar
             "export it with its orientation"
         )
     size, spacing_mm = (_numbers(header, key, "123") for key in ("dim[{}]", "pixdim[{}]"))
+    handedness, *raw_spacing_mm = _raw_pixdim(path)
     statements = []
     if codes[1] != "0":
         rows = [header.GetMetaData(f"srow_{axis}").split() for axis in "xyz"]
@@ -88,8 +90,8 @@ def check_nifti_header(path: Path, header: SimpleITK.ImageFileReader) -> np.ndar
         if not np.allclose(np.linalg.norm(matrix[:, :3], axis=0), spacing_mm, rtol=1e-2):
             raise InputError(f"{path}: the header states two spacings; export it again")
     if codes[0] != "0":
-        handed = -1 if float(header.GetMetaData("pixdim[0]")) < 0 else 1
-        axes = _rotation(*_numbers(header, "quatern_{}", "bcd")) * spacing_mm * (1, 1, handed)
+        axes = _rotation(*_numbers(header, "quatern_{}", "bcd")) * spacing_mm
+        axes[:, 2] *= -1 if handedness < 0 else 1
         statements.append((axes, _numbers(header, "qoffset_{}", "xyz")))
     corners = np.array(np.meshgrid(*[(0, count - 1) for count in size])).reshape(3, -1)
     places_mm = [axes @ corners + origin[:, None] for axes, origin in statements]
@@ -99,7 +101,7 @@ def check_nifti_header(path: Path, header: SimpleITK.ImageFileReader) -> np.ndar
             f"{path}: qform and sform of the header place the volume {shift_mm:.1f} mm apart; "
             "export it with one orientation"
         )
-    return _raw_spacing_mm(path, spacing_mm)
+    return np.array(raw_spacing_mm)
 
 
 def nifti_stream(path: Path) -> BinaryIO:
@@ -130,11 +132,11 @@ def _rotation(b: float, c: float, d: float) -> np.ndarray:
     )
 
 
-def _raw_spacing_mm(path: Path, spacing_mm: np.ndarray) -> np.ndarray:
-    """Return the spacing as the file has it: ITK takes 1 mm for zero."""
+def _raw_pixdim(path: Path) -> np.ndarray:
+    """Return handedness and spacing as the file has them: ITK drops the sign, and zeros."""
     with nifti_stream(path) as stream:
-        start = stream.read(PIXDIM.stop)
+        start = stream.read(NIFTI2_PIXDIM.stop)
     order = byte_order(start)
-    if start[:4] != NIFTI_HEADER_BYTES.to_bytes(4, order):
-        return spacing_mm  # NIfTI-2
-    return np.frombuffer(start[PIXDIM], "<f4" if order == "little" else ">f4")
+    version = int.from_bytes(start[:4], order)
+    kind, where = ("f4", PIXDIM) if version == NIFTI_HEADER_BYTES else ("f8", NIFTI2_PIXDIM)
+    return np.frombuffer(start[where], ("<" if order == "little" else ">") + kind)

@@ -54,7 +54,7 @@ for case in cases:
 
 # %%
 scan = cases[0].scan()
-label_map = cases[0].label_map()
+label_map = cases[0].label_map(scan)
 print(f"size {scan.GetSize()}, spacing {scan.GetSpacing()} mm")
 figure = previews.scan_planes(scan, label_map)
 
@@ -70,6 +70,13 @@ table = slices.prepare(cases, run.slices.root, run.settings, workers=num_cores()
 print(f"{run.settings.image_size} pixels of {run.settings.pixel_spacing_mm:g} mm, "
       f"window {run.settings.window_hu} HU")
 table.groupby("split", sort=False).agg(series=("series", "nunique"), slices=("slice", "size"))
+
+# %% [markdown]
+# What was chosen or repaired as the series were read, such as one of several DICOM series or
+# a missing slice; nothing, where there is no row.
+
+# %%
+slices.read_notes(run.slices.root)
 
 # %% [markdown]
 # ## Share of the classes

@@ -30,7 +30,7 @@ overrides = {}
 models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %%
-from bonelib import report, tables
+from bonelib import datasets, report, tables
 from bonelib.runs import open_run
 from bonelib.settings import BASELINE
 
@@ -43,7 +43,7 @@ histories = tables.read_histories(run.results, models)
 print(f"{len(scores):,} rows of counts of {scores['model'].nunique()} methods")
 
 # %%
-made = report.all_tables(scores, records, run.settings, histories)
+made = report.all_tables(scores, records, run.settings, histories, datasets.note(dataset))
 for name, table in made.items():
     tables.save(table, name, run.results.tables)
 

@@ -1,0 +1,156 @@
+"""Names and numbers of a mask's structures -> which of them are bone, and what they are called."""
+
+import re
+import unicodedata
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from bonelib.errors import InputError, InputWarning
+
+IGNORE_NAME = "ignore"  # among bone names: voxels of which nobody knows the class
+
+# One or more whole words of a name, in small letters and without accents; * as in file names.
+BONE_PATTERNS = (
+    "bone*", "*bone", "bony *", "skeleton*",
+    "pelvis", "pelvic girdle", "pelvic ring", "hip", "hips", "lefthip", "righthip", "innominate*",
+    "os *", "ossa *", "coxa", "coxae", "ilium", "iliac crest*", "iliac wing*", "ischium", "pubis",
+    "pubic ramus", "pubic rami", "acetabul*",
+    "femur*", "*femur", "femora", "femoral", "femoral head*", "femoral neck*", "femoralhead*",
+    "femhead*", "fem head*", "caput femor*", "collum femor*", "trochanter*",
+    "sacrum*", "coccyx*", "tailbone", "spine", "vertebra*", "l[1-6]", "th[1-9]", "th1[0-2]",
+    "t1[0-2]", "rib", "rib[0-9]*", "ribs", "ribcage", "costa", "costae", "sternum", "clavic*",
+    "scapula*", "humerus*", "radius", "ulna", "tibia*", "fibula*", "patella*", "skull", "cranium",
+    "mandib*", "calcane*",
+    "knochen*", "*knochen", "skelett*", "becken", "hufte*", "huefte*", "huftbein*", "huftkopf*",
+    "hueftbein*", "hueftkopf*", "oberschenkelkopf*", "schenkelhals*", "kreuzbein*", "steissbein*",
+    "darmbein*", "sitzbein*", "schambein*", "wirbel*", "rippe*", "brustbein*",
+    "bassin", "hanche*", "tete femorale", "col femoral", "squelette*", "rachis", "vertebre*",
+    "iliaque", "cotes", "crane",
+    "kosc*", "miednic*", "biodr*", "udow*", "krzyzow*", "guziczn*", "ogonow*", "kregi", "kreg*",
+    "krag", "zebr*", "szkielet*",
+)  # fmt: skip
+
+# A name with one of these is not bone, whatever else it says.
+NOT_BONE_PATTERNS = (
+    "muscle*", "muscul*", "musc", "muskel*", "*muskel", "*muskulatur", "miesn*", "miesien*",
+    "arter*", "tetnic*", "vein*", "vena*", "veine*", "vene", "venen", "zyl*", "vessel*", "gefass*",
+    "vascul*", "aort*", "nerve*", "nerf*", "nerw*", "nervus", "plexus", "node*", "nodal*",
+    "lymph*", "ln", "lnn",
+    "marrow*", "bonemarrow*", "knochenmark*", "moelle*", "szpik*", "medull*", "cord", "canal*",
+    "*kanal", "kanal*", "disc*", "disk*", "bandscheibe*", "cartilage*", "*knorpel", "chrzastk*",
+    "ligament*", "tendon*", "joint*", "*gelenk", "staw*", "floor", "fat", "fascia*", "skin",
+    "kidney*", "renal*", "niere*", "nerk*", "renis", "rein*", "soft tissue*", "cavity",
+    "ptv*", "ctv*", "gtv*", "itv*", "prv*", "dose*", "tumor*", "tumour*", "metast*",
+    "lesion*", "implant*", "prosthe*", "*prothese", "endoprot*", "screw*", "cement*", "metal*",
+    "artefact*", "artifact*", "lens", "eye*", "optic*", "not *", "non *", "without *", "minus *",
+)  # fmt: skip
+
+LONGEST_LIST = 20  # of the names that a message lists
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One structure of a mask, not drawn yet."""
+
+    names: tuple[str, ...]  # what the file calls it, the most telling first
+    source: Any  # what its reader finds it by
+    number: int | None = None  # an id, ROINumber or SegmentNumber
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A structure that counts, and the name of its bone in results."""
+
+    bone: str
+    source: Any
+
+
+def choose(
+    path: Path, structures: Sequence[Structure], bone_names: dict[int | str, str] | None
+) -> list[Choice]:
+    """Return the structures that count, those called "ignore" first.
+
+    `bone_names` maps numbers, and patterns of whole names, to names of bones; the first that
+    fits wins. Without it a name tells bone, or else a structure that is alone is taken.
+    Raises InputError where none counts.
+    """
+    named = _by_looks(structures) if bone_names is None else _by_table(structures, bone_names)
+    if not named:
+        names = ["/".join(names) for names in (item.names for item in structures)]
+        more = f" and {len(names) - LONGEST_LIST} more" if len(names) > LONGEST_LIST else ""
+        listed = ", ".join(_one_line(name) for name in names[:LONGEST_LIST]) + more or "none"
+        raise InputError(
+            f"{path}: no structure counts as bone among those it holds ({listed}); "
+            "name the bones, by pattern or by number"
+        )
+    choices = [Choice(_one_line(bone), structure.source) for structure, bone in named]
+    return sorted(choices, key=lambda choice: choice.bone != IGNORE_NAME)
+
+
+def ids_of(path: Path, bone_names: dict[int | str, str] | None) -> dict[int, str] | None:
+    """Return `bone_names` for a mask of ids without names; raise InputError for patterns."""
+    patterns = [key for key in bone_names or () if isinstance(key, str)]
+    if patterns:
+        raise InputError(
+            f"{path}: holds numbers without names, so the pattern '{patterns[0]}' finds nothing "
+            "in it; name the bones by number"
+        )
+    return bone_names
+
+
+def looks_like_bone(name: str) -> bool:
+    """Tell by its words, in one of several languages, whether a name is a bone's."""
+    return _has_words(name, BONE_PATTERNS) and not _has_words(name, NOT_BONE_PATTERNS)
+
+
+def _by_table(
+    structures: Sequence[Structure], bone_names: dict[int | str, str]
+) -> list[tuple[Structure, str]]:
+    def fits(structure: Structure, key: int | str) -> bool:
+        if isinstance(key, str):
+            return any(fnmatch(name.lower(), key.lower()) for name in structure.names)
+        return key == structure.number
+
+    return [
+        (structure, next(bone for key, bone in bone_names.items() if fits(structure, key)))
+        for structure in structures
+        if any(fits(structure, key) for key in bone_names)
+    ]
+
+
+def _by_looks(structures: Sequence[Structure]) -> list[tuple[Structure, str]]:
+    found = [
+        (structure, next(filter(looks_like_bone, structure.names)))
+        for structure in structures
+        if any(map(looks_like_bone, structure.names))
+        and not any(_has_words(name, NOT_BONE_PATTERNS) for name in structure.names)
+    ]
+    if not found and len(structures) == 1:
+        text = "the mask's only structure is taken for bone, whatever its name"
+        warnings.warn(text, InputWarning, stacklevel=2)
+        return [(structures[0], structures[0].names[0])]
+    if found and len(found) < len(structures):
+        text = f"{len(found)} of {len(structures)} structures are taken for bone, by their names"
+        warnings.warn(text, InputWarning, stacklevel=2)
+    return found
+
+
+def _has_words(name: str, patterns: Sequence[str]) -> bool:
+    words = f" {_words(name)} "
+    return any(fnmatch(words, f"* {pattern} *") for pattern in patterns)
+
+
+def _words(name: str) -> str:
+    """Return a name in small letters without accents, its words apart by single spaces."""
+    plain = unicodedata.normalize("NFKD", name.replace("ł", "l").replace("Ł", "L"))
+    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", plain)
+    return " ".join(re.findall(r"[a-z0-9]+", apart.casefold()))
+
+
+def _one_line(name: str) -> str:
+    return " ".join(name.split())

@@ -1,0 +1,847 @@
+"""Masks of every format land where they belong, or are refused in one line."""
+
+import pickle
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.path import Path as Polygon
+from PIL import Image
+from pydicom import DataElement
+from pydicom.sr.codedict import codes
+from scipy import ndimage
+from skimage.measure import find_contours
+
+from bonelib import labels, scans
+from bonelib.errors import InputError, InputWarning
+from bonelib.labels.contours import even_odd, fill
+from bonelib.settings import BONE, IGNORE, PATIENT
+from tests.mask_files import voxel_edges, write_pictures, write_seg, write_structure_set
+
+values = SimpleITK.GetArrayFromImage
+SPACING_MM = (5.0, 4.0, 4.0)
+LEFT, FRONT = "femur left", "pubis"
+
+
+@pytest.fixture
+def parts(trunk_hu):
+    """A bone on the patient's left and a smaller one low in front, as (slice, row, column)."""
+    left = trunk_hu > 500
+    left[0], left[5, 34:] = False, False
+    front = np.zeros_like(left)
+    front[1:3, 12:16, 33:36] = True
+    front[2, 13:15, 34] = False
+    return {LEFT: left, FRONT: front}
+
+
+@pytest.fixture
+def image_hu(trunk_hu, parts):
+    trunk_hu[parts[FRONT]] = 600
+    return trunk_hu
+
+
+@pytest.fixture
+def scan(make_image, image_hu):
+    return make_image(image_hu, SPACING_MM)
+
+
+@pytest.fixture
+def masks(make_image, parts):
+    """The two bones as binary images on the scan's grid."""
+    return {name: make_image(part.astype(np.uint8), SPACING_MM) for name, part in parts.items()}
+
+
+@pytest.fixture
+def ids(masks):
+    """One image of both bones, with ids 1 and 2."""
+    return masks[LEFT] + 2 * masks[FRONT]
+
+
+def dicom_scan(folder, image_hu, write_series):
+    """Write the scan head first by its numbers, and return pictures' names in slices' order."""
+    write_series(folder / "ct", image_hu, SPACING_MM)
+    return folder / "ct"
+
+
+def save(image, path):
+    SimpleITK.WriteImage(image, str(path), True)
+    return path
+
+
+def write_segmentation(path, masks):
+    """Write masks as layers of a 3D Slicer segmentation."""
+    image = SimpleITK.Compose(*masks.values())
+    for number, name in enumerate(masks):
+        for what, text in (("Name", name), ("LabelValue", "1"), ("Layer", str(number))):
+            image.SetMetaData(f"Segment{number}_{what}", text)
+    return save(image, path)
+
+
+def as_volume(suffix, order):
+    def write(folder, masks, ids, **_):
+        return save(SimpleITK.DICOMOrient(ids, order), folder / f"mask{suffix}"), None
+
+    return write
+
+
+def as_slicer_layers(folder, masks, **_):
+    turned = {name: SimpleITK.DICOMOrient(mask, "RAS") for name, mask in masks.items()}
+    return write_segmentation(folder / "bones.seg.nrrd", turned), None
+
+
+def as_slicer_labels(folder, ids, **_):
+    for number, name in enumerate((LEFT, FRONT), start=1):
+        ids.SetMetaData(f"Segment{number}_Name", name)
+        ids.SetMetaData(f"Segment{number}_LabelValue", str(number))
+    return save(ids, folder / "bones.seg.nrrd"), None
+
+
+def as_binaries(folder, masks, **_):
+    (folder / "masks").mkdir()
+    save(SimpleITK.DICOMOrient(masks[LEFT], "PIR")[:, :-1, :], folder / "masks" / f"{LEFT}.nii.gz")
+    fine = SimpleITK.Expand(masks[FRONT], (2, 2, 1), SimpleITK.sitkNearestNeighbor)
+    save(fine, folder / "masks" / f"{FRONT}.nrrd")
+    return folder / "masks", None
+
+
+def as_pictures_of_dicom(folder, ids, image_hu, write_series, **_):
+    scan_path = dicom_scan(folder, image_hu, write_series)
+    return write_pictures(folder / "png", values(ids)[::-1]), scan_path
+
+
+def as_pictures_of_volume(folder, ids, scan, **_):
+    scan_path = save(SimpleITK.DICOMOrient(scan, "RAS"), folder / "ct.nii.gz")
+    return write_pictures(folder / "png", values(SimpleITK.DICOMOrient(ids, "RAS"))), scan_path
+
+
+def as_picture_folders(folder, masks, image_hu, write_series, **_):
+    scan_path = dicom_scan(folder, image_hu, write_series)
+    names = [source.name for source in scans.stored_slices(scan_path).slices]
+    for name, mask in masks.items():
+        write_pictures(folder / "png" / name, values(mask) * 255, names)
+    return folder / "png", scan_path
+
+
+def as_structure_set(folder, masks, **_):
+    contours = {name: voxel_edges(mask) for name, mask in masks.items()}
+    return write_structure_set(folder / "rs.dcm", contours), None
+
+
+def as_seg(kind, order):
+    def write(folder, masks, **_):
+        turned = {name: SimpleITK.DICOMOrient(mask, order) for name, mask in masks.items()}
+        if kind == "FRACTIONAL":
+            turned = {name: 0.6 * SimpleITK.Cast(mask, 8) for name, mask in turned.items()}
+        return write_seg(folder / "seg.dcm", turned, kind), None
+
+    return write
+
+
+FORMATS = {
+    **{
+        f"{suffix} {order}": as_volume(suffix, order)
+        for suffix in (".nii.gz", ".nrrd", ".mha", ".mhd")
+        for order in ("LPS", "RAS")
+    },
+    **{f"SEG {kind}": as_seg(kind, "LPS") for kind in ("BINARY", "FRACTIONAL", "LABELMAP")},
+    "SEG sagittal": as_seg("BINARY", "PSR"),
+    ".seg.nrrd layers": as_slicer_layers,
+    ".seg.nrrd labels": as_slicer_labels,
+    "binaries": as_binaries,
+    "PNG of DICOM, head first": as_pictures_of_dicom,
+    "PNG of a volume in RAS": as_pictures_of_volume,
+    "PNG folders": as_picture_folders,
+    "RTSTRUCT": as_structure_set,
+}
+
+
+@pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
+def test_left_and_right_survive_every_format(
+    tmp_path, write, scan, image_hu, masks, ids, parts, write_series
+):
+    path, scan_path = write(
+        folder=tmp_path, masks=masks, ids=ids, scan=scan, image_hu=image_hu,
+        write_series=write_series,
+    )  # fmt: skip
+    mask, names = labels.read_mask(path, scan, scan_path=scan_path)
+    reference = values(labels.label_map(scan, ids))
+    assert (reference == BONE).sum() == parts[LEFT].sum() + parts[FRONT].sum()
+    np.testing.assert_array_equal(values(labels.label_map(scan, mask, names)), reference)
+    found = values(labels.on_grid(mask, scan))
+    for number, name in (names or {1: LEFT, 2: FRONT}).items():
+        np.testing.assert_array_equal(found == number, parts[name])
+
+
+# Which structures are bone
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "femur_left", "Femur_Head_L", "FemoralHead_R", "hip_right", "LtHip", "Pelvis", "Sacrum",
+        "vertebrae_L5", "L4", "Coccyx", "rib_left_12", "Rib7", "Bones", "Pelvic Bone", "backbone",
+        "os ilium", "Caput femoris", "acetabulum L", "Hüftkopf links", "Beckenknochen", "Steißbein",
+        "Oberschenkelknochen", "tête fémorale", "bassin osseux", "miednica", "kość krzyżowa",
+        "kości", "głowa kości udowej", "żebra",
+    ],
+)  # fmt: skip
+def test_names_of_bones_are_known(name):
+    assert labels.looks_like_bone(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kidney pelvis", "renal_pelvis", "Nierenbecken", "femoral artery", "V. femoralis",
+        "Vena femoralis", "hip muscle", "gluteus_maximus_left", "hippocampus", "bone marrow",
+        "Knochenmark", "BoneMarrow", "PTV bone", "CTV_sacrum", "spinal cord", "intervertebral disc",
+        "iliac_artery_left", "ileum", "bladder", "Body", "costal_cartilages", "hip implant",
+        "tętnica udowa", "mięśnie miednicy", "Segment_1", "fibrosis", "pelvic floor",
+    ],
+)  # fmt: skip
+def test_other_names_are_not(name):
+    assert not labels.looks_like_bone(name)
+
+
+@pytest.fixture
+def structure_set(tmp_path, masks):
+    """An RTSTRUCT of a bone, a vessel at its place and a bone of unknown class."""
+    left, front = (voxel_edges(mask) for mask in masks.values())
+    contours = {"Femur_L": left, "femoral artery": left, "Bladder": front}
+    return write_structure_set(tmp_path / "rs.dcm", contours, numbers=[12, 0, 7])
+
+
+def test_patterns_and_numbers_choose_structures(structure_set, scan, parts):
+    for bone_names, expected in (
+        ({"FEMUR*": "femur_left", "b*r": "other"}, {"femur_left": LEFT, "other": FRONT}),
+        ({"*fem*": "femur", 7: "ignore"}, {"femur": LEFT, "ignore": FRONT}),
+        ({12: "femur", "femur*": "never"}, {"femur": LEFT}),
+        ({"femur": "part of a name only", 0: "zero"}, {"zero": LEFT}),
+    ):
+        mask, names = labels.read_mask(structure_set, scan, bone_names)
+        assert set(names.values()) == set(expected)
+        for name, part in expected.items():
+            numbers = [number for number, bone in names.items() if bone == name]
+            np.testing.assert_array_equal(np.isin(values(mask), numbers), parts[part])
+
+
+def test_structures_chosen_by_their_looks_are_counted(structure_set, scan, parts):
+    with pytest.warns(InputWarning, match="1 of 3 structures"):
+        mask, names = labels.read_mask(structure_set, scan)
+    assert list(names.values()) == ["Femur_L"]
+    np.testing.assert_array_equal(values(mask) > 0, parts[LEFT])
+
+
+def test_damage_beside_the_bones_does_not_matter(tmp_path, scan, masks, parts):
+    def damage(dataset):
+        dataset.ROIContourSequence[1].ContourSequence[0].ContourData = [1, 2]
+
+    left, front = (voxel_edges(mask) for mask in masks.values())
+    path = write_structure_set(tmp_path / "rs.dcm", {"femur": left, "body": front}, change=damage)
+    with pytest.warns(InputWarning, match="1 of 2"):
+        mask, _ = labels.read_mask(path, scan)
+    np.testing.assert_array_equal(values(mask) > 0, parts[LEFT])
+    assert "2 coordinates" in refusal(path, scan, {"*": "bone"})
+
+
+def test_contours_of_one_structure_in_several_items_all_count(tmp_path, scan, masks, parts):
+    edges = voxel_edges(masks[LEFT])
+
+    def join(dataset):
+        del dataset.StructureSetROISequence[1]
+        dataset.ROIContourSequence[1].ReferencedROINumber = 1
+
+    path = write_structure_set(
+        tmp_path / "rs.dcm", {"femur": edges[:9], "rest": edges[9:]}, change=join
+    )
+    np.testing.assert_array_equal(values(labels.read_mask(path, scan)[0]) > 0, parts[LEFT])
+
+
+def test_a_structure_that_is_alone_is_the_bone(tmp_path, scan, masks, parts):
+    path = write_structure_set(tmp_path / "rs.dcm", {"ROI": voxel_edges(masks[LEFT])})
+    with pytest.warns(InputWarning, match="only structure"):
+        mask, _ = labels.read_mask(path, scan)
+    np.testing.assert_array_equal(values(mask) > 0, parts[LEFT])
+
+
+def test_a_mask_without_bone_lists_what_it_holds(structure_set, scan):
+    message = refusal(structure_set, scan, {"tibia*": "tibia"})
+    assert "Femur_L, femoral artery, Bladder" in message
+
+
+def test_ids_without_names_have_no_patterns(tmp_path, scan, ids):
+    path = save(ids, tmp_path / "mask.nrrd")
+    assert "'femur*'" in refusal(path, scan, {1: "hip", "femur*": "femur"})
+    assert labels.read_mask(path, scan, {2: "pubis"})[1] == {2: "pubis"}
+
+
+def test_a_segment_is_found_by_its_description_or_its_type(tmp_path, scan, masks, parts):
+    path = write_seg(
+        tmp_path / "a.dcm", dict(zip("ab", masks.values(), strict=True)),
+        descriptions=["Left Femur", "Bladder"],
+    )  # fmt: skip
+    for bone_names in ({"left fem*": "femur"}, {1: "femur"}, None):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)
+            mask, names = labels.read_mask(path, scan, bone_names)
+        assert list(names.values()) in (["femur"], ["Left Femur"])
+        np.testing.assert_array_equal(values(labels.on_grid(mask, scan)) > 0, parts[LEFT])
+    path = write_seg(tmp_path / "b.dcm", masks, property_type=codes.SCT.Bone)
+    assert list(labels.read_mask(path, scan, {"bone": "x"})[1].values()) == ["x", "x"]
+
+
+# RTSTRUCT
+
+
+def square(low, high, z_mm):
+    return np.array([(low, low, z_mm), (high, low, z_mm), (high, high, z_mm), (low, high, z_mm)])
+
+
+def grid_of(size=20, slices=4, spacing_mm=(1.0, 1.0, 2.0)):
+    image = SimpleITK.Image(size, size, slices, SimpleITK.sitkUInt8)
+    image.SetSpacing(spacing_mm)
+    return image
+
+
+def test_squares_with_a_hole_and_an_island_by_hand():
+    inside = fill([square(1.5, 10.5, 2), square(3.5, 8.5, 2), square(4.5, 6.5, 2)], grid_of())
+    expected = np.zeros((4, 20, 20), bool)
+    expected[1, 2:11, 2:11] = True
+    expected[1, 4:9, 4:9] = False
+    expected[1, 5:7, 5:7] = True
+    np.testing.assert_array_equal(inside, expected)
+
+
+def test_a_keyhole_leaves_its_hole_open():
+    outline = [(1.5, 1.5), (10.5, 1.5), (10.5, 10.5), (1.5, 10.5), (1.5, 1.5),
+               (3.5, 3.5), (3.5, 8.5), (8.5, 8.5), (8.5, 3.5), (3.5, 3.5)]  # fmt: skip
+    inside = fill([np.insert(np.array(outline), 2, 4.0, axis=1)], grid_of())
+    assert inside.sum() == inside[2].sum() == 81 - 25
+    assert not inside[2, 5, 5] and inside[2, 2, 2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.tuples(*[st.floats(-4, 18)] * 2), min_size=3, max_size=9),
+        min_size=1, max_size=4,
+    )
+)  # fmt: skip
+def test_random_polygons_are_what_matplotlib_says(polygons):
+    polygons = [np.array(polygon) + 0.0123 for polygon in polygons]
+    window, inside = even_odd(polygons, (14, 12))
+    filled = np.zeros((14, 12), bool)
+    filled[window] = inside
+    centres = np.indices((14, 12)).reshape(2, -1).T
+    expected = np.zeros(len(centres), bool)
+    unclear = np.zeros(len(centres), bool)
+    for polygon in polygons:
+        # Matplotlib fills by winding number; triangles of a fan make even-odd of it.
+        for second, third in zip(polygon[1:], polygon[2:], strict=False):
+            triangle = np.array([polygon[0], second, third])
+            if abs(np.linalg.det(np.c_[triangle, np.ones(3)])) < 1e-9:
+                unclear |= True
+            path = Polygon([*triangle, triangle[0]], closed=True)
+            expected ^= path.contains_points(centres)
+            unclear |= near(centres, triangle)
+    assert (filled.ravel() == expected)[~unclear].all()
+
+
+def near(points, polygon, distance=1e-9):
+    """Tell which points lie on an edge of a polygon, as nearly as numbers can tell."""
+    close = np.zeros(len(points), bool)
+    for start, end in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        along = end - start
+        share = np.clip((points - start) @ along / max(along @ along, 1e-300), 0, 1)
+        close |= np.linalg.norm(points - start - share[:, None] * along, axis=1) < distance
+    return close
+
+
+@pytest.mark.parametrize(
+    ("heights_mm", "spacing_mm", "filled"),
+    [
+        ([4], 2, [2]),  # a plane on a slice
+        ([4.9], 2, [2]),  # off the slices: the nearest slice takes it
+        ([3, 9], 2, [0, 1, 2, 3, 4, 5]),  # drawn on every third slice, it fills those between
+        ([2, 4, 10, 12], 2, [1, 2, 5, 6]),  # drawn on each, with a gap that stays
+        ([1.5, 2.5, 3.5, 4.5], 2, [1, 2]),  # finer than the slices
+    ],
+)
+def test_planes_off_the_slices(heights_mm, spacing_mm, filled):
+    grid = grid_of(slices=8, spacing_mm=(1, 1, spacing_mm))
+    inside = fill([square(1.5, 5.5, z_mm) for z_mm in heights_mm], grid)
+    assert np.flatnonzero(inside.any(axis=(1, 2))).tolist() == filled
+
+
+@pytest.mark.parametrize("angles", [(20, 0), (0, -25), (15, 10), (90, 0), (0, 90), (70, 30)])
+@pytest.mark.parametrize("order", ["LPS", "RAS", "PSR"])
+def test_oblique_planes_are_looked_up_in_their_own_frame(angles, order):
+    """Contours of a tilted series; the referee turns each voxel into the series' own frame."""
+    random = np.random.default_rng(5)
+    pitch, roll = np.radians(angles)
+    turn_x = [[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]]
+    turn_y = [[np.cos(roll), 0, np.sin(roll)], [0, 1, 0], [-np.sin(roll), 0, np.cos(roll)]]
+    frame = np.array(turn_x) @ np.array(turn_y)  # columns: along rows, along columns, normal
+    centre_mm = np.array([15.0, 14.0, 16.0])
+    heights_mm = np.arange(-9, 10, 3.0)
+    angle = np.sort(random.uniform(0, 2 * np.pi, (len(heights_mm), 12)), axis=1)
+    radius = random.uniform(4, 11, angle.shape)
+    flat = [np.c_[r * np.cos(a), r * np.sin(a)] for r, a in zip(radius, angle, strict=True)]
+    contours = [
+        np.c_[points, np.full(len(points), height)] @ frame.T + centre_mm
+        for points, height in zip(flat, heights_mm, strict=True)
+    ]
+    grid = SimpleITK.DICOMOrient(grid_of(30, 17, (1.0, 1.1, 2.0)), order)
+    inside = fill(contours, grid)
+
+    index = np.indices(inside.shape).reshape(3, -1)[::-1].T
+    axes = np.reshape(grid.GetDirection(), (3, 3)) * grid.GetSpacing()
+    own = (index @ axes.T + grid.GetOrigin() - centre_mm) @ frame
+    nearest = np.abs(own[:, [2]] - heights_mm).argmin(axis=1)
+    off_mm = np.abs(own[:, 2] - heights_mm[nearest])
+    expected = np.zeros(len(own), bool)
+    for plane, points in enumerate(flat):
+        here = (nearest == plane) & (off_mm < 1.5)
+        expected[here] = Polygon(points).contains_points(own[here, :2])
+    halfway = np.abs(off_mm - 1.5) < 1e-5
+    assert expected.sum() > 500
+    assert (inside.ravel() == expected)[~halfway].all()
+
+
+def test_traced_bones_come_back(tmp_path, make_image):
+    random = np.random.default_rng(3)
+    noise = ndimage.gaussian_filter(random.normal(size=(8, 90, 100)), (1, 4, 4))
+    bone = noise > 0.01
+    assert ndimage.label(~bone[3])[1] > 2  # holes
+    mask = make_image(bone.astype(np.uint8), (3, 1, 1))
+    contours = []
+    for index, part in enumerate(bone):
+        for trace in find_contours(np.pad(part, 1).astype(float), 0.5):
+            points = [
+                mask.TransformContinuousIndexToPhysicalPoint((x - 1, y - 1, index))
+                for y, x in trace[:-1]
+            ]
+            contours.append(np.array(points))
+    path = write_structure_set(tmp_path / "rs.dcm", {"bone": contours}, decimals=3)
+    read, _ = labels.read_mask(path, mask)
+    found = values(read) > 0
+    assert 2 * (found & bone).sum() / (found.sum() + bone.sum()) > 0.97
+
+
+def test_what_encloses_nothing_is_passed_over(tmp_path, scan, masks, parts):
+    edges = voxel_edges(masks[LEFT])
+
+    def add(dataset):
+        point, line = dataset.ROIContourSequence[1].ContourSequence
+        point.ContourGeometricType = "POINT"
+        dataset.ROIContourSequence[0].ContourSequence.append(line)
+        del dataset.ROIContourSequence[1].ContourSequence[1]
+
+    path = write_structure_set(
+        tmp_path / "rs.dcm", {"femur": edges, "sacrum": [edges[0][:1], edges[0][:2]], "hip": []},
+        change=add,
+    )  # fmt: skip
+    with pytest.warns(InputWarning) as caught:
+        mask, names = labels.read_mask(path, scan)
+    said = " ".join(str(item.message) for item in caught)
+    assert "1 contours of fewer than three points" in said
+    assert "1 points and lines" in said and "2 structures without a closed contour" in said
+    assert len(names) == 3
+    np.testing.assert_array_equal(values(mask) == 1, parts[LEFT])
+
+
+def test_xor_contours_count_and_mixed_planes_do_not(tmp_path, scan, masks, parts):
+    edges = voxel_edges(masks[LEFT])
+    path = write_structure_set(tmp_path / "rs.dcm", {"femur": edges}, kind="CLOSEDPLANAR_XOR")
+    np.testing.assert_array_equal(values(labels.read_mask(path, scan)[0]) > 0, parts[LEFT])
+    upright = edges[0][:, [0, 2, 1]]
+    path = write_structure_set(tmp_path / "mixed.dcm", {"femur": [*edges, upright]})
+    assert "parallel planes" in refusal(path, scan)
+
+
+# PNG
+
+
+def set_number(numbers):
+    return lambda file, index: setattr(file, "InstanceNumber", numbers[index])
+
+
+def test_pictures_follow_numbers_and_count_naturally(tmp_path, write_series, make_image):
+    """Twelve pages, of which page10 comes after page2."""
+    image_hu = np.full((12, 16, 16), -1000, np.int16)
+    marks = np.zeros(image_hu.shape, np.uint8)
+    for index in range(12):
+        marks[index, index, 3:6] = 1
+    image_hu[marks > 0] = 900
+    scan_path = write_series(tmp_path / "ct", image_hu, SPACING_MM)
+    scan = scans.read_scan(scan_path)
+    for mode in ("L", "1", "P", "I;16"):
+        pages = [Image.fromarray(part) for part in marks[::-1]]
+        folder = tmp_path / mode[0]
+        folder.mkdir()
+        for number, page in enumerate(pages, start=1):
+            if mode == "P":
+                page.putpalette([0, 0, 0, 255, 0, 0])
+            elif mode == "1":
+                page = page.point(lambda value: 255 * value).convert("1")
+            elif mode == "I;16":
+                page = Image.fromarray(np.asarray(page).astype(np.uint16) * 300)
+            page.save(folder / f"page{number}.png")
+        mask, names = labels.read_mask(folder, scan, scan_path=scan_path)
+        assert names is None
+        np.testing.assert_array_equal(values(labels.on_grid(mask, scan)) > 0, marks > 0)
+    assert values(mask).max() == 300
+    assert "HU on average" in refusal(
+        write_pictures(tmp_path / "reversed", marks), scan, scan_path=scan_path
+    )
+
+
+def grey_png(bits, rows):
+    """Return a grey PNG of few bits a pixel, which Pillow itself does not write."""
+
+    def chunk(kind, data):
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    lines = b""
+    for row in rows:
+        text = "".join(f"{value:0{bits}b}" for value in row)
+        text += "0" * (-len(text) % 8)
+        lines += b"\0" + int(text, 2).to_bytes(len(text) // 8, "big")
+    header = struct.pack(">IIBBBBB", len(rows[0]), len(rows), bits, 0, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_ids_of_few_bits_stay_ids(tmp_path, make_image, bits):
+    scan = make_image(np.full((2, 3, 4), 900, np.int16) - np.int16([[[1900]], [[0]]]))
+    scan_path = save(scan, tmp_path / "ct.nrrd")
+    shown = np.array([[[0] * 4] * 3, [[0, 1, 2, 3], [3, 0, 0, 1], [0, 0, 0, 2]]])
+    folder = tmp_path / "png"
+    folder.mkdir()
+    for index, part in enumerate(shown):
+        (folder / f"{index}.png").write_bytes(grey_png(bits, part.tolist()))
+    mask, _ = labels.read_mask(folder, scan, scan_path=scan_path)
+    np.testing.assert_array_equal(values(mask), shown)
+
+
+def test_a_slice_made_up_takes_the_nearest_picture(tmp_path, write_series, scan, image_hu, ids):
+    folder = write_series(tmp_path / "ct", image_hu, SPACING_MM)
+    stored = scans.stored_slices(folder)
+    stem = stored.slices[3].name
+    (folder / stem).unlink()
+    with pytest.warns(InputWarning):
+        gap = scans.read_scan(folder)
+    assert gap.GetSize() == scan.GetSize()
+    shown = np.delete(values(ids), 3, axis=0)
+    path = write_pictures(tmp_path / "png", shown[::-1])
+    mask = values(labels.read_mask(path, gap, scan_path=folder)[0])
+    np.testing.assert_array_equal(np.delete(mask, 3, axis=0), shown)
+    assert (mask[3] == mask[2]).all() or (mask[3] == mask[4]).all()
+
+
+# DICOM SEG
+
+
+def test_a_mask_elsewhere_is_an_error(tmp_path, scan, masks, ids):
+    for image in (ids, masks[LEFT]):
+        image.SetOrigin((0, 0, 5000))
+    for path in (
+        save(ids, tmp_path / "mask.nrrd"),
+        write_seg(tmp_path / "seg.dcm", {LEFT: masks[LEFT]}),
+        write_segmentation(tmp_path / "a.seg.nrrd", {LEFT: masks[LEFT], FRONT: masks[LEFT]}),
+    ):
+        mask, names = labels.read_mask(path, scan)
+        with pytest.raises(InputError, match="apart in space"):
+            labels.label_map(scan, mask, names)
+
+
+def test_segmentation_of_another_grid_and_order_of_frames(tmp_path, scan, masks, parts):
+    fine = {
+        name: SimpleITK.Expand(mask, (2, 2, 1), SimpleITK.sitkNearestNeighbor)
+        for name, mask in masks.items()
+    }
+
+    def shuffle(dataset):
+        order = np.random.default_rng(0).permutation(dataset.NumberOfFrames)
+        frames = [dataset.PerFrameFunctionalGroupsSequence[index] for index in order]
+        pixels = dataset.pixel_array[order]
+        dataset.PerFrameFunctionalGroupsSequence = frames
+        dataset.PixelData = np.packbits(pixels.ravel(), bitorder="little").tobytes()
+
+    path = write_seg(tmp_path / "seg.dcm", fine, change=shuffle)
+    mask, names = labels.read_mask(path, scan)
+    assert mask.GetSpacing() == (2, 2, 5)
+    found = values(labels.on_grid(mask, scan))
+    for number, name in names.items():
+        np.testing.assert_array_equal(found == number, parts[name])
+
+
+def test_overlap_bone_wins_over_ignore(tmp_path, scan, masks, parts):
+    path = write_seg(tmp_path / "seg.dcm", {"femur": masks[LEFT], "unsure": masks[LEFT]})
+    mask, names = labels.read_mask(path, scan, {"femur": "femur", "unsure": "ignore"})
+    bone = values(labels.on_grid(labels.bone_of(mask, names), scan))
+    np.testing.assert_array_equal(bone == 1, parts[LEFT])
+    assert IGNORE not in bone
+
+
+def test_fractions_up_to_a_half_are_out(tmp_path, scan, masks, parts):
+    shares = SimpleITK.Cast(masks[LEFT], SimpleITK.sitkFloat32)
+    half = SimpleITK.Cast(masks[FRONT], SimpleITK.sitkFloat32) * 0.5
+    for kind in ("PROBABILITY", "OCCUPANCY"):
+        path = write_seg(
+            tmp_path / f"{kind}.dcm", {"femur": shares * 0.51 + half}, "FRACTIONAL",
+            fractional_type=kind, max_fractional_value=200,
+        )  # fmt: skip
+        mask, _ = labels.read_mask(path, scan)
+        np.testing.assert_array_equal(values(labels.on_grid(mask, scan)) > 0, parts[LEFT])
+
+
+def test_segmentation_without_uids_and_with_odd_frames(tmp_path, make_image):
+    """Frames of 5 x 7 pixels, of one bit each, do not end at whole bytes."""
+    part = np.random.default_rng(2).integers(0, 2, (4, 5, 7)).astype(np.uint8)
+    mask = make_image(part, SPACING_MM)
+
+    def forget(dataset):
+        for name in ("ReferencedSeriesSequence", "FrameOfReferenceUID", "SeriesInstanceUID"):
+            delattr(dataset, name)
+        for frame in dataset.PerFrameFunctionalGroupsSequence:
+            frame.pop("DerivationImageSequence", None)
+
+    path = write_seg(tmp_path / "seg.dcm", {"femur": mask}, change=forget)
+    read, _ = labels.read_mask(path, mask)
+    np.testing.assert_array_equal(values(labels.on_grid(read, mask)), part)
+
+
+def test_uneven_planes_are_refused(tmp_path, scan, masks):
+    def shift(dataset):
+        position = dataset.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0]
+        position.ImagePositionPatient[2] += 2
+
+    path = write_seg(tmp_path / "seg.dcm", {LEFT: masks[LEFT]}, change=shift)
+    assert "unevenly" in refusal(path, scan)
+
+
+# Bone that nobody drew
+
+
+def test_a_femur_left_out_is_unknown_to_its_marrow(make_image):
+    image_hu = np.full((4, 150, 200), -1000, np.int16)
+    image_hu[:, 10:140, 10:190] = 40
+    rows, columns = np.mgrid[:150, :200]
+    femur = np.hypot(rows - 70, columns - 150) <= 20
+    marrow = np.hypot(rows - 70, columns - 150) <= 16
+    sacrum = np.hypot(rows - 90, columns - 70) <= 22
+    image_hu[:, femur] = 900
+    image_hu[:, marrow] = -20
+    image_hu[:, 69:73, 166:171] = 40  # a vessel's canal, or a shell too thin to see
+    image_hu[:, 50:60, 130:170][:, (femur & ~marrow)[50:60, 130:170]] = 150  # a blurred shell
+    image_hu[:, 100:110, 30:40] = 150  # a vessel with contrast
+    image_hu[:, sacrum] = 400
+    image_hu[:, 30:34, 30:34] = 500  # a calcification of 16 mm²
+    scan = make_image(image_hu, (5, 1, 1))
+    drawn = np.zeros(image_hu.shape, np.uint8)
+    drawn[:, sacrum] = 1
+    found = values(labels.label_map(scan, make_image(drawn, (5, 1, 1)), unlabelled=True))
+    assert (found[:, femur] == IGNORE).all()
+    assert (found[:, sacrum] == BONE).all()
+    far = ndimage.binary_dilation(femur, iterations=4)
+    assert (
+        found[:, 11:139, 11:189][:, ~far[11:139, 11:189] & ~sacrum[11:139, 11:189]] == PATIENT
+    ).all()
+    plain = values(labels.label_map(scan, make_image(drawn, (5, 1, 1))))
+    assert IGNORE not in plain
+    margin = values(
+        labels.unlabelled_bone(scan, make_image(drawn, (5, 1, 1)), labels.body_mask(scan))
+    )
+    np.testing.assert_array_equal(margin == 1, found == IGNORE)
+
+
+# What is no mask
+
+
+def refusal(path, scan, bone_names=None, scan_path=None):
+    """Return the message, which must be one line that names the path or a file within."""
+    with warnings.catch_warnings(), pytest.raises(InputError) as caught:
+        warnings.simplefilter("ignore")
+        labels.read_mask(path, scan, bone_names, scan_path)
+    message = str(caught.value)
+    assert "\n" not in message and str(path) in message and ";" in message
+    assert "Doe" not in message and "4711" not in message
+    return message
+
+
+def test_files_that_are_no_masks(tmp_path, scan, ids, write_series, image_hu):
+    assert "no such file" in refusal(tmp_path / "absent.nrrd", scan)
+    (tmp_path / "mask.txt").write_text("1 2 3")
+    assert "not a mask" in refusal(tmp_path / "mask.txt", scan)
+    with (tmp_path / "mask.nii.gz").open("wb") as stream:
+        pickle.dump({"mask": [1, 2]}, stream)
+    assert "damaged" in refusal(tmp_path / "mask.nii.gz", scan)
+    cut = save(ids, tmp_path / "cut.nrrd")
+    cut.write_bytes(cut.read_bytes()[:-40])
+    assert "damaged" in refusal(cut, scan)
+    ct = write_series(tmp_path / "ct", image_hu)
+    assert "modality CT" in refusal(next(ct.iterdir()), scan)
+
+
+def test_folders_that_are_no_masks(tmp_path, scan, masks, ids, write_series, image_hu):
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    assert "no mask" in refusal(folder, scan)
+    save(ids, folder / "femur.nrrd")
+    assert "several ids" in refusal(folder, scan)
+    write_pictures(folder / "pubis", values(masks[FRONT]))
+    assert "1 volume files and 1 folders of PNG" in refusal(folder, scan)
+    assert "no mask" in refusal(write_series(tmp_path / "ct", image_hu), scan)
+    far = SimpleITK.Image(masks[LEFT])
+    far.SetOrigin((0, 0, 5000))
+    (tmp_path / "far").mkdir()
+    save(far, tmp_path / "far" / "femur.nrrd")
+    assert "apart in space" in refusal(tmp_path / "far", scan)
+    two = tmp_path / "two"
+    two.mkdir()
+    for name in "ab":
+        write_seg(two / f"{name}.dcm", masks)
+    assert "2 RTSTRUCT or SEG" in refusal(two, scan)
+    (two / "b.dcm").unlink()
+    assert labels.read_mask(two, scan)[1] == {1: LEFT, 2: FRONT}
+
+
+def test_slicer_segmentations_that_are_damaged(tmp_path, scan, masks):
+    whole = write_segmentation(tmp_path / "a.seg.nrrd", masks).read_bytes()
+    for name, data in (
+        ("layer", whole.replace(b"Segment1_Layer:=1", b"Segment1_Layer:=7")),
+        ("value", whole.replace(b"Segment1_LabelValue:=1", b"Segment1_LabelValue:=x")),
+        ("cut", whole[:-30]),
+        ("huge", whole.replace(b"sizes: 2 72 64 6", b"sizes: 2 99999 99999 99999")),
+    ):
+        assert data != whole
+        path = tmp_path / f"{name}.seg.nrrd"
+        path.write_bytes(data)
+        refusal(path, scan)
+
+
+def test_pictures_that_are_no_masks(tmp_path, scan, ids):
+    scan_path = save(scan, tmp_path / "ct.nrrd")
+    shown = values(ids)
+    random = np.random.default_rng(0)
+
+    def message(name, slices, **kwargs):
+        path = write_pictures(tmp_path / name, slices, **kwargs)
+        return refusal(path, scan, scan_path=scan_path)
+
+    assert "5 pictures, the scan 6 slices" in message("few", shown[:5])
+    assert "71 x 64 pixels" in message("narrow", shown[:, :, 1:].copy())
+    assert "in colour" in message("rgb", np.stack([shown] * 3, axis=-1))
+    grey = random.integers(0, 255, shown.shape).astype(np.uint8)
+    assert "shades of grey" in message("ct picture", grey)
+    soft = write_pictures(tmp_path / "soft" / "femur", grey % 5)
+    assert "shades of grey" in refusal(soft.parent, scan, scan_path=scan_path)
+    assert "name the scan" in refusal(tmp_path / "few", scan)
+    assert "'femur*'" in refusal(tmp_path / "few", scan, {"femur*": "femur"}, scan_path)
+
+    damaged = write_pictures(tmp_path / "damaged", shown)
+    page = damaged / "page3.png"
+    data = page.read_bytes()
+    for wrong in (data[:60], data[:-30], b"", b"no picture", data.replace(b"IDAT", b"IDAX")):
+        page.write_bytes(wrong)
+        assert "page3.png" in refusal(damaged, scan, scan_path=scan_path)
+
+
+@pytest.mark.parametrize("side", [9_000, 60_000])
+def test_a_bomb_is_not_decoded(tmp_path, scan, ids, side):
+    """A header that promises gigabytes is refused by its size alone."""
+    scan_path = save(scan, tmp_path / "ct.nrrd")
+    folder = write_pictures(tmp_path / "png", values(ids))
+    page = folder / "page3.png"
+    data = bytearray(page.read_bytes())
+    data[16:24] = struct.pack(">II", side, side)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    page.write_bytes(data)
+    assert "page3.png" in refusal(folder, scan, scan_path=scan_path)
+
+
+def test_pictures_need_slices_with_numbers(tmp_path, write_series, scan, image_hu, ids):
+    scan_path = write_series(tmp_path / "ct", image_hu, SPACING_MM, change=set_number([1] * 6))
+    folder = write_pictures(tmp_path / "png", values(ids))
+    assert "not numbered one by one" in refusal(folder, scan, scan_path=scan_path)
+
+
+def damage_contour(**changes):
+    def change(dataset):
+        contour = dataset.ROIContourSequence[0].ContourSequence[2]
+        for name, value in changes.items():
+            setattr(contour, name, value)
+
+    return change
+
+
+def words_for_numbers(dataset):
+    contour = dataset.ROIContourSequence[0].ContourSequence[2]
+    contour["ContourData"] = DataElement("ContourData", "LO", ["a"] * 12)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (damage_contour(ContourData=["1"] * 10), "10 coordinates"),
+        (damage_contour(NumberOfContourPoints=5), "12 coordinates"),
+        (damage_contour(ContourData=["nan"] * 12), "no places"),
+        (damage_contour(ContourData=["1e30"] * 12), "no places"),
+        (words_for_numbers, "damaged"),
+        (lambda dataset: delattr(dataset, "ROIContourSequence"), "damaged"),
+        (lambda dataset: delattr(dataset, "StructureSetROISequence"), "damaged"),
+        (lambda dataset: setattr(dataset, "StructureSetROISequence", []), "none"),
+        (lambda dataset: setattr(dataset, "Modality", "RTDOSE"), "modality RTDOSE"),
+        (lambda dataset: setattr(dataset, "Modality", "RT\n Doe^Jane"), "modality unknown"),
+    ],
+)
+def test_damaged_structure_sets_are_refused(tmp_path, scan, masks, change, words):
+    contours = {"femur": voxel_edges(masks[LEFT])}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = write_structure_set(tmp_path / "rs.dcm", contours, change=change)
+    assert words in refusal(path, scan)
+
+
+def test_contours_off_the_scan_are_refused(tmp_path, scan, masks):
+    contours = {"femur": [points + (0, 0, 900) for points in voxel_edges(masks[LEFT])]}
+    message = refusal(write_structure_set(tmp_path / "rs.dcm", contours), scan)
+    assert "apart in space" in message
+
+
+@pytest.mark.parametrize("undefined_length", [False, True])
+def test_a_structure_set_cut_anywhere_is_refused(tmp_path, scan, masks, undefined_length):
+    contours = {"femur": voxel_edges(masks[LEFT])}
+    whole = write_structure_set(
+        tmp_path / "rs.dcm", contours, undefined_length=undefined_length
+    ).read_bytes()
+    path = tmp_path / "cut.dcm"
+    for length in np.random.default_rng(1).integers(200, len(whole) - 16, 60):
+        path.write_bytes(whole[:length])
+        refusal(path, scan)
+
+
+def test_segmentations_that_are_damaged(tmp_path, scan, masks):
+    whole = write_seg(tmp_path / "seg.dcm", masks).read_bytes()
+    path = tmp_path / "cut.dcm"
+    for length in np.random.default_rng(1).integers(200, len(whole) - 200, 40):
+        path.write_bytes(whole[:length])
+        refusal(path, scan)
+    for name in (
+        "SegmentSequence", "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence",
+        "PixelData", "SegmentationType", "Rows",
+    ):  # fmt: skip
+        path = write_seg(
+            tmp_path / f"{name}.dcm",
+            masks,
+            change=lambda dataset, name=name: delattr(dataset, name),
+        )
+        refusal(path, scan)
