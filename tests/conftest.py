@@ -32,61 +32,61 @@ def make_image():
     return make
 
 
-@pytest.fixture
-def write_series():
+def series_writer(
+    folder,
+    image_hu,
+    spacing_mm=(5.0, 2.0, 3.0),
+    origin=(-30.0, -40.0, 100.0),
+    change=None,
+    description="pelvis",
+):
     """Write values in HU (slice, row, column), feet first, as an uncompressed DICOM series.
 
     `change(dataset, slice index)` may alter a file before it is written.
     """
-
-    def write(
-        folder,
-        image_hu,
-        spacing_mm=(5.0, 2.0, 3.0),
-        origin=(-30.0, -40.0, 100.0),
-        change=None,
-        description="pelvis",
-    ):
-        folder.mkdir(parents=True, exist_ok=True)
-        series_uid = generate_uid()
-        for index, part in enumerate(image_hu):
-            meta = pydicom.dataset.FileMetaDataset()
-            meta.MediaStorageSOPClassUID = CTImageStorage
-            meta.MediaStorageSOPInstanceUID = generate_uid()
-            meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            file = pydicom.Dataset()
-            file.file_meta = meta
-            file.SOPClassUID = CTImageStorage
-            file.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
-            file.SeriesInstanceUID = series_uid
-            file.StudyInstanceUID = "1.2.3"
-            file.SeriesDescription = description
-            file.Modality = "CT"
-            file.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-            file.InstanceNumber = len(image_hu) - index
-            file.Rows, file.Columns = part.shape
-            file.PixelSpacing = [spacing_mm[1], spacing_mm[2]]
-            file.SliceThickness = spacing_mm[0]
-            file.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-            file.ImagePositionPatient = [*origin[:2], origin[2] + index * spacing_mm[0]]
-            file.SamplesPerPixel = 1
-            file.PhotometricInterpretation = "MONOCHROME2"
-            file.BitsAllocated = file.BitsStored = 16
-            file.HighBit = 15
-            file.PixelRepresentation = 0
-            file.RescaleSlope, file.RescaleIntercept = 1, -1024
-            file.PixelData = (np.asarray(part) + 1024).astype("<u2").tobytes()
-            if change:
-                change(file, index)
-            # Names say nothing about the order.
-            file.save_as(folder / f"IM{(index * 7 + 3) % 101:03d}", enforce_file_format=True)
-        return folder
-
-    return write
+    folder.mkdir(parents=True, exist_ok=True)
+    series_uid = generate_uid()
+    for index, part in enumerate(image_hu):
+        meta = pydicom.dataset.FileMetaDataset()
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        file = pydicom.Dataset()
+        file.file_meta = meta
+        file.SOPClassUID = CTImageStorage
+        file.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+        file.SeriesInstanceUID = series_uid
+        file.StudyInstanceUID = "1.2.3"
+        file.SeriesDescription = description
+        file.Modality = "CT"
+        file.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        file.InstanceNumber = len(image_hu) - index
+        file.Rows, file.Columns = part.shape
+        file.PixelSpacing = [spacing_mm[1], spacing_mm[2]]
+        file.SliceThickness = spacing_mm[0]
+        file.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        file.ImagePositionPatient = [*origin[:2], origin[2] + index * spacing_mm[0]]
+        file.SamplesPerPixel = 1
+        file.PhotometricInterpretation = "MONOCHROME2"
+        file.BitsAllocated = file.BitsStored = 16
+        file.HighBit = 15
+        file.PixelRepresentation = 0
+        file.RescaleSlope, file.RescaleIntercept = 1, -1024
+        file.PixelData = (np.asarray(part) + 1024).astype("<u2").tobytes()
+        if change:
+            change(file, index)
+        # Names say nothing about the order.
+        file.save_as(folder / f"IM{(index * 7 + 3) % 101:03d}", enforce_file_format=True)
+    return folder
 
 
 @pytest.fixture
-def trunk_hu():
+def write_series():
+    """`series_writer`, which writes a DICOM series."""
+    return series_writer
+
+
+def trunk():
     """A trunk with gas inside, a bone on the patient's left and a couch below, in HU.
 
     Six slices of 64 x 72 pixels, meant for 5 x 4 x 4 mm.
@@ -97,6 +97,12 @@ def trunk_hu():
     image_hu[:, 30:38, 45:55] = 700
     image_hu[:, 54:56, 5:67] = 100
     return image_hu
+
+
+@pytest.fixture
+def trunk_hu():
+    """`trunk`, in HU."""
+    return trunk()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from bonelib.errors import InputError
 from bonelib.labels import body_mask, bone_of, label_map, on_grid
 from bonelib.scans import read_scan, read_volume
-from bonelib.settings import BONE, IGNORE, PATIENT
+from bonelib.settings import BONE, IGNORE, PATIENT, get_settings
 
 values = SimpleITK.GetArrayFromImage
 
@@ -173,3 +173,38 @@ def test_real_pelvis_without_couch(shared_data):
     labels = values(label_map(scan, read_volume(folder / "labels.nii.gz"), BONE_IDS))
     assert values(scan)[labels == BONE].mean() > 150
     assert (values(scan)[labels == PATIENT] > -300).mean() > 0.9  # the rest is gas
+
+
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+def test_real_body_is_the_same_however_the_patient_lies(shared_data, quarter_turns):
+    """Prone and on either side: the couch is in front or beside, and goes all the same."""
+    scan = read_scan(shared_data / "abdomen_dicom" / "ct")[:, :, 4:8]
+    upright = values(body_mask(scan))
+    turned = SimpleITK.GetImageFromArray(np.rot90(values(scan), quarter_turns, (1, 2)).copy())
+    turned.SetSpacing(scan.GetSpacing())
+    found = np.rot90(values(body_mask(turned)), -quarter_turns, (1, 2))
+    assert agreement(found.astype(bool), upright.astype(bool)) > 0.998
+
+
+@pytest.mark.parametrize("subject", ["001", "004", "005"])
+def test_body_of_a_rendered_man_is_his_mask(shared_data, subject):
+    """The outline that was drawn by hand, found again in a CT rendered from it, couch and all."""
+    from bonelib.phantom import read_annotation, render_annotation
+
+    folder = shared_data / "pelvis_label_maps" / f"Pelvic-Ref-{subject}"
+    names = {1: "hip", 2: "femur", 3: "sacrum", 4: "vertebra"}
+    names |= dict.fromkeys(range(5, 29), "muscle")
+    for first in (5, 40, 70):  # both legs apart, the hips, the belly
+        slices = (first, first + 3)
+        annotation = read_annotation(folder / "label.mhd", folder / "mask.mhd", names, slices)
+        series = render_annotation(annotation, seed=first)
+        found = values(body_mask(series.scan)) > 0
+        assert agreement(found, np.asarray(series.body) > 0) > 0.99
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_body_of_a_phantom_of_any_build(seed):
+    from bonelib.phantom.series import make_series
+
+    series = make_series(seed, 4, get_settings("smoke"))
+    assert agreement(values(body_mask(series.scan)) > 0, np.asarray(series.body) > 0) > 0.985
