@@ -445,7 +445,8 @@ class Progress(ConsoleReporter):
             self._say(task, "not run, since a notebook before it failed")
             return
         lines = [line for line in fail.get_msg().splitlines() if line.strip()]
-        self.driver.refused |= lines[-1].startswith(f"{InputError.__module__}.InputError")
+        error, _, _ = lines[-1].strip().partition(":")
+        self.driver.refused |= error.split(".")[-1] == InputError.__name__
         self._say(task, f"FAILED: {lines[-1].strip()}\n        see {executed}")
 
     def complete_run(self):

@@ -43,6 +43,11 @@ def identify(file, index=0):
     file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.77777.9.{index}"
 
 
+def identify_another_series(file, index):
+    identify(file, index)
+    file.SeriesNumber = 9
+
+
 def rename(folder):
     for path in list(folder.iterdir()):
         path.rename(path.with_name(f"{FILE_SECRET}_{path.name}.dcm"))
@@ -59,7 +64,9 @@ def dataset(tmp_path_factory, request):
         write_series(root / series_id / "ct", image_hu, (5, 4, 4), change=identify)
         rename(root / series_id / "ct")
     # Repairs and choices are told in notes: a second series, and a slice that is missing.
-    write_series(root / "a" / "ct" / "more", image_hu[:2], (5, 4, 4), change=identify)
+    write_series(
+        root / "a" / "ct" / "more", image_hu[:2], (5, 4, 4), change=identify_another_series
+    )
     next(path for path in sorted((root / "b" / "ct").iterdir())
          if pydicom.dcmread(path).ImagePositionPatient[2] == 110).unlink()  # fmt: skip
     contours = {"Femur_L": voxel_edges(mask)}

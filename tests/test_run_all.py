@@ -187,7 +187,7 @@ def test_a_failing_notebook_leaves_its_traceback_and_fails_the_run(write_dataset
         "--set", "seed=5", "--results", results,
     )  # fmt: skip
     executed = results / "notebooks" / "01_prepare_data.ipynb"
-    assert run.returncode == 1
+    assert run.returncode == 2
     assert "01_prepare_data: FAILED: InputError" in run.stdout.replace("bonelib.errors.", "")
     assert str(executed) in run.stdout
     assert "05_tables: not run" in run.stdout
