@@ -5,7 +5,6 @@ from pathlib import Path
 from bonelib import labels, scans
 from bonelib.datasets import pelvis
 from bonelib.datasets.public import Found, PublicSet
-from bonelib.datasets.totalsegmentator import ABOVE_MM, BELOW_MM, SMALLEST_HIP_ML
 
 SCAN_FOLDER = "im_1"
 MASK_FOLDER = "im_3"
@@ -49,10 +48,6 @@ CTPEL = PublicSet(
     needs=f"a folder for each patient with {SCAN_FOLDER}/ (CT) and {MASK_FOLDER}/ (masks)",
     wanted=lambda member: {SCAN_FOLDER, MASK_FOLDER} & set(member.split("/")[:-1]) != set(),
     measure=_measure,
-    landmark="both hip bones",
-    smallest_ml=SMALLEST_HIP_ML,
-    below_mm=BELOW_MM,
-    above_mm=ABOVE_MM,
     bone_names=BONE_NAMES,
     complete=False,  # no lumbar spine, and of the femur the upper part only
 )

@@ -6,7 +6,6 @@ from pathlib import Path
 from bonelib import scans
 from bonelib.datasets import pelvis
 from bonelib.datasets.public import Found, PublicSet
-from bonelib.datasets.totalsegmentator import ABOVE_MM, BELOW_MM, SMALLEST_HIP_ML
 from bonelib.datasets.volumes import volumes_below
 from bonelib.errors import InputError
 
@@ -83,10 +82,6 @@ CTPELVIC1K = PublicSet(
     needs="…_mask_4label.nii.gz and …_data.nii.gz, or the owners' scans under the masks' names",
     wanted=lambda member: member.endswith((".nii", ".nii.gz")),
     measure=_measure,
-    landmark="both hip bones",
-    smallest_ml=SMALLEST_HIP_ML,
-    below_mm=BELOW_MM,
-    above_mm=ABOVE_MM,
     bone_names=BONE_NAMES,
     complete=False,  # no femur
     is_unpacked=_is_unpacked,

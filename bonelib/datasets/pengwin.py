@@ -6,7 +6,6 @@ from pathlib import Path
 from bonelib import scans
 from bonelib.datasets import pelvis
 from bonelib.datasets.public import Found, PublicSet
-from bonelib.datasets.totalsegmentator import ABOVE_MM, BELOW_MM, SMALLEST_HIP_ML
 from bonelib.datasets.volumes import volumes_below
 
 FRAGMENTS = {"sacrum": range(1, 11), "hip_left": range(11, 21), "hip_right": range(21, 31)}
@@ -39,10 +38,6 @@ PENGWIN = PublicSet(
     needs="001.mha … of the scans and, below a folder whose name has 'labels', of the masks",
     wanted=lambda member: member.endswith(".mha"),
     measure=_measure,
-    landmark="both hip bones",
-    smallest_ml=SMALLEST_HIP_ML,
-    below_mm=BELOW_MM,
-    above_mm=ABOVE_MM,
     bone_names=BONE_NAMES,
     complete=False,  # neither femur nor lumbar spine
 )

@@ -29,14 +29,6 @@ BONES = (
 # Version 2 draws the first sacral vertebra apart from the sacrum, version 3 within it.
 BONE_NAMES = {name: name for name in BONES} | {"vertebrae_S1": "sacrum"}
 
-# What lies below the knee is in no class, so a scan is used round the pelvis only, in the
-# extent that the paper's series have: 85 to 226 slices of 2.5 mm are 212 to 565 mm, and a
-# hip bone is about 210 mm high. The femur goes on for some 300 mm below it.
-BELOW_MM = 100.0
-ABOVE_MM = 100.0
-# A grown-up's hip bone has 250 to 400 ml: with less than that, the scan ends within it.
-SMALLEST_HIP_ML = 100.0
-
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _NAME = "totalsegmentator"
 
@@ -121,10 +113,6 @@ TOTALSEGMENTATOR = PublicSet(
     needs=f"{META_FILE} and the folders s0000, s0001 … with {SCAN_FILE} and {MASK_FOLDER}/",
     wanted=_wanted,
     measure=_measure,
-    landmark="both hip bones",
-    smallest_ml=SMALLEST_HIP_ML,
-    below_mm=BELOW_MM,
-    above_mm=ABOVE_MM,
     bone_names=BONE_NAMES,
     complete=True,
 )
