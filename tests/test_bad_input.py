@@ -292,15 +292,15 @@ CASES = {
     "other files beside the slices": (stray_files, "noted", "left out: 1 not DICOM"),
     "a slice missing here and there": (
         lambda d: [d.series(change=positions(0, 5, 10, 15, 20, 30))], "noted",
-        "1 missing slices were interpolated",
+        "slices that were missing and are interpolated: 1",
     ),
-    "a slice given twice": (twice, "noted", "1 slices were there twice"),
+    "a slice given twice": (twice, "noted", "slices that were there twice and are dropped: 1"),
     "uneven distances": (
-        lambda d: [d.series(change=positions(0, 5, 11, 15, 20, 25))], "noted", "were brought to",
+        lambda d: [d.series(change=positions(0, 5, 11, 15, 20, 25))], "noted", "are brought to",
     ),
     "a tilted gantry": (lambda d: [d.series(change=tilt(20))], "noted", "tilt of 20.0 degrees"),
     "oblique slices": (oblique, "noted", "oblique by 30 degrees"),
-    "values beyond 32767 HU": (with_value(45_000), "noted", "were cut to 32767"),
+    "values beyond 32767 HU": (with_value(45_000), "noted", "are cut to 32767"),
     "pixels that are not square": (
         lambda d: [d.volume(d.trunk_hu, spacing_mm=(5, 4, 3))], "noted", "not square",
     ),

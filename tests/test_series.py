@@ -1,5 +1,6 @@
 """DICOM as it comes: several series and strays in a folder, every encoding, one file of many."""
 
+import locale
 import shutil
 import tarfile
 import warnings
@@ -189,6 +190,7 @@ def test_jpeg_lossless_written_by_gdcm(tmp_path, image_hu):
     writer.UseCompressionOn()
     writer.SetCompressor("JPEG")
     uid = generate_uid()
+    spoken = locale.setlocale(locale.LC_ALL)
     for index, part in enumerate(image_hu):
         image = SimpleITK.GetImageFromArray(part)
         image.SetMetaData("0008|0060", "CT")
@@ -197,8 +199,21 @@ def test_jpeg_lossless_written_by_gdcm(tmp_path, image_hu):
         image.SetMetaData("0020|0037", "1\\0\\0\\0\\1\\0")
         writer.SetFileName(str(tmp_path / f"{index}.dcm"))
         writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, spoken)  # GDCM's writer sets another for the whole process
     syntax = pydicom.dcmread(tmp_path / "0.dcm").file_meta.TransferSyntaxUID
     assert syntax == "1.2.840.10008.1.2.4.70"
+    np.testing.assert_array_equal(values(read_scan(tmp_path)), image_hu)
+
+
+def test_files_without_preamble_and_with_implicit_types(tmp_path, write_series, image_hu):
+    """As archives of the nineties wrote them."""
+    write_series(tmp_path, image_hu)
+    for path in tmp_path.iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.file_meta
+        dataset.save_as(path, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        path.write_bytes(path.read_bytes()[132:])  # the preamble that pydicom writes
+        assert path.read_bytes()[:2] == b"\x08\x00"
     np.testing.assert_array_equal(values(read_scan(tmp_path)), image_hu)
 
 
@@ -327,7 +342,7 @@ def test_a_dicomdir(tmp_path, write_series, image_hu):
     np.testing.assert_array_equal(values(scan), image_hu)
     assert text.endswith("left out: 1 of modality unknown")
     next(path for path in (tmp_path / "disk").rglob("IM*") if path.is_file()).unlink()
-    with pytest.warns(InputWarning, match="lists 1 files that are not there"):
+    with pytest.warns(InputWarning, match="lists and that are not there: 1"):
         read_scan(tmp_path / "disk" / "DICOMDIR")
 
 

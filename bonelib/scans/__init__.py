@@ -208,7 +208,7 @@ def _turned(path: Path, image: SimpleITK.Image) -> SimpleITK.Image:
             "export the CT with its rescale intercept applied"
         )
     if high > HIGHEST_HU:
-        warnings.warn(f"values up to {high:g} HU were cut to {HIGHEST_HU}", InputWarning,
+        warnings.warn(f"values up to {high:g} HU are cut to {HIGHEST_HU}", InputWarning,
                       stacklevel=2)  # fmt: skip
     hu = SimpleITK.GetImageFromArray(clip_hu(values, values.dtype.kind in "iu"))
     hu.CopyInformation(image)
@@ -217,7 +217,7 @@ def _turned(path: Path, image: SimpleITK.Image) -> SimpleITK.Image:
     tilt = np.degrees(np.arccos(np.clip(cosines.min(), -1, 1)))
     if tilt <= MAX_TILT_DEGREES:
         return turned
-    text = f"the slices are oblique by {tilt:.0f} degrees and were resampled to axial ones"
+    text = f"the slices are oblique by {tilt:.0f} degrees and are resampled to axial ones"
     warnings.warn(text, InputWarning, stacklevel=2)
     axes = np.reshape(hu.GetDirection(), (3, 3)) * hu.GetSpacing()
     return straighten(hu, axes, np.array(hu.GetOrigin()))

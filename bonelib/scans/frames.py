@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from bonelib.errors import InputError
 
@@ -96,7 +97,7 @@ def pixels_hu(frames: list[Frame]) -> list[np.ndarray]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, force=True)
+            dataset = _told_encoding(pydicom.dcmread(file, force=True))
             stored = dataset.pixel_array.reshape(-1, *frames[0].shape)
             return [_to_hu(stored[frame.index], frame) for frame in frames]
     except MemoryError:
@@ -105,6 +106,15 @@ def pixels_hu(frames: list[Frame]) -> list[np.ndarray]:
         raise InputError(
             f"{file}: the pixels cannot be decoded; export the series again, uncompressed"
         ) from error
+
+
+def _told_encoding(dataset: Dataset) -> Dataset:
+    """Say how a file is encoded that has no meta header: as what pydicom found it to be."""
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little_endian = dataset.original_encoding
+        plain = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+    return dataset
 
 
 def _header(file: Path, tags: list[str]) -> Dataset:

@@ -8,18 +8,20 @@ was chosen; numbers and geometry tell series apart in them, never descriptions o
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pydicom
+from tqdm import tqdm
 
 from bonelib.errors import InputError, InputWarning
 from bonelib.scans.frames import Frame, frames_of
 
 LENGTH_STEP_MM = 20.0  # series of about one length are told apart by their slice distance
 AXIAL_COSINE = 0.7  # of the slices' normal with the body's axis; less is sagittal or coronal
+MANY = 400  # files or slices, from which on progress is shown
 FEWEST_SLICES = 3  # of one shape and direction within a series, to be a series of their own
 
 
@@ -106,19 +108,19 @@ def files_of_directory_record(file: Path) -> list[Path]:
     found = [known.get(str(Path(*path)).lower()) for path in parts]
     missing = found.count(None)
     if missing:
-        warnings.warn(f"the DICOMDIR lists {missing} files that are not there", InputWarning,
-                      stacklevel=2)  # fmt: skip
+        text = f"files that the DICOMDIR lists and that are not there: {missing}"
+        warnings.warn(text, InputWarning, stacklevel=2)
     return [path for path in found if path]
 
 
-def choose(source: Path, files: Iterable[Path], wanted: str | None = None) -> Series:
+def choose(source: Path, files: Sequence[Path], wanted: str | None = None) -> Series:
     """Return the series named `wanted`, by number or UID, or else the one that serves best.
 
     `source` is what messages name. Raises InputError where there is no such series, and
     where the files are of several patients.
     """
     skipped, frames = Counter(), []
-    for file in files:
+    for file in tqdm(files, "reading headers", unit="file", disable=len(files) < MANY, leave=False):
         found = frames_of(file)
         if isinstance(found, str):
             skipped[found] += 1

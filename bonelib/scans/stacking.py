@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 from scipy import optimize, stats
+from scipy.spatial.transform import Rotation
+from tqdm import tqdm
 
 from bonelib.errors import InputError, InputWarning
 from bonelib.scans.frames import LOWEST_HU, Frame, pixels_hu
-from bonelib.scans.series import Series
+from bonelib.scans.series import MANY, Series
 
 MAX_GAP_DEVIATION = 0.10  # of a gap from the median gap; more, and slices are interpolated
 MAX_GAP = 2.1  # median gaps: one missing slice can be interpolated, two cannot
@@ -48,7 +50,7 @@ class Stack:
     def is_skew(self) -> bool:
         """Tell whether the axes are not at right angles, as after a gantry's tilt."""
         direction = self.axes / self.spacing_mm
-        return bool(np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3)
+        return bool(np.abs(direction.T @ direction - np.eye(3)).max() > 1e-6)
 
 
 def plan(source: Path, series: Series) -> Stack:
@@ -73,7 +75,7 @@ def assemble(stack: Stack) -> SimpleITK.Image:
     if stack.is_skew:
         row, column, step = (stack.axes / stack.spacing_mm).T
         degrees = np.degrees(np.arccos(np.cross(row, column) @ step))
-        text = f"the gantry's tilt of {degrees:.1f} degrees was corrected"
+        text = f"the gantry's tilt of {degrees:.1f} degrees is corrected"
         warnings.warn(text, InputWarning, stacklevel=2)
         return straighten(image, stack.axes, stack.origin_mm)
     image.SetSpacing(stack.spacing_mm.tolist())
@@ -149,10 +151,10 @@ def _places(source: Path, series: Series) -> np.ndarray:
             "export the whole series"
         )
     what = (
-        f"{missing:.0f} missing slices were interpolated"
+        f"slices that were missing and are interpolated: {missing:.0f}"
         if np.allclose(places, np.rint(places), atol=MAX_GAP_DEVIATION)
         else f"distances of slices from {gaps_mm.min():.2f} to {gaps_mm.max():.2f} mm "
-        f"were brought to {np.ptp(heights_mm) / count:.2f} mm"
+        f"are brought to {np.ptp(heights_mm) / count:.2f} mm"
     )
     warnings.warn(what, InputWarning, stacklevel=2)
     whole = np.rint(places)
@@ -201,7 +203,7 @@ def _without_repetition(source: Path, series: Series) -> list[Frame]:
             )
         dropped += 1
     if dropped:
-        text = f"{dropped} slices were there twice"
+        text = f"slices that were there twice and are dropped: {dropped}"
         warnings.warn(text, InputWarning, stacklevel=2)
     return [frames[index] for index in kept]
 
@@ -215,6 +217,8 @@ def _affine(source: Path, series: Series, places: np.ndarray) -> tuple[np.ndarra
     fits = [stats.theilslopes(values, places)[:2] for values in positions_mm.T]
     step, origin = np.array(fits).T
     row, column = np.median([frame.orientation for frame in series.frames], axis=0)
+    axes = np.stack([row, column, np.cross(row, column)])
+    row, column, normal = Rotation.from_matrix(axes).as_matrix()  # rounded cosines are not exact
     between_rows_mm, between_columns_mm = np.median(
         [frame.spacing_mm for frame in series.frames], axis=0
     )
@@ -226,7 +230,6 @@ def _affine(source: Path, series: Series, places: np.ndarray) -> tuple[np.ndarra
             f"{source}: slices shift sideways by up to {in_plane_mm:.1f} mm, not as a tilted "
             "gantry shifts them; export the series again"
         )
-    normal = series.normal
     sideways_mm = np.linalg.norm(step - normal * (step @ normal)) * places[-1]
     told = np.array([frame.tilt_degrees for frame in series.frames])
     if sideways_mm > largest_shift_mm:
@@ -254,7 +257,8 @@ def _decoded(frames: list[Frame]) -> np.ndarray:
     kind = np.int16 if all(frame.whole_numbers for frame in frames) else np.float32
     image_hu = np.empty((len(frames), *frames[0].shape), kind)
     order = sorted(range(len(frames)), key=lambda index: str(frames[index].file))
-    for _, group in groupby(order, key=lambda index: frames[index].file):
+    bar = tqdm(order, "decoding", unit="slice", disable=len(order) < MANY, leave=False)
+    for _, group in groupby(bar, key=lambda index: frames[index].file):
         indices = list(group)
         for index, pixels in zip(
             indices, pixels_hu([frames[index] for index in indices]), strict=True

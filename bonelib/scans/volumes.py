@@ -1,5 +1,6 @@
 """NIfTI, NRRD, MHA, MHD -> an image, read only where its header holds together."""
 
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,9 +44,9 @@ def read_file(path: Path) -> SimpleITK.Image:
     Raises InputError for every other file, and for one that is damaged or contradicts itself.
     """
     header = read_header(path)
-    with _damage_in_one_line(path):
+    with _damage_in_one_line(path), _without_twins(path) as alone:
         _check_voxels(path, header)
-        return SimpleITK.ReadImage(str(path))
+        return SimpleITK.ReadImage(str(alone))
 
 
 def read_header(path: Path) -> SimpleITK.ImageFileReader:
@@ -55,8 +56,8 @@ def read_header(path: Path) -> SimpleITK.ImageFileReader:
     """
     _check_kind(path)
     header = SimpleITK.ImageFileReader()
-    header.SetFileName(str(path))
-    with _damage_in_one_line(path):
+    with _damage_in_one_line(path), _without_twins(path) as alone:
+        header.SetFileName(str(alone))
         header.ReadImageInformation()
         _check_geometry(path, header)
         if is_nifti(path):
@@ -64,6 +65,21 @@ def read_header(path: Path) -> SimpleITK.ImageFileReader:
         else:
             check_text_header(path)
     return header
+
+
+@contextmanager
+def _without_twins(path: Path) -> Iterator[Path]:
+    """Yield a NIfTI file by a way on which ITK finds no other.
+
+    Beside `ct.nii`, it takes that one's voxels for those of `ct.nii.gz`, without a word.
+    """
+    if not is_nifti(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="bonelib-") as folder:
+        alone = Path(folder) / path.name
+        alone.symlink_to(path.resolve())
+        yield alone
 
 
 @contextmanager
