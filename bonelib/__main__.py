@@ -130,9 +130,11 @@ def run_score(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = parse(arguments)
-    warnings.showwarning = _show_warning
     try:
-        options.run(options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", InputWarning)
+            warnings.showwarning = _show_warning
+            options.run(options)
     except ValueError as error:  # InputError is one
         return _fail(error)
     except OSError as error:

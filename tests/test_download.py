@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from bonelib.__main__ import main
 from bonelib.datasets import download as downloading
 from bonelib.datasets import transfer
 from bonelib.datasets.catalogue import CATALOGUE, Entry, File, Release
@@ -347,3 +348,20 @@ def test_every_checksum_has_the_digits_of_its_algorithm():
                 if file.checksum:
                     algorithm, _, text = file.checksum.partition(":")
                     assert len(bytes.fromhex(text)) * 2 == digits[algorithm]
+
+
+def test_the_command_says_where_the_files_are(server, tmp_path, capsys):
+    arguments = ["-o", str(tmp_path), "--mirror", server.url]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(CATALOGUE, "pengwin", CATALOGUE["madeup"])
+        assert main(["download", "pengwin", *arguments]) == 0
+    assert f"--dataset pengwin --data {tmp_path}" in capsys.readouterr().out
+    assert names(tmp_path) == ["data.zip"]
+
+
+def test_the_command_refuses_in_one_line(capsys):
+    for name in ("ct_org", "ctpel"):
+        assert main(["download", name]) == 2
+        complaint = capsys.readouterr().err
+        assert complaint.startswith(f"bonelib: {name}: cannot be fetched by a program; ")
+        assert "doi.org" in complaint and len(complaint.splitlines()) == 1

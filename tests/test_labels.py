@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bonelib.errors import InputError
-from bonelib.labels import body_mask, bone_of, label_map, on_grid
+from bonelib.labels import body_mask, bone_of, label_map, on_grid, unlabelled_bone
 from bonelib.scans import read_scan, read_volume
 from bonelib.settings import BONE, IGNORE, PATIENT, get_settings
 
@@ -208,3 +208,17 @@ def test_body_of_a_phantom_of_any_build(seed):
 
     series = make_series(seed, 4, get_settings("smoke"))
     assert agreement(values(body_mask(series.scan)) > 0, np.asarray(series.body) > 0) > 0.985
+
+
+@pytest.mark.parametrize(("kind", "scan"), [("dicom", "ct"), ("nifti", "ct.nii.gz")])
+def test_real_vertebrae_that_nobody_drew_are_found(shared_data, kind, scan):
+    folder = shared_data / f"abdomen_{kind}"
+    scan = read_scan(folder / scan)
+    ids = values(on_grid(read_volume(folder / "labels.nii.gz"), scan))
+    vertebrae = np.isin(ids, range(27, 44))
+    bone = SimpleITK.GetImageFromArray((np.isin(ids, list(BONE_IDS)) & ~vertebrae).astype(np.uint8))
+    bone.CopyInformation(scan)
+    body = body_mask(scan)
+    found = values(unlabelled_bone(scan, bone, body)) > 0
+    assert found[vertebrae].mean() > 0.95
+    assert (found & ~vertebrae).sum() < 0.07 * (values(body) > 0).sum()  # vessels with contrast
