@@ -75,7 +75,7 @@ def run_pretrain(options: argparse.Namespace) -> None:
         options.output.resolve(),
         options.label_maps,
         settings,
-        options.phantoms or pretraining.PHANTOMS,
+        pretraining.PHANTOMS if options.phantoms is None else options.phantoms,
         options.workers,
         options.start,
     )

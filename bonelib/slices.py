@@ -36,6 +36,7 @@ from bonelib.settings import (
 CHANNEL_MEANS = (123.68, 116.779, 103.939)
 
 PREPARATION_SETTINGS = ("image_size", "field_of_view_mm", "window_low_hu", "window_high_hu")
+MOST_REFUSALS = 4  # of series, that one message tells
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian
 
 
@@ -142,7 +143,9 @@ def prepare(
             records[result["series"]] = result
     if refusals:
         others = f"{len(refusals)} of {len(cases)} series cannot be used, the others are prepared: "
-        raise InputError((others if len(cases) > 1 else "") + " | ".join(sorted(refusals)))
+        told = sorted(refusals)[:MOST_REFUSALS]
+        told += [f"and {len(refusals) - len(told)} more"] if len(told) < len(refusals) else []
+        raise InputError((others if len(cases) > 1 else "") + " | ".join(told))
     rows = [
         {"series": case.series_id, "slice": row["slice"], "split": case.split, **row}
         for case in cases

@@ -25,6 +25,7 @@ MAX_FILLED = 0.10  # share of slices that interpolation may make
 MAX_SIDEWAYS = 0.5  # pixels that all slices together may shift before it is taken for tilt
 MAX_GANTRY_DEGREES = 35.0  # gantries tilt up to 30
 MIN_TILT_DEGREES = 1.0  # a gantry's tilt that matters
+SPACINGS_MM = (0.02, 200.0)  # from micro-CT to a phantom's farthest slices; less than any in m
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def straighten(image: SimpleITK.Image, axes: np.ndarray, origin: np.ndarray) -> 
 
 def check_spacing(source: Path, spacing_mm: np.ndarray) -> None:
     """Raise InputError for a spacing that no CT has, such as zero or one in metres."""
-    if not (np.min(spacing_mm) > 0.02 and np.max(spacing_mm) < 60):
+    low_mm, high_mm = SPACINGS_MM
+    if not (np.min(spacing_mm) >= low_mm and np.max(spacing_mm) <= high_mm):
         text = " x ".join(f"{value:g}" for value in spacing_mm)
         raise InputError(f"{source}: a spacing of {text} mm makes no sense; export it again")
 
