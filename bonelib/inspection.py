@@ -11,6 +11,7 @@ import SimpleITK
 from bonelib import labels, scans
 from bonelib.errors import InputError
 from bonelib.provenance import replacing
+from bonelib.scans.volumes import read_file
 from bonelib.settings import BONE, PATIENT
 
 
@@ -52,12 +53,16 @@ def describe_mask(
 def write_volume(image: SimpleITK.Image, path: Path) -> None:
     """Write a volume in one step, with its geometry and nothing else of the input's header.
 
-    Raises InputError for a name that is not a volume's.
+    Raises InputError for a name that is not a volume's, and where nothing can be written.
     """
     if scans.volume_stem(path) is None or path.suffix.lower() == ".mhd":
         raise InputError(f"{path}: cannot be written; end the name in .nii.gz, .nrrd or .mha")
-    with replacing(path) as scratch:
-        SimpleITK.WriteImage(image, str(scratch), useCompression=True)
+    try:
+        with replacing(path) as scratch:
+            SimpleITK.WriteImage(image, str(scratch), useCompression=True)
+            read_file(scratch)  # ITK says nothing where the disk is full
+    except (RuntimeError, InputError) as error:
+        raise InputError(f"{path}: cannot be written; check the disk's space and rights") from error
 
 
 def _times(numbers, form: str) -> str:

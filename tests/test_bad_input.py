@@ -4,6 +4,7 @@ import gzip
 import os
 import pickle
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -431,6 +432,17 @@ def small_disk(folder):
     return command
 
 
+def in_small_disk(command, *arguments):
+    """Run Python with the disk mounted, in a name space of its own."""
+    words = " ".join(map(shlex.quote, (sys.executable, *map(str, arguments))))
+    script = f"{command} && exec {words}"
+    return subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
+        capture_output=True, text=True, cwd=paths.REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(paths.REPOSITORY)},
+    )  # fmt: skip
+
+
 FILL = """
 import sys
 from pathlib import Path
@@ -452,12 +464,20 @@ except InputError as error:
 def test_a_full_disk_leaves_nothing_half_written(write_dataset, tmp_path):
     root = write_dataset()
     command = small_disk(tmp_path / "disk")
-    script = f"{command} && exec {sys.executable} -c '{FILL}' {root} {tmp_path / 'disk'}"
-    done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
-        capture_output=True, text=True, cwd=paths.REPOSITORY,
-        env=os.environ | {"PYTHONPATH": str(paths.REPOSITORY)},
-    )  # fmt: skip
+    done = in_small_disk(command, "-c", FILL, root, tmp_path / "disk")
     said, pictured, recorded = done.stdout.splitlines()
     assert "No space left on device" in said and "free space" in said
     assert pictured == recorded != "['a', 'b', 'c']"
+
+
+def test_a_full_disk_keeps_no_half_of_a_volume(desk, tmp_path):
+    noise_hu = np.random.default_rng(0).integers(-1000, 1000, (8, 128, 128)).astype(np.int16)
+    scan, disk = desk.volume(noise_hu), tmp_path / "disk"
+    command = small_disk(disk)
+    kept = disk / "kept.nii.gz"
+    looked = "import os, sys\nfrom bonelib.__main__ import main\ncode = main(sys.argv[1:])\n"
+    looked += f"print(os.listdir({str(disk)!r}))\nsys.exit(code)"
+    done = in_small_disk(command, "-c", looked, "inspect", scan, "-o", kept)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"bonelib: {kept}: cannot be written")
+    assert done.stdout.splitlines()[-1] == "[]"
