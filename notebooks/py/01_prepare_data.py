@@ -94,5 +94,5 @@ slices.class_shares(run.slices.root, table).round(1)
 browser.browse(cases)
 
 # %% [markdown]
-# **Found:** background, patient and bone are as unequal as in the paper: bone is about one
+# **Found:** background, patient and bone are as unequal as in the paper: bone is less than one
 # pixel in a hundred, so that accuracy says little and IoU must be read class by class.
