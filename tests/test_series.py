@@ -168,6 +168,14 @@ def test_two_patients_in_a_folder_are_refused_without_naming_them(tmp_path, writ
     assert read_scan(tmp_path, str(ord("A"))).GetSize()[2] == 5
 
 
+def test_a_name_that_is_spelt_in_two_ways_is_one_patient(tmp_path, write_series, image_hu):
+    def spell(file, index):
+        file.PatientID, file.PatientName = "4711", "Alpha^Anna" if index % 2 else ""
+
+    scan = read_scan(write_series(tmp_path, image_hu, change=spell))
+    np.testing.assert_array_equal(values(scan), image_hu)
+
+
 # Encodings
 
 

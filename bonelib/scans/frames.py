@@ -34,7 +34,7 @@ class Frame:
     file: Path
     index: int  # among the frames of its file
     number: int | None  # InstanceNumber, or the frame's index in a file of many
-    patient: tuple[str, str]  # never printed
+    patient: str  # id, or else name; never printed
     series_uid: str  # never printed
     series_number: str
     phase: tuple  # what parts acquisitions that share a series
@@ -179,7 +179,7 @@ def _frame(file: Path, header: Dataset, index: int, groups: list[Dataset]) -> Fr
         file=file,
         index=index,
         number=index if many else _integer(header.get("InstanceNumber")),
-        patient=(str(header.get("PatientID") or ""), str(header.get("PatientName") or "")),
+        patient=str(header.get("PatientID") or header.get("PatientName") or ""),
         series_uid=str(header.get("SeriesInstanceUID") or ""),
         series_number=str(_integer(header.get("SeriesNumber")) or ""),
         phase=(

@@ -133,7 +133,7 @@ def choose(source: Path, files: Sequence[Path], wanted: str | None = None) -> Se
     several = sorted(_labelled(frames), key=Series.rank)
     if wanted is not None:
         return _named(source, several, wanted)
-    patients = {frame.patient for frame in frames} - {("", "")}
+    patients = {frame.patient for frame in frames} - {""}
     if len(patients) > 1:
         raise InputError(
             f"{source}: holds CT slices of {len(patients)} patients; give each a folder of its own"
