@@ -126,7 +126,7 @@ class Driver:
         surface = results.meshes / "bone.stl"
         judged = []
         if run.dataset == "phantom":
-            judged = [step("09_phantom_versus_reality", inputs=[], outputs=[], seconds=50.0)]
+            judged = [step("10_phantom_versus_reality", inputs=[], outputs=[], seconds=50.0)]
         return [
             step(
                 "01_prepare_data",

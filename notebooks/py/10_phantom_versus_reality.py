@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # 9 Phantom versus reality
+# # 10 Phantom versus reality
 #
 # **How far is the phantom from a patient?** (beyond the paper)
 #
