@@ -18,7 +18,7 @@ smoke quick paper: $(READY)
 	$(BIN)/python run_all.py --profile $@
 
 lab: $(READY)
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 # Fast tests first; then the whole smoke run, and every notebook against its stored outputs.
 test: $(READY)

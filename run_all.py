@@ -13,14 +13,12 @@ import argparse
 import contextlib
 import os
 import sys
-from pathlib import Path
 
 import psutil
 
-from bonelib import datasets
+from bonelib import runs
 from bonelib.pipeline import Driver
-from bonelib.runs import open_run
-from bonelib.settings import MODEL_NAMES, PROFILES
+from bonelib.settings import MODEL_NAMES
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,19 +41,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         description=summary, epilog=details, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
-        "--profile", default="paper", choices=list(PROFILES), help="how much to compute"
-    )
-    parser.add_argument("--dataset", default="phantom", help=", ".join(datasets.DATASETS))
-    parser.add_argument("--data", default="", metavar="DIR", help="the data set's folder")
+    runs.add_options(parser)
     parser.add_argument(
         "--models", nargs="+", default=list(MODEL_NAMES), choices=MODEL_NAMES, metavar="NAME",
         help=", ".join(MODEL_NAMES),
     )  # fmt: skip
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="SETTING=VALUE", help="replace settings"
-    )
-    parser.add_argument("--results", default="", metavar="DIR", help="default: results/<profile>")
     parser.add_argument("--workers", type=int, metavar="N", help="notebooks at the same time")
     parser.add_argument(
         "--scheduler", default="", metavar="ADDRESS", help="a dask scheduler on a shared disk"
@@ -68,20 +58,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for and return the exit code."""
     options = parse(arguments)
-    malformed = [pair for pair in options.set if "=" not in pair]
-    if malformed:
-        return fail(f"--set takes SETTING=VALUE, not '{malformed[0]}'")
     if options.workers is not None and options.workers < 1:
         return fail(f"--workers takes a number from 1, not {options.workers}")
-    overrides = dict(pair.split("=", 1) for pair in options.set)
-    results = str(Path(options.results).resolve()) if options.results else ""
     try:
-        run = open_run(options.profile, options.dataset, options.data, results, overrides)
+        run = runs.run_of(options)
         run.check()
     except ValueError as error:
         return fail(str(error))
     driver = Driver(
-        run, list(dict.fromkeys(options.models)), overrides,
+        run, list(dict.fromkeys(options.models)), runs.overrides(options.set),
         options.workers or run.settings.parallel_notebooks, options.scheduler, options.force,
     )  # fmt: skip
     if options.list:

@@ -16,19 +16,31 @@ Module order is data order; a module imports only from those above it::
     runs               profile, data set and folders of one run, for notebooks and driver
     augment            slices + a seed -> augmented batches
     models/            a name -> keras.Model
-    prediction         model + slices -> label maps; the classical baseline too
+    prediction         model + scan or slices -> probabilities, label maps; the baseline too
+    trained            a name, or a file of weights -> network and the slices that it takes
+    regions            scan + network at low resolution -> where the bone is
+    postprocessing     probabilities -> the same without islands, holes and steps
     metrics            reference + prediction -> counts, scores
     training           model + batches -> best weights, history
     cards              trained weights -> scores on held-out series, model card
     pretraining        phantoms and label maps -> the weights that the package ships
     evaluation         best weights + test slices -> counts, time per slice
-    meshes             label map -> surface, STL
+    bones              mask of all bone -> single bones, named by where they are
+    meshes             probabilities or label map -> surface, STL
+    agreement          bone as found + as drawn -> overlap and distances in mm
+    exports            label map + the DICOM files it belongs to -> DICOM SEG
+    viewer             surfaces -> a page that turns them, without a network
     tables, figures    scores -> the paper's tables and figures
     report             tables, figures, manifest -> report.html
     realism            phantom series -> HU, shares, shapes, noise beside a patient's
     previews, browser  what notebooks show besides the paper's figures
+    planes             one scan and its label map in three planes, by sliders
+    overview           scan + label map + surface -> one picture of them
+    segmentation       one scan -> label map, surfaces, preview, record: a bone model
+    workbench          the same in JupyterLab, by buttons
     estimates          settings + machine -> seconds that a step will take
     pipeline           notebooks -> tasks, run in order, skipped where up to date
+    commands           what python -m bonelib does
 
 One noun per thing: series (files) -> scan (volume) -> label map -> slice -> batch ->
 prediction -> score -> table -> figure. Arrays are (slice, row, column), spacings in the

@@ -11,7 +11,7 @@ from PIL import Image
 
 from bonelib.datasets import Case
 from bonelib.figures import CLASS_COLOURS
-from bonelib.settings import BONE, PATIENT
+from bonelib.settings import PATIENT
 
 WINDOWS_HU = {"bone": (-450, 1050), "soft tissue": (-160, 240), "wide": (-1000, 1500)}
 WIDTH_PIXELS = 560
@@ -24,13 +24,11 @@ def slice_picture(
     low, high = window_hu
     grey = np.clip((image_hu - low) / max(high - low, 1), 0, 1)
     picture = np.repeat(grey[..., None], 3, axis=-1)
-    for label in (PATIENT, BONE):
+    for label, colour in list(enumerate(CLASS_COLOURS))[PATIENT:]:
         # The patient outline is tinted less: it covers what one wants to see.
-        weight = opacity if label == BONE else opacity / 4
+        weight = opacity / 4 if label == PATIENT else opacity
         inside = labels == label
-        picture[inside] = (1 - weight) * picture[inside] + weight * np.array(
-            to_rgb(CLASS_COLOURS[label])
-        )
+        picture[inside] = (1 - weight) * picture[inside] + weight * np.array(to_rgb(colour))
     return Image.fromarray((255 * picture).astype(np.uint8))
 
 

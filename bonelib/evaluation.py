@@ -10,10 +10,9 @@ from tqdm.auto import tqdm
 from bonelib import augment, metrics, models, provenance, slices
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.prediction import load_segmenter
-from bonelib.settings import BASELINE, NUM_CLASSES, Settings
+from bonelib.settings import BASELINE, Settings
 
 TIMED_SLICES = 20  # slices whose prediction is timed, one by one, after a warm-up
-COUNT_COLUMNS = [f"n{row}{column}" for row in range(NUM_CLASSES) for column in range(NUM_CLASSES)]
 
 
 def evaluate(
@@ -47,7 +46,7 @@ def evaluate(
                     "input": (labels[index], predicted[index]),
                     "native": (native_labels[index], native[index]),
                 }.items():
-                    counts = metrics.confusion_matrix(*pair)
+                    counts = metrics.confusion_matrix(*pair, settings.num_classes)
                     rows.append(
                         (method, horizon, epoch, resolution, series_id, slice_index, *counts.flat)
                     )
@@ -55,10 +54,8 @@ def evaluate(
                     save_label_map(
                         predicted[index], results.prediction(method, series_id, slice_index)
                     )
-    scores = pd.DataFrame(
-        rows,
-        columns=["model", "epochs", "epoch", "resolution", "series", "slice", *COUNT_COLUMNS],
-    )
+    keys = ["model", "epochs", "epoch", "resolution", "series", "slice"]
+    scores = pd.DataFrame(rows, columns=keys + metrics.count_columns(settings.num_classes))
     with provenance.replacing(results.scores(method)) as scratch:
         scores.to_csv(scratch, index=False)
     training = provenance.read_json(results.training_record(method))

@@ -25,7 +25,11 @@ from bonelib.provenance import replacing
 from bonelib.published import METHOD_NAMES
 from bonelib.settings import BACKGROUND, BASELINE, BONE, CLASS_NAMES, IGNORE, PATIENT
 
-CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73")  # blue, orange, green: the paper's order
+# Blue, orange, green: the paper's order. Sky blue, purple, black: where there are more bones.
+CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#CC79A7", "#000000")
+IGNORE_COLOUR = "#BBBBBB"
+MOST_LABELS_INSIDE = 3  # of curves; a longer list would lie on them
+LEGEND_ENTRY_INCHES = 1.1  # across
 PAIR_COLOURS = {"training": "#D55E00", "validation": "#56B4E9"}  # the paper's orange and blue
 MEAN_COLOURS = {"mean IoU": "#D55E00", "mean Dice": "#56B4E9"}
 DOTS_PER_INCH = 200
@@ -113,15 +117,6 @@ def choose_series(table: pd.DataFrame) -> pd.DataFrame:
     if test.empty:
         raise ValueError("slices.csv has no test series, so there is no prediction to draw")
     return test[test["series"] == test["series"].value_counts().idxmax()].sort_values("slice")
-
-
-def read_volume(
-    results: ResultFolder, model: str, series: pd.DataFrame
-) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """Return a method's label maps of one series as (slice, row, column), and spacing in mm."""
-    paths = [results.prediction(model, row.series, row.slice) for row in series.itertuples()]
-    labels = np.stack([np.asarray(Image.open(path)) for path in paths])
-    return labels, tuple(float(value) for value in series["spacing"].iloc[0].split())
 
 
 def canvas(rows: int, columns: int, width: float = 0.0, height: float = 0.0):
@@ -215,7 +210,7 @@ def _longest(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _has_bone(rows: pd.DataFrame) -> np.ndarray:
-    return tables.counts(rows)[:, BONE].sum(axis=1) > 0
+    return tables.counts(rows)[:, BONE:].sum(axis=(1, 2)) > 0
 
 
 def _extent_mm(example: Example) -> tuple[float, float, float, float]:
@@ -239,11 +234,11 @@ def draw_slice(example: Example, axes: Axes, title: str = "") -> None:
 
 
 def draw_labels(example: Example, labels: np.ndarray, axes: Axes, title: str = "") -> None:
-    """Draw a label map in millimetres: patient and bone in their colours, background white."""
+    """Draw a label map in millimetres: classes in their colours, background white."""
     picture = np.ones((*labels.shape, 3))
-    for label in (PATIENT, BONE):
-        picture[labels == label] = to_rgb(CLASS_COLOURS[label])
-    picture[labels == IGNORE] = to_rgb("#BBBBBB")
+    for label, colour in list(enumerate(CLASS_COLOURS))[PATIENT:]:
+        picture[labels == label] = to_rgb(colour)
+    picture[labels == IGNORE] = to_rgb(IGNORE_COLOUR)
     _picture(example, picture, title, axes)
 
 
@@ -271,10 +266,22 @@ def _body_mm(example: Example) -> tuple[float, float, float, float]:
     return *(places.min(axis=0) * example.spacing_mm), *(places.max(axis=0) * example.spacing_mm)
 
 
-def _class_legend(figure: Figure, title: str = "") -> None:
-    handles = [Patch(color=CLASS_COLOURS[label], label=CLASS_NAMES[label]) for label in (1, 2)]
-    handles.insert(0, Patch(facecolor="white", edgecolor="#888888", label=CLASS_NAMES[0]))
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, title=title)
+def _class_legend(
+    figure: Figure, class_names: Sequence[str], examples: Sequence[Example], title: str = ""
+) -> None:
+    """Name the colours above all panels, that of ignored pixels where there are any."""
+    handles = [
+        Patch(color=colour, label=name)
+        for name, colour in zip(class_names, CLASS_COLOURS, strict=False)
+    ]
+    handles[BACKGROUND] = Patch(
+        facecolor="white", edgecolor="#888888", label=class_names[BACKGROUND]
+    )
+    if any((example.labels == IGNORE).any() for example in examples):
+        handles.append(Patch(color=IGNORE_COLOUR, label="not scored"))
+    fits = len(handles) * LEGEND_ENTRY_INCHES <= figure.get_figwidth()
+    columns = len(handles) if fits else 3
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, title=title)
 
 
 def figure1(examples: Sequence[Example], axes: np.ndarray) -> None:
@@ -293,13 +300,14 @@ def figure2(examples: Sequence[Example], axes: np.ndarray) -> None:
 
 def _curves(history: pd.DataFrame, columns: dict, colours, axes: Axes, model: str) -> None:
     """Draw columns of a history (label to column) in %, marked by shape as well as colour."""
-    for (label, column), colour, marker in zip(columns.items(), colours, "os^", strict=False):
+    for (label, column), colour, marker in zip(columns.items(), colours, "os^Dv*", strict=False):
         axes.plot(history["epoch"], 100 * history[column], color=colour, marker=marker, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(0.5, len(history) + 0.5)
     axes.set_xlabel("epoch")
     axes.set_title(METHOD_NAMES.get(model, model))
-    axes.legend(loc="best")
+    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+    axes.legend(**beside if len(columns) > MOST_LABELS_INSIDE else {"loc": "best"})
 
 
 def figure3(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
@@ -310,8 +318,11 @@ def figure3(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
 
 
 def figure4(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
-    """Draw the validation IoU of each class by epoch."""
-    columns = {name: f"val_iou_{name}" for name in CLASS_NAMES}
+    """Draw the validation IoU of each class by epoch; one that no slice has is marked absent."""
+    columns = {
+        name.removeprefix("val_iou_") + (" (absent)" if history[name].isna().all() else ""): name
+        for name in history.filter(like="val_iou_")
+    }
     _curves(history, columns, CLASS_COLOURS, axes, model)
     axes.set_ylabel("validation IoU (%)")
 
@@ -323,36 +334,51 @@ def figure5(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
     axes.set_ylabel("validation score (%)")
 
 
-def image_scores(example: Example, labels: np.ndarray) -> tuple[float, float]:
-    """Return (mean IoU, bone IoU) of one prediction in %; the mean is of the classes present."""
-    iou = 100 * metrics.iou(metrics.confusion_matrix(example.labels, labels))
-    return float(np.nanmean(iou)), float(iou[BONE])
+def image_scores(
+    example: Example, labels: np.ndarray, class_names: Sequence[str] = CLASS_NAMES
+) -> tuple[float, float]:
+    """Return (mean IoU, bone IoU) of one prediction in %.
+
+    The mean is of the classes present; bone is all classes of bone as one.
+    """
+    counts = metrics.confusion_matrix(example.labels, labels, len(class_names))
+    bone = metrics.iou(metrics.bone_as_one(counts))[BONE]
+    return float(100 * np.nanmean(metrics.iou(counts))), float(100 * bone)
 
 
-def figure6(example: Example, predictions: dict[str, np.ndarray], axes: np.ndarray) -> None:
+def figure6(
+    example: Example,
+    predictions: dict[str, np.ndarray],
+    axes: np.ndarray,
+    class_names: Sequence[str] = CLASS_NAMES,
+) -> None:
     """Draw the slice, its reference and every method's segmentation with its bone IoU."""
     draw_slice(example, axes.flat[0], f"{example.series}, slice {example.slice}")
     draw_labels(example, example.labels, axes.flat[1], "reference")
     for (model, labels), panel in zip(predictions.items(), axes.flat[2:], strict=False):
-        bone = image_scores(example, labels)[1]
+        bone = image_scores(example, labels, class_names)[1]
         name = METHOD_NAMES.get(model, model)
         draw_labels(example, labels, panel, f"{name}\nbone IoU {bone:.1f} %")
     _finish(axes, [example], 2 + len(predictions))
-    _class_legend(axes.flat[0].figure)
+    _class_legend(axes.flat[0].figure, class_names, [example])
 
 
 def figure7(
-    examples: Sequence[Example], predictions: Sequence[np.ndarray], axes: np.ndarray, model: str
+    examples: Sequence[Example],
+    predictions: Sequence[np.ndarray],
+    axes: np.ndarray,
+    model: str,
+    class_names: Sequence[str] = CLASS_NAMES,
 ) -> None:
     """Draw reference (left) and prediction (right), a row a slice, with the slice's scores."""
     for example, labels, (left, right), letter in zip(
         examples, predictions, axes, "abcdefgh", strict=False
     ):
-        mean, bone = image_scores(example, labels)
+        mean, bone = image_scores(example, labels, class_names)
         draw_labels(
             example, example.labels, left, f"{letter})  {example.series}, slice {example.slice}"
         )
         draw_labels(example, labels, right, f"mean IoU {mean:.1f} %, bone IoU {bone:.1f} %")
     _finish(axes, examples, 2 * len(examples))
     title = f"left: reference, right: {METHOD_NAMES.get(model, model)}"
-    _class_legend(axes[0, 0].figure, title)
+    _class_legend(axes[0, 0].figure, class_names, examples, title)

@@ -1,8 +1,14 @@
 """Reference and prediction -> counts -> scores, one value a class."""
 
 import numpy as np
+from scipy import ndimage
 
-from bonelib.settings import IGNORE, NUM_CLASSES
+from bonelib.settings import BONE, IGNORE, NUM_CLASSES
+
+
+def count_columns(num_classes: int = NUM_CLASSES) -> list[str]:
+    """Return the names n<reference class><predicted class> of counts in a table, row by row."""
+    return [f"n{row}{column}" for row in range(num_classes) for column in range(num_classes)]
 
 
 def confusion_matrix(reference, prediction, num_classes: int = NUM_CLASSES) -> np.ndarray:
@@ -24,6 +30,15 @@ def confusion_matrix(reference, prediction, num_classes: int = NUM_CLASSES) -> n
             raise ValueError(f"{name} has labels outside 0 to {num_classes - 1}")
     pairs = np.bincount(reference * num_classes + prediction, minlength=num_classes**2)
     return pairs.reshape(num_classes, num_classes)
+
+
+def bone_as_one(counts) -> np.ndarray:
+    """Return counts with all classes of bone as one: background, patient, bone.
+
+    `counts` has shape (..., classes, classes); the result has shape (..., 3, 3).
+    """
+    first = range(BONE + 1)
+    return np.add.reduceat(np.add.reduceat(counts, first, axis=-1), first, axis=-2)
 
 
 def _ratio(numerator, denominator) -> np.ndarray:
@@ -73,3 +88,20 @@ def overall_accuracy(counts) -> np.ndarray:
     """Return the share of pixels whose class is right: the curve of Figure 3."""
     counts = np.asarray(counts)
     return _ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1)))
+
+
+def surface_distances(reference, prediction, spacing_mm) -> np.ndarray:
+    """Return the distances in mm between the surfaces of two masks, both ways.
+
+    `reference` and `prediction` are masks of one shape, `spacing_mm` has the order of their
+    axes. From each voxel at the edge of one mask it is as far as to the nearest at the edge of
+    the other, so the largest value is their Hausdorff distance. Raises ValueError where a mask
+    is empty.
+    """
+    reference, prediction = np.asarray(reference, bool), np.asarray(prediction, bool)
+    if not (reference.any() and prediction.any()):
+        raise ValueError("a mask without a voxel has no surface to measure from")
+    box = ndimage.find_objects((reference | prediction).astype(np.uint8))[0]
+    edges = [mask & ~ndimage.binary_erosion(mask) for mask in (reference[box], prediction[box])]
+    one, other = (ndimage.distance_transform_edt(~edge, sampling=spacing_mm) for edge in edges)
+    return np.concatenate([other[edges[0]], one[edges[1]]])

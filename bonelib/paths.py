@@ -7,6 +7,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = REPOSITORY / "notebooks"
 DATA = REPOSITORY / "data"
 RESULTS = REPOSITORY / "results"
+WEIGHTS = Path(__file__).resolve().parent / "models" / "weights"  # what the package ships
 
 
 def raw_phantom(profile: str) -> Path:
@@ -89,6 +90,11 @@ class ResultFolder:
     def meshes(self) -> Path:
         return self.root / "meshes"
 
+    @property
+    def segmentation(self) -> Path:
+        """Return the folder of one scan's segmentation; see `SegmentationFolder`."""
+        return self.root / "segmentation"
+
     def notebook(self, task: str) -> Path:
         """Return the executed notebook of a task such as `03_train_model-unet`."""
         return self.root / "notebooks" / f"{task}.ipynb"
@@ -122,3 +128,47 @@ class ResultFolder:
     def prediction(self, model: str, series_id: str, slice_index: int) -> Path:
         """Return the predicted label map of one test slice, at the longest horizon."""
         return self.root / "predictions" / model / f"{series_id}_{slice_index:04d}.png"
+
+
+@dataclass(frozen=True)
+class SegmentationFolder:
+    """What is made of one scan."""
+
+    root: Path
+
+    @property
+    def label_map(self) -> Path:
+        """Return background 0, patient 1, bone 2 on the scan's own grid."""
+        return self.root / "segmentation.nii.gz"
+
+    @property
+    def bones(self) -> Path:
+        """Return the ids of single bones on the scan's own grid; the record names them."""
+        return self.root / "bones.nii.gz"
+
+    @property
+    def dicom_seg(self) -> Path:
+        return self.root / "segmentation.dcm"
+
+    @property
+    def surface(self) -> Path:
+        return self.root / "bone.stl"
+
+    @property
+    def bone_surfaces(self) -> Path:
+        return self.root / "bones"
+
+    def bone_surface(self, name: str) -> Path:
+        return self.bone_surfaces / f"{name}.stl"
+
+    @property
+    def preview(self) -> Path:
+        return self.root / "preview.png"
+
+    @property
+    def viewer(self) -> Path:
+        return self.root / "surface.html"
+
+    @property
+    def record(self) -> Path:
+        return self.root / "report.json"

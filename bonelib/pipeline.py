@@ -29,7 +29,7 @@ from doit.tools import config_changed
 from bonelib import estimates, paths, provenance
 from bonelib.errors import InputError
 from bonelib.runs import Run
-from bonelib.settings import BASELINE, MODEL_NAMES
+from bonelib.settings import MODEL_NAMES
 
 BAR_SECONDS = 10.0  # between two lines of a progress bar
 
@@ -86,7 +86,7 @@ class Driver:
             "overrides": self.overrides,
         }
         chosen = {"models": self.models}
-        scored = [*self.models, BASELINE]
+        scored = run.settings.methods(self.models)
         dataset = [run.slices.description]
 
         def step(
@@ -124,6 +124,7 @@ class Driver:
         tables = [results.tables / f"table{number}.csv" for number in range(1, 5)]
         figures = [results.figures / f"figure{number}.png" for number in range(1, 8)]
         surface = results.meshes / "bone.stl"
+        segmented = paths.SegmentationFolder(results.segmentation)
         judged = []
         if run.dataset == "phantom":
             judged = [step("10_phantom_versus_reality", inputs=[], outputs=[], seconds=50.0)]
@@ -169,6 +170,10 @@ class Driver:
             step(
                 "08_report", inputs=[*tables, *figures, surface], outputs=[results.report],
                 **chosen,
+            ),
+            step(
+                "09_segment_your_scan", inputs=dataset, seconds=60.0,
+                outputs=[segmented.label_map, segmented.record],
             ),
         ]  # fmt: skip
 

@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import SimpleITK
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bonelib import augment, figures
 from bonelib.figures import CLASS_COLOURS, Example
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.settings import BACKGROUND, BONE, PATIENT
+from bonelib.settings import BACKGROUND, PATIENT
 
 WINDOW_HU = (-450, 1050)  # bone
 
@@ -33,12 +34,7 @@ def scan_planes(scan: SimpleITK.Image, label_map: SimpleITK.Image) -> Figure:
             image, cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], extent=extent_mm,
             origin=origin, aspect="equal",
         )  # fmt: skip
-        for label in (PATIENT, BONE):
-            if (classes >= label).any() and not (classes >= label).all():
-                panel.contour(
-                    classes >= label, levels=[0.5], colors=CLASS_COLOURS[label], linewidths=0.8,
-                    extent=extent_mm, origin=origin,
-                )  # fmt: skip
+        _draw_outlines(classes, panel, extent=extent_mm, origin=origin)
         panel.set_title(name)
         panel.set_xlabel("mm")
         panel.grid(False)
@@ -46,14 +42,18 @@ def scan_planes(scan: SimpleITK.Image, label_map: SimpleITK.Image) -> Figure:
     return figure
 
 
-def _outlined(panel, image: np.ndarray, labels: np.ndarray, title: str) -> None:
+def _draw_outlines(labels: np.ndarray, panel: Axes, **placed) -> None:
+    """Draw the outlines of the body and of each class of bone in their colours."""
+    parts = [labels == label for label in range(len(CLASS_COLOURS))]
+    parts[PATIENT] = labels != BACKGROUND
+    for part, colour in list(zip(parts, CLASS_COLOURS, strict=True))[PATIENT:]:
+        if part.any() and not part.all():
+            panel.contour(part, levels=[0.5], colors=colour, linewidths=0.9, **placed)
+
+
+def _outlined(panel: Axes, image: np.ndarray, labels: np.ndarray, title: str) -> None:
     panel.imshow(image)
-    if (labels == BONE).any():
-        panel.contour(labels == BONE, levels=[0.5], colors=CLASS_COLOURS[BONE], linewidths=0.9)
-    if (labels != BACKGROUND).any():
-        panel.contour(
-            labels != BACKGROUND, levels=[0.5], colors=CLASS_COLOURS[PATIENT], linewidths=0.9
-        )
+    _draw_outlines(labels, panel)
     panel.set_title(title)
     panel.axis("off")
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import trimesh
 from jinja2 import Environment, FileSystemLoader
 from scipy.stats import spearmanr
 
-from bonelib import datasets, figures, published, tables
+from bonelib import datasets, figures, published, tables, viewer
 from bonelib.paths import ResultFolder
 from bonelib.provenance import read_json, replacing
 from bonelib.settings import BASELINE, CLASS_NAMES, TABLE1_MODELS, Settings, deviations
@@ -55,7 +56,8 @@ def gather(scores, records: dict, settings: Settings, histories: dict | None = N
         }
         for table in (short, long)
     ]
-    costs = {models[row["name"]]: row for row in tables.table2(records).frame.to_dict("records")}
+    table2 = tables.table2(records, settings)
+    costs = {models[row["name"]]: row for row in table2.frame.to_dict("records")}
     by_series = tables.table4(scores, records, settings, histories).frame.to_dict("records")
     series = [row for row in by_series[:-1] if not math.isnan(row["bone"])]
     return Evidence(*by_measure, costs, series, records)
@@ -83,8 +85,12 @@ def findings(
 
     One training with one seed stands behind each number, here as in the paper, so a verdict
     says what happened and not how likely it is. A claim whose methods were not all run is
-    not tested.
+    not tested, nor is any where the classes are not the paper's.
     """
+    if not settings.has_papers_classes:
+        nothing = Evidence({}, {}, {}, [], {})
+        why = f"class scheme {settings.class_scheme}, not the paper's classes"
+        return [replace(claim(nothing), ours="", why=why) for claim in CLAIMS]
     evidence = gather(scores, records, settings, histories)
     return [claim(evidence) for claim in CLAIMS]
 
@@ -351,7 +357,7 @@ def all_tables(
     """
     made = {
         "table1": tables.table1(scores, settings),
-        "table2": tables.table2(records),
+        "table2": tables.table2(records, settings),
         "table3": tables.table3(scores, records, settings),
         "table4": tables.table4(scores, records, settings, histories),
         "per_image": tables.per_image_table(scores, settings, records),
@@ -359,6 +365,13 @@ def all_tables(
     }
     notes = (data_note,) if data_note else ()
     return {name: replace(table, notes=(*table.notes, *notes)) for name, table in made.items()}
+
+
+def _turnable(stl: Path) -> str:
+    """Return a frame in which the surface of an STL turns, "" where there is none."""
+    if not stl.exists():
+        return ""
+    return viewer.surface_frame({"bone": trimesh.load_mesh(stl)}, "Bone model", viewer.PAGE_FACES)
 
 
 def _link(results: ResultFolder, path: Path) -> str:
@@ -390,6 +403,7 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
         findings=tested,
         tables=all_tables(*inputs, datasets.note(manifest.get("dataset", ""))),
         pictures=_pictures(results),
+        turnable=_turnable(results.meshes / "bone.stl"),
         meshes=[_link(results, path) for path in sorted(results.meshes.glob("**/*.stl"))],
         settings=settings,
         deviations=deviations(settings),

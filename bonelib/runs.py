@@ -1,10 +1,12 @@
-"""Profile, data set and folders of one run, as notebooks and the driver name them."""
+"""Profile, data set and folders of one run, as notebooks and command lines name them."""
 
+import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bonelib import datasets, paths
-from bonelib.settings import Settings, get_settings
+from bonelib.settings import PROFILES, Settings, get_settings
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,16 @@ def open_run(
     """Return the run that a notebook's parameters name.
 
     `data_dir` is the folder of a data set on disk, `results_dir` replaces
-    results/<profile>, `overrides` replaces settings of the profile. Raises ValueError,
-    with the valid names, for an unknown profile, data set or setting.
+    results/<profile>, `overrides` replaces settings of the profile; its slices then lie among
+    the results. Raises ValueError, with the valid names, for an unknown profile, data set or
+    setting.
     """
     settings = get_settings(profile, overrides)
     directory = Path(data_dir).resolve() if data_dir else None
     results = Path(results_dir) if results_dir else paths.RESULTS / profile
     name = datasets.prepared_name(dataset, directory)
     slices_root = paths.prepared(profile, name)
-    if overrides and results_dir:  # other settings, other slices: leave the profile's own alone
+    if overrides:  # other settings, other slices: leave the profile's own alone
         slices_root = results / "prepared" / name
     return Run(
         settings,
@@ -53,3 +56,31 @@ def open_run(
         paths.SliceFolder(slices_root.resolve()),
         paths.ResultFolder(results.resolve()),
     )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a run to a command's parser."""
+    parser.add_argument(
+        "--profile", default="paper", choices=list(PROFILES), help="how much to compute"
+    )
+    parser.add_argument("--dataset", default="phantom", help=", ".join(datasets.DATASETS))
+    parser.add_argument("--data", default="", metavar="DIR", help="the data set's folder")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="SETTING=VALUE", help="replace settings"
+    )
+    parser.add_argument("--results", default="", metavar="DIR", help="default: results/<profile>")
+
+
+def overrides(pairs: Iterable[str]) -> dict[str, str]:
+    """Return settings to replace, name to value; raise ValueError for what is no such pair."""
+    malformed = [pair for pair in pairs if "=" not in pair]
+    if malformed:
+        raise ValueError(f"--set takes SETTING=VALUE, not '{malformed[0]}'")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def run_of(options: argparse.Namespace) -> Run:
+    """Return the run that a command's options name; raises ValueError as `open_run` does."""
+    results = str(Path(options.results).resolve()) if options.results else ""
+    replaced = overrides(options.set)
+    return open_run(options.profile, options.dataset, options.data, results, replaced)

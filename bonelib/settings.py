@@ -3,12 +3,40 @@
 Section and table numbers are those of Krawczyk & Starzyński (2021).
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 CLASS_NAMES = ("background", "patient", "bone")  # section 4: classes 0, 1, 2
-BACKGROUND, PATIENT, BONE = range(3)
+BACKGROUND, PATIENT, BONE = range(3)  # in other schemes, classes of bone go on from BONE
 NUM_CLASSES = len(CLASS_NAMES)
 IGNORE = 255  # label of a pixel that neither trains a network nor counts in a score
+
+# The classes of bone in each scheme, and which bones each takes in, by words of their names as
+# `labels.naming` reads them; the first class that fits wins. Bone of no class is IGNORE: called
+# patient or another bone it would teach what is wrong. So is a bone whose name may mean several
+# classes, such as "pelvis" or "spine".
+CLASS_SCHEMES = {
+    "bone": {"bone": ("*",)},
+    "bones": {  # the next step that the paper names
+        "femur": (
+            "femur*", "*femur", "femora", "femoral", "femoral head*", "femoral neck*",
+            "femoralhead*", "femhead*", "fem head*", "caput femor*", "collum femor*",
+            "trochanter*", "huftkopf*", "hueftkopf*", "oberschenkelkopf*", "schenkelhals*",
+            "tete femorale", "col femoral", "udow*",
+        ),
+        "hip bone": (
+            "hip", "hips", "lefthip", "righthip", "innominate*", "coxa", "coxae", "ilium",
+            "iliac crest*", "iliac wing*", "ischium", "pubis", "pubic ramus", "pubic rami",
+            "acetabul*", "hufte*", "huefte*", "huftbein*", "hueftbein*", "darmbein*", "sitzbein*",
+            "schambein*", "hanche*", "iliaque", "biodr*",
+        ),
+        "sacrum": ("sacrum*", "vertebra* s[1-5]", "kreuzbein*", "krzyzow*"),
+        "vertebra": (
+            "vertebra*", "l[1-6]", "th[1-9]", "th1[0-2]", "t1[0-2]", "wirbel*", "vertebre*",
+            "kregi", "kreg*", "krag",
+        ),
+    },
+}  # fmt: skip
 
 AIR_HU = -1000.0  # fills what a scan does not cover
 
@@ -50,6 +78,7 @@ class Settings:
     window_high_hu: float = 600.0  # grey level 255; keeps fat, muscle and spongy bone apart
     phantom_matrix: int = 512  # pixels of the phantom's own slices
     phantom_slice_distance_mm: float = PAPER_SLICE_DISTANCE_MM
+    class_scheme: str = "bone"  # one of CLASS_SCHEMES
     renderings: int = 1  # CT series of each training subject of `label_maps`, each different
 
     # Augmentation (section 4)
@@ -74,6 +103,32 @@ class Settings:
     # This machine
     loader_workers: int = -1  # processes that augment; -1: one a core, less one for the network
     parallel_notebooks: int = 1  # a GPU serves one training at a time
+
+    def __post_init__(self):
+        if self.class_scheme not in CLASS_SCHEMES:
+            raise ValueError(
+                f"unknown class scheme '{self.class_scheme}': choose one of "
+                f"{', '.join(CLASS_SCHEMES)}"
+            )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes from 0 on: background, patient, those of bone."""
+        return *CLASS_NAMES[:BONE], *CLASS_SCHEMES[self.class_scheme]
+
+    @property
+    def num_classes(self) -> int:
+        """Return the number of classes that networks learn and scores count."""
+        return len(self.class_names)
+
+    @property
+    def has_papers_classes(self) -> bool:
+        """Tell whether the classes are those of section 4."""
+        return self.class_names == CLASS_NAMES
+
+    def methods(self, models: Sequence[str]) -> list[str]:
+        """Return `models` and the baseline, where bone as a whole, all it knows, is a class."""
+        return [*models, *([BASELINE] if self.has_papers_classes else [])]
 
     @property
     def pixel_spacing_mm(self) -> float:

@@ -1,7 +1,7 @@
 """Cases -> prepared 2-D slices on disk, split by series.
 
-A prepared folder holds 8-bit pictures, label maps of 0, 1, 2 and 255 (ignore), a table with
-a line for each slice and a description; `bonelib.paths.SliceFolder` names the files. This
+A prepared folder holds 8-bit pictures, label maps of classes and 255 (ignore), a table with a
+line for each slice and a description; `bonelib.paths.SliceFolder` names the files. This
 module runs in loader processes: neither it nor what it imports loads Keras.
 """
 
@@ -22,15 +22,7 @@ from tqdm import tqdm
 from bonelib import labels, provenance
 from bonelib.errors import InputError, InputWarning
 from bonelib.paths import SliceFolder
-from bonelib.settings import (
-    AIR_HU,
-    BACKGROUND,
-    BONE,
-    CLASS_NAMES,
-    IGNORE,
-    NUM_CLASSES,
-    Settings,
-)
+from bonelib.settings import AIR_HU, BACKGROUND, BONE, IGNORE, Settings
 
 # What the paper's library took from the three channels: ImageNet's mean red, green, blue.
 CHANNEL_MEANS = (123.68, 116.779, 103.939)
@@ -188,19 +180,21 @@ def load(directory: Path, table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarr
 
 
 def class_shares(directory: Path, table: pandas.DataFrame) -> pandas.DataFrame:
-    """Return each split's share of background, patient and bone in % of the paper's field.
+    """Return each split's share of background, patient and bones in % of the paper's field.
 
     What a smaller field of view leaves out of the paper's 800 mm is background.
     """
-    settings = provenance.read_json(SliceFolder(directory).description)["settings"]
-    part = (settings["field_of_view_mm"] / Settings().field_of_view_mm) ** 2
+    description = provenance.read_json(SliceFolder(directory).description)
+    classes = description["classes"]
+    field_of_view_mm = description["settings"]["field_of_view_mm"]
+    part = (field_of_view_mm / Settings().field_of_view_mm) ** 2
     rows = {}
     for split, slices in table.groupby("split", sort=False):
         _, labels = load(directory, slices)
-        counts = np.bincount(labels[labels != IGNORE], minlength=NUM_CLASSES)[:NUM_CLASSES]
+        counts = np.bincount(labels[labels != IGNORE], minlength=len(classes))
         shares = 100 * part * counts / counts.sum()
         shares[BACKGROUND] += 100 * (1 - part)
-        rows[split] = dict(zip(CLASS_NAMES, shares, strict=True))
+        rows[split] = dict(zip(classes, shares, strict=True))
     return pandas.DataFrame(rows).T
 
 
@@ -316,7 +310,7 @@ def _prepare_series(case, directory: Path, settings: Settings, token: str) -> di
                 "spacing": " ".join(f"{value:.6g}" for value in spacing_mm),
                 "source": case.source,
                 "position_mm": round(scan.TransformContinuousIndexToPhysicalPoint(centre)[2], 3),
-                "bone_pixels": int((label == BONE).sum()),
+                "bone_pixels": int(((label >= BONE) & (label != IGNORE)).sum()),
                 "structures": names[index],
             }
         )
@@ -377,7 +371,7 @@ def _write_description(
     description = {
         "dataset": folder.root.name,
         "fingerprint": provenance.text_hash(series, used),
-        "classes": list(CLASS_NAMES),
+        "classes": list(settings.class_names),
         "ignore": IGNORE,
         "settings": used,
         "series": series,

@@ -5,6 +5,7 @@ equal 2 IoU / (1 + IoU), which only pooled counts do). Scores are percentages, r
 two decimals as the paper's; differences are ours less the paper's, in percentage points.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,19 +17,11 @@ import pandas as pd
 from bonelib import metrics, published
 from bonelib.paths import ResultFolder
 from bonelib.provenance import read_json, replacing
-from bonelib.settings import (
-    BASELINE,
-    BONE,
-    CLASS_NAMES,
-    NUM_CLASSES,
-    TABLE1_MODELS,
-    TABLE3_MODELS,
-    Settings,
-)
+from bonelib.settings import BONE, CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
 
 MEASURES = {"iou": metrics.iou, "dice": metrics.dice, "accuracy": metrics.pixel_accuracy}
-SCORE_COLUMNS = ("mean", *CLASS_NAMES)
-COUNT_COLUMNS = [f"n{row}{column}" for row in range(NUM_CLASSES) for column in range(NUM_CLASSES)]
+SCORE_COLUMNS = ("mean", *CLASS_NAMES)  # of the paper
+COUNT_COLUMNS = metrics.count_columns()
 KEY_COLUMNS = ["model", "epochs", "epoch", "resolution", "series", "slice"]
 
 
@@ -111,7 +104,7 @@ def _latex(text: str) -> str:
 def read_scores(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
     """Return the per-image counts of those `models` that have any, a row an image.
 
-    Columns: model, epochs, epoch, resolution, series, slice, n00 to n22.
+    Columns: model, epochs, epoch, resolution, series, slice, n00 to n22 or beyond.
     """
     files = [results.scores(model) for model in models if results.scores(model).exists()]
     if not files:
@@ -147,11 +140,13 @@ def select(
 
 def counts(rows: pd.DataFrame) -> np.ndarray:
     """Return the counts of score rows, shape (rows, reference class, predicted class)."""
-    return rows[COUNT_COLUMNS].to_numpy(np.int64).reshape(-1, NUM_CLASSES, NUM_CLASSES)
+    found = rows.filter(regex=r"^n\d\d$").to_numpy(np.int64)
+    num_classes = math.isqrt(found.shape[1])
+    return found.reshape(-1, num_classes, num_classes)
 
 
 def pooled(rows: pd.DataFrame, measure: str) -> tuple[float, ...]:
-    """Return (mean, background, patient, bone) in % over all pixels of score rows.
+    """Return the mean and each class's score in % over all pixels of score rows.
 
     The mean of a set that lacks a class is NaN: no class drops out of it unseen.
     """
@@ -159,14 +154,14 @@ def pooled(rows: pd.DataFrame, measure: str) -> tuple[float, ...]:
     return tuple(np.round(100 * np.array([classes.mean(), *classes]), 2))
 
 
-def pooled_scores(scores: pd.DataFrame) -> pd.DataFrame:
+def pooled_scores(scores: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Return IoU, Dice and accuracy in %, a row each model, horizon and resolution."""
     keys = ["model", "epochs", "epoch", "resolution"]
     return pd.DataFrame(
         [
             dict(zip(keys, key, strict=True))
             | {"measure": name}
-            | dict(zip(SCORE_COLUMNS, pooled(rows, measure), strict=True))
+            | _named(pooled(rows, measure), settings)
             for key, rows in scores.groupby(keys)
             for measure, name in published.MEASURE_NAMES.items()
         ]
@@ -174,23 +169,35 @@ def pooled_scores(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def bone_iou(rows: pd.DataFrame) -> np.ndarray:
-    """Return the bone IoU in % of each score row, NaN where neither side has bone."""
-    return 100 * metrics.iou(counts(rows))[:, BONE]
+    """Return the bone IoU in % of each score row, NaN where neither side has bone.
+
+    Classes of bone count as one.
+    """
+    return 100 * metrics.iou(metrics.bone_as_one(counts(rows)))[:, BONE]
 
 
-def _compare(ours: dict, paper: dict) -> dict:
-    """Interleave our values with the paper's and the differences."""
+def _named(values: Sequence[float], settings: Settings) -> dict[str, float]:
+    return dict(zip(("mean", *settings.class_names), values, strict=True))
+
+
+def _compare(ours: dict, paper: dict, compared: Sequence[str] | None = None) -> dict:
+    """Interleave our values, or those `compared`, with the paper's and the differences."""
     row = {}
     for name, value in ours.items():
-        theirs = paper.get(name, np.nan)
-        row |= {name: value, f"{name}_paper": theirs}
-        row[f"{name}_difference"] = round(value - theirs, 2)
+        row[name] = value
+        if compared is None or name in compared:
+            row[f"{name}_paper"] = theirs = paper.get(name, np.nan)
+            row[f"{name}_difference"] = round(value - theirs, 2)
     return row
 
 
-def _scores_of(rows: pd.DataFrame, measure: str, paper: Sequence[float]) -> dict:
-    ours = dict(zip(SCORE_COLUMNS, pooled(rows, measure), strict=True))
-    return _compare(ours, dict(zip(SCORE_COLUMNS, paper, strict=False)))
+def _scores_of(
+    rows: pd.DataFrame, measure: str, paper: Sequence[float], settings: Settings
+) -> dict:
+    """Return the scores by name, beside the paper's where it has the same."""
+    same = SCORE_COLUMNS if settings.has_papers_classes else CLASS_NAMES[:BONE]
+    theirs = dict(zip(SCORE_COLUMNS, paper, strict=False))
+    return _compare(_named(pooled(rows, measure), settings), theirs, same)
 
 
 def method_name(model: str, records: dict[str, dict] | None = None) -> str:
@@ -199,7 +206,9 @@ def method_name(model: str, records: dict[str, dict] | None = None) -> str:
     return published.METHOD_NAMES.get(model, model) + (" (random encoder)" if random else "")
 
 
-def _method_rows(rows: pd.DataFrame, model: str, paper: dict, records: dict | None) -> list[dict]:
+def _method_rows(
+    rows: pd.DataFrame, model: str, paper: dict, settings: Settings, records: dict | None
+) -> list[dict]:
     """Return one row a measure for one method at one horizon."""
     return [
         {
@@ -207,26 +216,35 @@ def _method_rows(rows: pd.DataFrame, model: str, paper: dict, records: dict | No
             "epoch": rows["epoch"].iloc[0] or pd.NA,  # the baseline knows no epochs
             "epoch_paper": paper.get("epoch", pd.NA),
             "measure": name,
-            **_scores_of(rows, measure, paper.get(measure, ())),
+            **_scores_of(rows, measure, paper.get(measure, ()), settings),
         }
         for measure, name in published.MEASURE_NAMES.items()
     ]
 
 
-def _score_table(scores, methods, paper, caption, records=None, resolution="input") -> Table:
+def _score_table(scores, methods, paper, caption, settings, records=None) -> Table:
     """Assemble a table of (model, epochs) pairs; `paper` maps the pair's model to its values."""
     rows, parts, missing = [], [], []
     for model, epochs in methods:
-        part = select(scores, model, epochs, resolution)
+        part = select(scores, model, epochs)
         if len(part):
-            rows += _method_rows(part, model, paper.get(model, {}), records)
+            rows += _method_rows(part, model, paper.get(model, {}), settings, records)
             parts.append(part)
         else:
             missing.append(published.METHOD_NAMES[model])
     frame = pd.DataFrame(rows)
     if rows:
         frame = frame.astype({"epoch": "Int64", "epoch_paper": "Int64"})
-    return Table(frame, caption, (*_size(parts), *_not_run(missing)))
+    notes = (*_size(parts), *_not_run(missing))
+    return Table(frame, caption + scheme_note(settings), notes)
+
+
+def scheme_note(settings: Settings) -> str:
+    """Say, for the end of a caption, which classes there are, where they are not the paper's."""
+    if settings.has_papers_classes:
+        return ""
+    names = ", ".join(settings.class_names)
+    return f" Class scheme {settings.class_scheme}: {names}; as bone, all but the first two."
 
 
 def _size(parts: Sequence[pd.DataFrame]) -> tuple[str, ...]:
@@ -255,21 +273,26 @@ def _random_encoders(models: Sequence[str], records: dict) -> tuple[str, ...]:
 
 LEAST_BONE = 0.1  # of the reference's pixels: enough for a surface
 BASELINE_NOTE = "The threshold baseline is this project's; the paper has none."
+NO_BASELINE_NOTE = "The threshold baseline tells no bone from another, so it has no scores here."
+LACKS_A_CLASS = "A class that a series lacks has no score, or 0 where it is predicted nevertheless."
 
 
 def table1(scores: pd.DataFrame, settings: Settings) -> Table:
     """Return IoU, Dice and pixel accuracy of the five networks after the short training."""
+    baseline = [(model, 0) for model in settings.methods([])]
     table = _score_table(
         scores,
-        [(model, settings.epochs) for model in TABLE1_MODELS] + [(BASELINE, 0)],
+        [(model, settings.epochs) for model in TABLE1_MODELS] + baseline,
         published.TABLE1,
         "Table 1. IoU, Dice coefficient and pixel accuracy of FCN, PSPNet, U-net and SegNet, "
         f"best of {settings.epochs} epochs (paper: {Settings().epochs}).",
+        settings,
     )
-    return Table(table.frame, table.caption, (*table.notes, BASELINE_NOTE))
+    notes = (*table.notes, BASELINE_NOTE if baseline else NO_BASELINE_NOTE)
+    return Table(table.frame, table.caption, notes)
 
 
-def table2(records: dict[str, dict]) -> Table:
+def table2(records: dict[str, dict], settings: Settings) -> Table:
     """Return the time a slice takes and the parameters of every method."""
     rows, slices = [], set()
     for model in published.METHOD_NAMES:
@@ -289,13 +312,19 @@ def table2(records: dict[str, dict]) -> Table:
         if name.startswith(("parameters", "trainable")):
             frame[name] = frame[name].astype("Int64")
     missing = [published.METHOD_NAMES[model] for model in TABLE1_MODELS if model not in records]
-    notes = (
+    notes = [
         "The paper timed 512 x 512 slices on an NVIDIA RTX 2080 Ti; times here are of this "
-        "machine and of this profile's slices.",
-        f"Mean over {', '.join(map(str, sorted(slices)))} test slices.",
-    )
+        "machine and of this profile's slices."
+    ]
+    if slices:
+        notes.append(f"Mean over {', '.join(map(str, sorted(slices)))} test slices.")
+    if not settings.has_papers_classes:
+        notes.append(
+            f"The networks end in {settings.num_classes} classes, the paper's in "
+            f"{len(CLASS_NAMES)}: hence the difference in parameters."
+        )
     caption = "Table 2. Mean execution time of a slice and number of parameters."
-    return Table(frame, caption, (*notes[: 1 + bool(slices)], *_not_run(missing)), decimals=1)
+    return Table(frame, caption, (*notes, *_not_run(missing)), decimals=1)
 
 
 def table3(scores: pd.DataFrame, records: dict[str, dict], settings: Settings) -> Table:
@@ -307,6 +336,7 @@ def table3(scores: pd.DataFrame, records: dict[str, dict], settings: Settings) -
         "Table 3. IoU, Dice coefficient and pixel accuracy of U-net with its own encoder, VGG16 "
         f"and ResNet50, best of {settings.epochs_long} epochs "
         f"(paper: {Settings().epochs_long}).",
+        settings,
         records,
     )
     notes = (*table.notes, *_random_encoders(TABLE3_MODELS, records))
@@ -339,18 +369,18 @@ def best_model(
     return max(values, key=values.get), rule
 
 
-def method_with_bone(
+def network_with_bone(
     scores: pd.DataFrame, settings: Settings, histories: dict[str, pd.DataFrame] | None = None
-) -> tuple[str, str]:
-    """Return the best model, or the baseline where that found next to no bone, and why.
+) -> tuple[str | None, str]:
+    """Return the best model and why; None where that found next to no bone.
 
     A network that was trained for seconds may find none, and specks have no surface.
     """
     model, rule = best_model(scores, settings, histories)
     pixels = counts(select(scores, model)).sum(axis=0)
-    if pixels[:, BONE].sum() >= LEAST_BONE * pixels[BONE].sum():
+    if pixels[:, BONE:].sum() >= LEAST_BONE * pixels[BONE:].sum():
         return model, rule
-    return BASELINE, f"{published.METHOD_NAMES[model]}, with the {rule}, found next to no bone"
+    return None, f"{published.METHOD_NAMES[model]}, with the {rule}, found next to no bone"
 
 
 def table4(
@@ -378,7 +408,7 @@ def table4(
             {
                 "series": name,
                 **_compare({"images": len(part)}, paper),
-                **_scores_of(part, "iou", paper.get("iou", ())),
+                **_scores_of(part, "iou", paper.get("iou", ()), settings),
             }
             for (name, part), paper in lines
         ]
@@ -389,8 +419,10 @@ def table4(
         f"Paper: {paper_model}.",
         "Our series are not the paper's; they stand beside its sets by order alone.",
         *_size([rows]),
+        *((LACKS_A_CLASS,) if frame["mean"].isna().any() else ()),
     )
-    return Table(frame, f"{title}, {method_name(model, records)}.", notes)
+    caption = f"{title}, {method_name(model, records)}.{scheme_note(settings)}"
+    return Table(frame, caption, notes)
 
 
 def _methods(scores: pd.DataFrame) -> list[tuple[str, int]]:
@@ -410,7 +442,10 @@ def _paper_of(model: str, epochs: int, settings: Settings) -> dict:
 def per_image_table(
     scores: pd.DataFrame, settings: Settings, records: dict[str, dict] | None = None
 ) -> Table:
-    """Return the spread of bone IoU over single test slices (section 5.3 quotes U-net's)."""
+    """Return the spread of bone IoU over single test slices (section 5.3 quotes U-net's).
+
+    Classes of bone count as one.
+    """
     rows = []
     for model, epochs in _methods(scores):
         values = bone_iou(select(scores, model, epochs))
@@ -441,7 +476,7 @@ def per_image_table(
         "'without bone' counts them. Bone predicted where there is none scores 0.",
         "Standard deviation over slices, of the population (divided by n).",
     )
-    caption = "Bone IoU of single test slices, %."
+    caption = f"Bone IoU of single test slices, %.{scheme_note(settings)}"
     return Table(pd.DataFrame(rows), caption, notes if rows else ("Not run.",))
 
 
@@ -454,12 +489,12 @@ def native_table(
         part = select(scores, model, epochs, "native")
         if len(part):
             paper = _paper_of(model, epochs, settings)
-            lines = _method_rows(part, model, paper, records)
+            lines = _method_rows(part, model, paper, settings, records)
             rows += [{"name": line.pop("name"), "epochs": int(epochs), **line} for line in lines]
             parts.append(part)
     frame = pd.DataFrame(rows)
     if rows:
         frame = frame.astype({"epoch": "Int64", "epoch_paper": "Int64"})
     notes = ("The paper does not say on which grid it scored.", *_size(parts))
-    caption = "Scores on the native grid."
+    caption = f"Scores on the native grid.{scheme_note(settings)}"
     return Table(frame, caption, notes if rows else ("Not run.",))

@@ -3,8 +3,8 @@
 import importlib.util
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +16,7 @@ import pandas as pd
 from bonelib import augment, metrics, models, provenance, slices
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.prediction import load_network, network_segmenter, set_precision
-from bonelib.settings import CLASS_NAMES, IGNORE, Settings
+from bonelib.settings import BONE, CLASS_NAMES, IGNORE, Settings
 
 # Settings that say how a run is carried out, not what comes out of it.
 NOT_IN_RESULT = {"profile", "loader_workers", "parallel_notebooks", "allow_random_encoder"}
@@ -62,13 +62,15 @@ class EpochRecord(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Validate, record and say how far the training is."""
         predicted, _ = self.segment(self.images)
-        logs |= validation_scores(metrics.confusion_matrix(self.labels, predicted))
+        settings = self.settings
+        counts = metrics.confusion_matrix(self.labels, predicted, settings.num_classes)
+        logs |= validation_scores(counts, settings.class_names)
         row = {"epoch": epoch + 1} | {name: float(value) for name, value in logs.items()}
         row["seconds"] = round(time.perf_counter() - self.started, 2)
         earlier = max((past["val_mean_iou"] for past in self.rows), default=-np.inf)
         self.rows.append(row)
         name = self.model.name
-        for horizon in self.settings.horizons(name):
+        for horizon in settings.horizons(name):
             if epoch < horizon and (row["val_mean_iou"] > earlier or epoch == 0):
                 with provenance.replacing(self.results.best(name, horizon)) as scratch:
                     # A twin on the same layers, without the optimizer's state.
@@ -84,10 +86,13 @@ class EpochRecord(keras.callbacks.Callback):
         epochs = self.params["epochs"]
         seconds = np.median([past["seconds"] for past in self.rows])
         left = timedelta(seconds=round(seconds * (epochs - row["epoch"])))
+        bones = [
+            f"{bone} IoU {row[f'val_iou_{bone}']:.4f}" for bone in self.settings.class_names[BONE:]
+        ]
         print(
             f"epoch {row['epoch']:2d}/{epochs}  loss {row['loss']:.4f}  validation: "
             f"accuracy {row['val_accuracy']:.4f}, mean IoU {row['val_mean_iou']:.4f}, "
-            f"bone IoU {row['val_iou_bone']:.4f}  {row['seconds']:.0f} s, {left} left",
+            f"{', '.join(bones)}  {row['seconds']:.0f} s, {left} left",
             flush=True,
         )
 
@@ -179,15 +184,21 @@ class AugmentedSlices:
         return slices.load(self.folder.root, rows.iloc[chosen])[0]
 
 
-def validation_scores(counts: np.ndarray) -> dict[str, float]:
-    """Return the scores of pooled validation counts (classes, classes), as named in a history."""
+def validation_scores(
+    counts: np.ndarray, class_names: Sequence[str] = CLASS_NAMES
+) -> dict[str, float]:
+    """Return the scores of pooled validation counts (classes, classes), as named in a history.
+
+    Means are over the classes that the reference has, so that those of all epochs compare.
+    """
     iou, dice = metrics.iou(counts), metrics.dice(counts)
+    present = counts.sum(axis=1) > 0
     return {
         "val_accuracy": metrics.overall_accuracy(counts),
-        **{f"val_iou_{name}": iou[index] for index, name in enumerate(CLASS_NAMES)},
-        "val_mean_iou": np.nanmean(iou),
-        **{f"val_dice_{name}": dice[index] for index, name in enumerate(CLASS_NAMES)},
-        "val_mean_dice": np.nanmean(dice),
+        **{f"val_iou_{name}": iou[index] for index, name in enumerate(class_names)},
+        "val_mean_iou": iou[present].mean(),
+        **{f"val_dice_{name}": dice[index] for index, name in enumerate(class_names)},
+        "val_mean_dice": dice[present].mean(),
     }
 
 
@@ -216,7 +227,7 @@ def train(
     key = training_key(name, folder, settings, samples, start)
     if restart or record.get("key") != key:
         shutil.rmtree(results.training(name), ignore_errors=True)
-        record = {"key": key, "finished": False}
+        record = {"key": key, "finished": False, "settings": asdict(settings)}
     if record["finished"]:
         print(f"{name} is trained already: {results.training(name).name}")
         return pd.read_csv(results.history(name))
@@ -286,7 +297,11 @@ def new_model(
 
     It learns label maps or, if the samples have them, the classes' shares of each pixel.
     """
-    build = {"image_size": settings.image_size, "decoder_activation": settings.decoder_activation}
+    build = {
+        "image_size": settings.image_size,
+        "num_classes": settings.num_classes,
+        "decoder_activation": settings.decoder_activation,
+    }
     start = None
     wanted = settings.encoder_weights
     if models.encoder_of(name) is None or wanted == "none":

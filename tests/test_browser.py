@@ -1,7 +1,9 @@
 """What a person looks at, in a real browser: the report and the notebooks in JupyterLab."""
 
+import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -9,15 +11,25 @@ import sys
 import time
 import urllib.request
 
+import numpy as np
 import papermill
 import pytest
+import SimpleITK
+import trimesh
+from matplotlib.colors import to_rgb
+from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from bonelib import paths, report
+from bonelib import meshes, paths, report, viewer
 from tests.synthetic_results import MODELS, SETTINGS, small_results
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MILLISECONDS = 120_000  # that anything may take on a slow machine
+# Without a graphics card Chromium draws in software, and wants to be asked for it.
+CHROMIUM_OPTIONS = [
+    "--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]  # fmt: skip
 KERNEL = "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -26,11 +38,10 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not instal
 @pytest.fixture
 def page():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
         page = browser.new_page(viewport={"width": 1300, "height": 900})
         page.set_default_timeout(MILLISECONDS)
+        expect.set_options(timeout=MILLISECONDS)
         yield page
         browser.close()
 
@@ -83,23 +94,102 @@ def open_notebook(page, address, name):
     expect(page.locator(".jp-Notebook h1").first).to_be_visible(timeout=MILLISECONDS)
 
 
+def run_all_cells(page):
+    page.wait_for_function(f"{KERNEL}?.status === 'idle'")
+    assert page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')") is True
+
+
+def box_at(x, y, z):
+    """A box of 20 x 14 x 8 mm around a point in LPS."""
+    place = trimesh.transformations.translation_matrix([x, y, z])
+    return trimesh.creation.box([20, 14, 8], place)
+
+
+def coloured(locator, colour, tolerance=0.08):
+    """Where a screenshot has the hue and about the brightness of a colour: (row, column)."""
+    picture = np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("RGB")) / 255
+    wanted = np.array(to_rgb(colour))
+    shade = (picture @ wanted / (wanted @ wanted))[..., None]
+    same = (np.abs(picture - shade * wanted) < tolerance).all(axis=-1)
+    return np.argwhere(same & (shade[..., 0] > 0.5) & (shade[..., 0] < 1.05))
+
+
+def drag(page, frame, across, down=0):
+    box = frame.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + across, middle[1] + down, steps=5)
+    page.mouse.up()
+
+
+def asked_of_the_network(page):
+    """Collect what the page asks for from now on, besides itself."""
+    asked = []
+    page.on(
+        "request",
+        lambda request: (
+            asked.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+        ),
+    )
+    return asked
+
+
+def test_surfaces_are_drawn_upright_from_the_front_and_turn(page, tmp_path):
+    asked = asked_of_the_network(page)
+    boxes = {"left": box_at(40, 0, 0), "head": box_at(0, 0, 40), "right": box_at(-40, 0, 0)}
+    (tmp_path / "bones.html").write_text(viewer.surface_page(boxes, "Bones"))
+    page.goto((tmp_path / "bones.html").as_uri())
+    canvas = page.locator("canvas")
+    expect(canvas).to_be_visible()
+    expect(page).to_have_title("Bones")
+    page.locator("#legend").evaluate("legend => legend.hidden = true")
+
+    def middles():
+        return [coloured(canvas, colour).mean(axis=0) for colour in viewer.COLOURS[:3]]
+
+    left, head, right = middles()
+    assert left[1] > head[1] + 50 and head[1] > right[1] + 50  # the patient's left is right
+    assert head[0] < left[0] - 50 and abs(left[0] - right[0]) < 5  # and the head is up
+    width, height = np.ptp(coloured(canvas, viewer.COLOURS[1]), axis=0)[::-1]
+    assert width / height == pytest.approx(20 / 8, rel=0.15)
+
+    drag(page, canvas, 200)
+    page.wait_for_timeout(500)
+    turned = middles()
+    assert abs(turned[0][1] - turned[2][1]) < 0.97 * abs(left[1] - right[1])
+    assert asked == []
+
+
 def test_the_report_stands_alone_and_fits_its_page(page, tmp_path):
     results = small_results(tmp_path)[1]
     results.manifest.write_text(json.dumps({"profile": "smoke", "notebooks": {}}))
+    results.meshes.mkdir()
+    box_at(0, 0, 0).export(results.meshes / "bone.stl")
     path = report.write_report(results, SETTINGS, MODELS)
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
+    asked = asked_of_the_network(page)
     page.goto(path.as_uri())
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     expect(page.locator("h1")).to_contain_text("Segmentation of bone structures")
     overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     assert overflow <= 0
+
+    frame = page.locator(".turnable iframe")
+    frame.scroll_into_view_if_needed()
+    expect(frame.content_frame.locator("canvas")).to_be_visible()
+    before = len(coloured(frame, meshes.BONE_COLOUR))
+    assert before > 5000
+    drag(page, frame, 150, 60)
+    page.wait_for_timeout(500)
+    assert abs(len(coloured(frame, meshes.BONE_COLOUR)) - before) > 500
+    page.emulate_media(media="print")
+    expect(frame).to_be_hidden()
+    assert asked == []
 
 
 def test_every_notebook_opens_in_jupyterlab_with_its_outputs(page, lab):
     root, address = lab
     notebooks = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
-    assert len(notebooks) == 9
+    assert len(notebooks) == 10
     for notebook in notebooks:
         shutil.copy(notebook, root)
         open_notebook(page, address, notebook.name)
@@ -121,8 +211,7 @@ def test_the_slice_browser_works_in_jupyterlab(page, lab, write_dataset, tmp_pat
     )
     papermill.iorw.write_ipynb(notebook, str(root / name))
     open_notebook(page, address, name)
-    page.wait_for_function(f"{KERNEL}?.status === 'idle'")
-    assert page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')") is True
+    run_all_cells(page)
 
     picture = page.locator("img.widget-image")
     picture.scroll_into_view_if_needed()
@@ -134,3 +223,97 @@ def test_the_slice_browser_works_in_jupyterlab(page, lab, write_dataset, tmp_pat
     seen.append(picture.get_attribute("src"))
     page.locator(".widget-dropdown select").first.select_option("c (test)")
     expect(picture).not_to_have_attribute("src", seen[1])
+
+
+def thighs(slices):
+    """Two thighs with a femur's shaft each, of 28.3 ml in 8 slices of 5 x 2.5 x 2.5 mm, in HU."""
+    row, column = np.mgrid[:90, :150]
+    image_hu = np.full((slices, 90, 150), -1000, np.int16)
+    for middle in (45, 105):
+        distance = np.hypot(row - 45, column - middle)
+        for radius, hu in ((28, -100), (24, 55), (6, 1100), (3, 0)):
+            image_hu[:, distance < radius] = hu
+    return image_hu
+
+
+def choose(controls, *names):
+    """Pick names in the open dialog, the last one a file or what is in a folder."""
+    for name in names:
+        controls.locator("select[size]").select_option(name)
+    controls.locator("button:visible", has_text=re.compile("^(Select|Change)$")).click()
+
+
+def test_a_scan_is_chosen_segmented_looked_at_and_taken_away(
+    page, lab, write_dataset, write_series, make_image, tmp_path
+):
+    root, address = lab
+    name = "09_segment_your_scan.ipynb"
+    scan = root / "thighs.nii.gz"
+    SimpleITK.WriteImage(make_image(thighs(8), (5, 2.5, 2.5)), str(scan))
+    write_series(
+        root / "mine", thighs(6), (5, 2.5, 2.5),
+        change=lambda file, _: setattr(file, "FrameOfReferenceUID", "1.2.4"),
+    )  # fmt: skip
+    (root / "notes.txt").write_text("no scan")
+    notebook = papermill.iorw.load_notebook_node(str(paths.NOTEBOOKS / name))
+    notebook = papermill.parameterize.parameterize_notebook(
+        notebook,
+        {
+            "dataset": "folder",
+            "data_dir": str(write_dataset()),
+            "results_dir": str(tmp_path / "results"),
+            "scan": str(scan),
+            "output": str(root / "my results"),
+        },
+    )
+    papermill.iorw.write_ipynb(notebook, str(root / name))
+    open_notebook(page, address, name)
+    run_all_cells(page)
+
+    controls = page.locator(".jp-OutputArea-output", has=page.get_by_text("single bones"))
+    expect(controls).to_contain_text("150 x 90 x 8 voxels")
+    expect(controls).to_contain_text("done in")
+    files = page.locator("table", has_text="segmentation.nii.gz")
+    planes = page.locator(".jp-OutputArea-output", has=page.get_by_text("outlines")).last
+
+    # Scroll
+    pictures = planes.locator("img")
+    expect(pictures).to_have_count(3)
+    before = [pictures.nth(number).get_attribute("src") for number in range(3)]
+    handle = planes.locator(".widget-hslider .noUi-handle").first  # the axial plane's
+    handle.focus()
+    handle.press("ArrowRight")
+    for number in (1, 2):  # where a line moves; all slices of these thighs are the same
+        expect(pictures.nth(number)).not_to_have_attribute("src", before[number])
+
+    # Turn
+    frame = page.locator("iframe[title='Bone model']")
+    frame.scroll_into_view_if_needed()
+    expect(frame.content_frame.locator("canvas")).to_be_visible()
+    before = frame.screenshot()
+    drag(page, frame, 150, 40)
+    page.wait_for_timeout(500)
+    assert frame.screenshot() != before
+
+    # Read, and take away
+    measures = page.locator("table", has_text="mean HU").locator("tr", has_text="bone").first
+    volume_ml = float(measures.locator("td").first.inner_text())
+    assert volume_ml == pytest.approx(2 * 28.3, rel=0.2)
+    for file in ("segmentation.nii.gz", "bone.stl", "report.json"):
+        with page.expect_download() as download:
+            files.get_by_role("link", name=file, exact=True).click()
+        assert download.value.path().read_bytes() == (root / "my results" / file).read_bytes()
+
+    # Choose what is no scan, then another
+    controls.get_by_text("Choose a scan").click()
+    choose(controls, "notes.txt")
+    expect(controls).to_contain_text("notes.txt: ")
+    controls.get_by_role("button", name="Change").click()
+    choose(controls, "\N{FILE FOLDER} mine")
+    expect(controls).to_contain_text("150 x 90 x 6 voxels")
+    expect(files).to_have_count(0)
+    controls.get_by_label("single bones").uncheck()
+    controls.get_by_role("button", name="Segment").click()
+    expect(planes).to_contain_text("150 x 90 x 6 voxels")
+    expect(files).to_contain_text("segmentation.dcm")
+    assert not (root / "my results" / "bones").exists()

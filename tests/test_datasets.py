@@ -346,5 +346,23 @@ def test_a_case_says_what_it_is_made_of(write_dataset):
     assert case.source == "a/ct.nii.gz"
     assert case.source_files() == [root / "a" / "ct.nii.gz", root / "a" / "mask.nii.gz"]
     assert case.recipe == {
-        "bone_names": None, "series": None, "complete": True, "region_mm": None
+        "bone_names": None, "series": None, "complete": True, "region_mm": None,
+        "class_scheme": "bone",
     }  # fmt: skip
+
+
+def test_a_mask_without_names_has_no_classes_of_bone(write_dataset):
+    root = write_dataset()
+    case = find_cases("folder", root, get_settings("smoke", {"class_scheme": "bones"}))[0]
+    with pytest.raises(InputError) as raised:
+        case.label_map()
+    message = str(raised.value)
+    assert message.startswith(f"{root / 'a' / 'mask.nii.gz'}: ") and "\n" not in message
+    assert "bones" in message and "femur, hip bone, sacrum, vertebra" in message
+    (root / "bone_names.csv").write_text("id,name\n3,sacrum\n")
+    case = find_cases("folder", root, get_settings("smoke", {"class_scheme": "bones"}))[0]
+    classes = values(case.label_map())
+    assert set(np.unique(classes)) == {0, 1, 4}
+    assert (classes == 4).sum() == (
+        values(find_cases("folder", root, SMOKE)[0].label_map()) == 2
+    ).sum()

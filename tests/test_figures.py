@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -6,7 +8,9 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from bonelib import figures, tables
+from bonelib import figures, previews, tables, training
+from bonelib.figures import CLASS_COLOURS
+from bonelib.settings import CLASS_SCHEMES, IGNORE, get_settings
 from tests.synthetic_results import MODELS, small_results
 
 matplotlib.use("agg")
@@ -172,13 +176,9 @@ def test_augmented_examples_differ_from_the_original_and_repeat(run):
     assert all(example.image.shape == example.labels.shape == (48, 48) for example in first)
 
 
-def test_volume_of_the_longest_test_series(run):
+def test_the_longest_test_series_is_chosen(run):
     series = figures.choose_series(pd.read_csv(run[0].table))
     assert set(series["series"]) == {"test01"} and list(series["slice"]) == list(range(7))
-    labels, spacing_mm = figures.read_volume(run[1], "unet", series)
-    assert labels.shape == (7, 48, 48) and spacing_mm == (25.0, 7.5, 7.5)
-    third = np.asarray(Image.open(run[1].prediction("unet", "test01", 3)))
-    assert (labels[3] == third).all()
     with pytest.raises(ValueError, match="no test series"):
         figures.choose_series(series.assign(split="train"))
 
@@ -186,3 +186,66 @@ def test_volume_of_the_longest_test_series(run):
 def test_unet_stands_for_the_networks_where_it_was_run():
     assert figures.choose_model(["fcn8", "unet"]) == "unet"
     assert figures.choose_model(["segnet", "fcn8"]) == "segnet"
+
+
+CLASS_NAMES = get_settings("smoke", {"class_scheme": "bones"}).class_names
+
+
+@pytest.fixture
+def six(run):
+    """An example with all classes of a scheme and an ignored part, and a wrong prediction."""
+    example = figures.read_example(run[0], pd.Series({"series": "test01", "slice": 2}))
+    labels = np.zeros((48, 48), np.uint8)
+    labels[8:40, 4:44] = 1
+    for label in range(2, 6):
+        labels[10:20, 8 * label - 8 : 8 * label - 2] = label
+    labels[30:34, 20:24] = IGNORE
+    predicted = np.where(labels == 4, 3, np.where(labels == IGNORE, 2, labels))
+    return replace(example, labels=labels), predicted.astype(np.uint8)
+
+
+def test_slices_of_any_scheme_are_drawn_and_scored(six):
+    example, predicted = six
+    mean, bone = figures.image_scores(example, predicted, CLASS_NAMES)
+    assert bone == 100  # sacrum taken for hip bone is bone all the same, and ignored is ignored
+    assert mean == pytest.approx(100 * (1 + 1 + 1 + 0.5 + 0 + 1) / 6)
+    for width in (2.4, 9.0):
+        figure, axes = figures.canvas(1, 3, width)
+        figures.figure6(example, {"unet": predicted}, axes, CLASS_NAMES)
+        (legend,) = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == [*CLASS_NAMES, "not scored"]
+        drawn = axes[0, 1].images[0].get_array()
+        colours = [to_hex(patch.get_facecolor()) for patch in legend.get_patches()]
+        assert len(set(colours)) == 7
+        for label, colour in zip([*range(6), IGNORE], colours, strict=True):
+            assert to_hex(drawn[example.labels == label][0]) == colour
+    figure, axes = figures.canvas(1, 2)
+    figures.figure7([example], [predicted], axes, "unet", CLASS_NAMES)
+    assert axes[0, 1].get_title() == f"mean IoU {mean:.1f} %, bone IoU 100.0 %"
+
+
+@pytest.mark.parametrize("scheme", CLASS_SCHEMES)
+def test_there_is_a_colour_for_every_class(scheme):
+    assert get_settings("smoke", {"class_scheme": scheme}).num_classes <= len(CLASS_COLOURS)
+
+
+def test_curves_of_any_scheme(history):
+    counts = np.diag([9, 8, 7, 6, 5, 4])
+    scores = pd.DataFrame([training.validation_scores(counts, CLASS_NAMES)]).assign(epoch=1)
+    _, axes = figures.canvas(1, 1)
+    figures.figure4(scores, axes[0, 0])
+    assert [line.get_label() for line in axes[0, 0].lines] == list(CLASS_NAMES)
+    assert len({line.get_color() for line in axes[0, 0].lines}) == 6
+    assert len({line.get_marker() for line in axes[0, 0].lines}) == 6
+    _, axes = figures.canvas(1, 1)
+    figures.figure4(scores.assign(val_iou_sacrum=np.nan), axes[0, 0])
+    assert "sacrum (absent)" in {line.get_label() for line in axes[0, 0].lines}
+
+
+def test_previews_outline_every_class(six):
+    example, _ = six
+    figure = previews.policy_draws(example, seed=1, count=2)
+    colours = {
+        to_hex(contour.get_edgecolor()[0]) for panel in figure.axes for contour in panel.collections
+    }
+    assert colours == {colour.lower() for colour in CLASS_COLOURS[1:]}

@@ -4,8 +4,10 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bonelib import phantom
+from bonelib.datasets import ctpelvic1k, totalsegmentator
 from bonelib.errors import InputError
-from bonelib.labels import body_mask, bone_of, label_map, on_grid, unlabelled_bone
+from bonelib.labels import body_mask, bone_of, class_of, label_map, on_grid, unlabelled_bone
 from bonelib.scans import read_scan, read_volume
 from bonelib.settings import BONE, IGNORE, PATIENT, get_settings
 
@@ -140,6 +142,84 @@ def test_ignore_reaches_the_label_map(make_image, trunk_hu):
         make_image(trunk_hu, (5, 4, 4)), make_image(mask, (5, 4, 4)), {1: "hip", 9: "ignore"}
     )
     assert ((values(labels) == IGNORE) == (mask == 9)).all()
+
+
+FEMUR, HIP_BONE, SACRUM, VERTEBRA = range(2, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("femur_left", FEMUR),
+        ("LeftFemur", FEMUR),
+        ("femoral head R", FEMUR),
+        ("hip_right", HIP_BONE),
+        ("left_hip", HIP_BONE),
+        ("Hip bone", HIP_BONE),
+        ("ilium", HIP_BONE),
+        ("sacrum", SACRUM),
+        ("vertebrae_S1", SACRUM),
+        ("Kość krzyżowa", SACRUM),
+        ("vertebra_L5", VERTEBRA),
+        ("vertebrae_T12", VERTEBRA),
+        ("lumbar_vertebrae", VERTEBRA),
+        ("Wirbelkörper", VERTEBRA),
+        ("L4", VERTEBRA),
+        ("arm_left", IGNORE),
+        ("rib_left_7", IGNORE),
+        ("coccyx", IGNORE),
+        ("pelvis", IGNORE),  # hip bones, sacrum or all: nobody knows
+        ("spine", IGNORE),
+        ("bone", IGNORE),
+        ("ignore", IGNORE),
+        ("кость", IGNORE),
+    ],
+)
+def test_a_bone_s_name_tells_its_class(name, expected):
+    assert class_of(name, "bones") == expected
+    assert class_of(name, "bone") == (IGNORE if name == "ignore" else BONE)
+
+
+@pytest.mark.parametrize(
+    "names", [phantom.BONE_NAMES, totalsegmentator.BONE_NAMES, ctpelvic1k.BONE_NAMES]
+)
+def test_every_class_is_found_in_sets_that_name_their_bones(names):
+    found = {class_of(name, "bones") for name in names.values()} - {IGNORE}
+    expected = {FEMUR, HIP_BONE, SACRUM, VERTEBRA}
+    assert found == (expected - {FEMUR} if names is ctpelvic1k.BONE_NAMES else expected)
+
+
+def test_bones_become_classes_of_their_own(make_image, trunk_hu):
+    scan = make_image(trunk_hu, (5, 4, 4))
+    mask = np.zeros(trunk_hu.shape, np.int32)
+    mask[:, 12:20, 12:20], mask[:, 12:20, 50:58] = 1, 2
+    mask[:, 30:38, 45:55], mask[3:, 30:38, 45:55] = 30, 300
+    mask[:, 38:40, 12:20], mask[:, 38:40, 22:30], mask[:, 38:40, 32:40] = 4, 5, 6
+    names = {
+        1: "hip_left", 2: "hip_right", 30: "sacrum", 300: "vertebra_L5", 4: "arm_left",
+        5: "ignore", 77: "femur_left",
+    }  # fmt: skip
+    classes = values(label_map(scan, make_image(mask, (5, 4, 4)), names, class_scheme="bones"))
+    assert (classes[mask == 1] == HIP_BONE).all() and (classes[mask == 2] == HIP_BONE).all()
+    assert (classes[mask == 30] == SACRUM).all() and (classes[mask == 300] == VERTEBRA).all()
+    np.testing.assert_array_equal(classes == IGNORE, (mask == 4) | (mask == 5))
+    assert (classes[mask == 6] == PATIENT).all()  # not among the names: no bone
+    np.testing.assert_array_equal((classes == PATIENT) | (mask > 0), values(body_mask(scan)) == 1)
+    one = values(label_map(scan, make_image(mask, (5, 4, 4)), names))
+    np.testing.assert_array_equal(one == BONE, np.isin(mask, (1, 2, 30, 300, 4)))
+
+
+def test_bone_that_nobody_drew_stays_unknown_in_every_scheme(make_image, trunk_hu):
+    trunk_hu[:, 30:38, 15:25] = 700  # a second bone, of which the mask says nothing
+    scan = make_image(trunk_hu, (5, 4, 4))
+    mask = np.zeros(trunk_hu.shape, np.uint8)
+    mask[:, 30:38, 45:55] = 1
+    one, several = (
+        values(label_map(scan, make_image(mask, (5, 4, 4)), {1: "hip"}, True, scheme))
+        for scheme in ("bone", "bones")
+    )
+    assert (one[:, 30:38, 15:25] == IGNORE).all()
+    np.testing.assert_array_equal(several, np.where(one == BONE, HIP_BONE, one))
 
 
 def test_mask_elsewhere_is_refused(make_image, trunk_hu):

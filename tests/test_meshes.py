@@ -4,6 +4,7 @@ import trimesh
 from matplotlib import pyplot as plt
 
 from bonelib import meshes
+from bonelib.prediction import Probabilities
 
 RADIUS_MM = 20.0
 
@@ -95,3 +96,92 @@ def test_picture_shows_the_near_side_in_mm(view):
     assert low < centre[0] - 18 and high > centre[0] + 18
     assert "(mm)" in axes.get_xlabel() and view.replace("side", "left") in axes.get_title()
     plt.close(figure)
+
+
+def ball_probabilities(spacing_mm, shift=0.0):
+    """Return the shares of a ball in each voxel, its centre `shift` mm beside a voxel."""
+    fine = 4
+    steps_mm = np.array(spacing_mm) / fine
+    half = [int((RADIUS_MM + 6) / step) for step in spacing_mm]
+    axes = [
+        (np.arange(fine * (2 * count + 1)) - fine * count - (fine - 1) / 2) * step - shift
+        for count, step in zip(half, steps_mm, strict=True)
+    ]
+    inside = sum(places**2 for places in np.meshgrid(*axes, indexing="ij")) < RADIUS_MM**2
+    shape = [size for count in half for size in (2 * count + 1, fine)]
+    share = inside.reshape(shape).mean(axis=(1, 3, 5))
+    values = np.stack([np.zeros_like(share), 1 - share, share], axis=-1).astype(np.float16)
+    origin_mm = tuple(
+        -count * step for count, step in zip(half[::-1], spacing_mm[::-1], strict=True)
+    )
+    return Probabilities(values, spacing_mm, origin_mm, meshes.IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "limit_mm", "bias_mm"),
+    [
+        ((1.5625, 1.5625, 1.5625), 0.12, 0.06),
+        ((2.5, 1.5625, 1.5625), 0.2, 0.12),
+        ((5.0, 0.8, 0.8), 0.4, 0.4),  # the poles lie between slices
+    ],
+)
+@pytest.mark.parametrize("shift", [0.0, 0.4])
+def test_the_surface_runs_between_the_voxels(spacing_mm, limit_mm, bias_mm, shift):
+    """It is as near to the ball as a small part of a voxel, wherever the voxels lie."""
+    probabilities = ball_probabilities(spacing_mm, shift)
+    surface = meshes.probability_surface(probabilities)
+    distance = np.linalg.norm(surface.vertices - shift, axis=1) - RADIUS_MM
+    assert surface.is_watertight
+    assert np.abs(distance).mean() < limit_mm
+    assert abs(distance.mean()) < bias_mm  # smoothing has not shrunk it
+    mask = meshes.bone_surface(
+        probabilities.label_map(), spacing_mm, probabilities.origin_mm, meshes.IDENTITY
+    )
+    of_mask = np.linalg.norm(mask.vertices - shift, axis=1) - RADIUS_MM
+    assert np.abs(distance).mean() < np.abs(of_mask).mean()
+
+
+def test_a_part_is_closed_where_it_touches_another():
+    probabilities = ball_probabilities((2.0, 1.5, 1.5))
+    lower = np.zeros(probabilities.values.shape[:3], bool)
+    lower[: len(lower) // 2] = True
+    bone = probabilities.label_map() == 2
+    whole = meshes.probability_surface(probabilities)
+    parts = [meshes.probability_surface(probabilities, bone & at) for at in (lower, ~lower)]
+    assert all(part.is_watertight for part in parts)
+    assert sum(part.volume for part in parts) == pytest.approx(whole.volume, rel=0.05)
+    assert parts[0].bounds[1, 2] < parts[1].bounds[0, 2] + 3
+
+
+@pytest.mark.parametrize("max_faces", [4000, 1000, 300])
+def test_a_surface_keeps_to_its_triangle_budget_and_stays_closed(max_faces):
+    whole = meshes.probability_surface(ball_probabilities((1.0, 1.0, 1.0)))
+    coarse = meshes.coarsen(whole, max_faces)
+    assert 0.8 * max_faces < len(coarse.faces) <= max_faces < len(whole.faces)
+    assert coarse.is_watertight and coarse.is_winding_consistent
+    assert coarse.volume == pytest.approx(whole.volume, rel=0.03)
+    assert meshes.coarsen(coarse, max_faces) is coarse
+
+
+def test_sheets_that_touch_are_parted_in_the_file_too(tmp_path):
+    """Two boxes that share an edge: an edge of four triangles, which is not closed to a slicer."""
+    mask = np.zeros((40, 40, 40), bool)
+    mask[5:20, 5:20, 5:35] = mask[20:35, 20:35, 5:35] = True
+    mask[8:32, 8:32, 8:32] ^= np.indices((24, 24, 24)).sum(axis=0) % 7 == 0
+    surface = meshes.coarsen(meshes.bone_surface(mask, (1, 1, 1)), 2000)
+    meshes.write_stl(surface, tmp_path / "bone.stl")
+    assert trimesh.load(tmp_path / "bone.stl").is_watertight
+
+
+def test_distances_of_two_balls_are_the_difference_of_their_radii():
+    inner, outer = (trimesh.creation.icosphere(5, radius) for radius in (20.0, 23.0))
+    for distance in (meshes.distances(inner, outer), meshes.distances(outer, inner)):
+        assert distance == pytest.approx(3.0, abs=0.05)
+    assert meshes.distances(inner, inner).max() < 1e-6
+
+
+def test_the_file_says_in_which_space_it_is(tmp_path):
+    """3D Slicer reads SPACE=LPS from an STL's header."""
+    meshes.write_stl(trimesh.creation.icosphere(2, 5.0), tmp_path / "bone.stl")
+    header = (tmp_path / "bone.stl").read_bytes()[:80]
+    assert b"SPACE=LPS" in header and not header.startswith(b"solid")

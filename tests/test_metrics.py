@@ -4,6 +4,7 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 from sklearn.metrics import jaccard_score
 
@@ -95,3 +96,52 @@ def test_ignored_pixels_count_nowhere():
 def test_bad_labels_are_refused(reference, prediction, message):
     with pytest.raises(ValueError, match=message):
         metrics.confusion_matrix(reference, prediction)
+
+
+def test_classes_of_bone_count_as_one():
+    rng = np.random.default_rng(1)
+    reference, prediction = rng.integers(0, 6, (2, 3, 50))
+    each = [metrics.confusion_matrix(*pair, 6) for pair in zip(reference, prediction, strict=True)]
+    expected = [
+        metrics.confusion_matrix(*np.minimum(pair, 2))
+        for pair in zip(reference, prediction, strict=True)
+    ]
+    np.testing.assert_array_equal(metrics.bone_as_one(np.array(each)), expected)
+    np.testing.assert_array_equal(metrics.bone_as_one(expected[0]), expected[0])
+
+
+def test_counts_have_names_by_reference_and_prediction():
+    assert metrics.count_columns(2) == ["n00", "n01", "n10", "n11"]
+    assert len(metrics.count_columns()) == 9 and metrics.count_columns(6)[-1] == "n55"
+
+
+def masks(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(random.normal(size=(2, 12, 20, 24)), (0, 2, 2, 2))
+    return tuple(part > np.quantile(part, 0.8) for part in smooth)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hausdorff_distance_is_simpleitks(seed):
+    """SimpleITK measures from every voxel of a mask, which gives the same largest distance."""
+    spacing_mm = (2.5, 0.8, 1.1)
+    reference, prediction = masks(seed)
+    images = []
+    for mask in (reference, prediction):
+        image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))
+        image.SetSpacing(spacing_mm[::-1])
+        images.append(image)
+    referee = SimpleITK.HausdorffDistanceImageFilter()
+    referee.Execute(*images)
+    found = metrics.surface_distances(reference, prediction, spacing_mm)
+    assert found.max() == pytest.approx(referee.GetHausdorffDistance(), rel=1e-5)
+
+
+def test_distances_of_shifted_boxes_are_known_by_hand():
+    reference, prediction = np.zeros((2, 9, 12, 12), bool)
+    reference[2:7, 3:8, 3:8] = True
+    prediction[2:7, 3:8, 5:10] = True
+    distances = metrics.surface_distances(reference, prediction, (2.0, 1.0, 3.0))
+    assert distances.max() == 6.0 and distances.min() == 0.0
+    with pytest.raises(ValueError, match="no surface"):
+        metrics.surface_distances(reference, np.zeros_like(reference), (1, 1, 1))

@@ -1,7 +1,9 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+import trimesh
 from matplotlib import pyplot as plt
 
 from bonelib import figures, report, tables
@@ -100,6 +102,15 @@ def test_a_class_without_pixels_is_no_score(run):
     assert finding.verdict == UNTESTED
 
 
+def test_findings_on_the_papers_classes_are_not_tested_on_others(run):
+    scores, records, settings, histories = inputs(run)
+    bones = replace(settings, class_scheme="bones")
+    found = report.findings(scores, records, bones, histories)
+    assert len(found) == len(report.CLAIMS)
+    for item in found:
+        assert item.verdict == UNTESTED and "class scheme bones" in item.why and not item.ours
+
+
 def test_verdict_counts():
     made = [report.Finding("", "", "", word) for word in (HOLDS, HOLDS, FAILS, UNTESTED)]
     assert report.verdict(made) == (
@@ -148,6 +159,21 @@ def test_report_is_one_file_with_everything(run):
         assert str(expected) in words
     assert words.index(report.verdict(report.findings(*inputs(run)))) < words.index(table.caption)
     assert not list(run.root.glob(".*report.html"))
+
+
+def test_the_bone_model_turns_on_the_page_and_is_left_out_where_there_is_none(tmp_path):
+    results = small_results(tmp_path)[1]
+    assert "<iframe" not in report.write_report(results, SETTINGS, MODELS).read_text()
+    results.meshes.mkdir()
+    trimesh.creation.icosphere(2, 40.0).export(results.meshes / "bone.stl")
+    text = report.write_report(results, SETTINGS, MODELS).read_text()
+    links = Links()
+    links.feed(text)
+    assert not links.stack and text.count("<iframe") == 1
+    assert {target for target in links.targets if not target.startswith(("data:", "#"))} == {
+        "meshes/bone.stl"
+    }
+    assert "right button" in re.sub("<[^>]*>", " ", text)
 
 
 def test_a_run_with_nothing_in_it_is_reported(tmp_path):

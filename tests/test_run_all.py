@@ -14,7 +14,8 @@ from distributed import LocalCluster
 
 import run_all
 from bonelib import pipeline, provenance
-from bonelib.paths import NOTEBOOKS, REPOSITORY, ResultFolder
+from bonelib.paths import NOTEBOOKS, REPOSITORY, ResultFolder, prepared
+from bonelib.runs import open_run
 from bonelib.settings import get_settings
 
 SMALL = ["--profile", "smoke", "--models", "unet", "--set", "epochs=1", "epochs_long=3"]
@@ -46,7 +47,7 @@ def finished(tmp_path_factory):
 def test_a_run_says_at_the_start_what_and_how_long(finished):
     before = finished[2]
     assert "03_train_model-unet" in before
-    assert re.search(r"10 of 10 to run, roughly \d:\d\d:\d\d", before)
+    assert re.search(r"11 of 11 to run, roughly \d:\d\d:\d\d", before)
 
 
 def test_a_killed_run_goes_on_at_the_last_epoch(finished):
@@ -114,7 +115,7 @@ def test_only_what_depends_on_a_change_runs_again(finished):
     ]  # fmt: skip
     scores.write_bytes(kept)
     assert stale(call(*arguments, "--list").stdout) == []
-    assert len(stale(call(*arguments, "--list", "--force").stdout)) == 10
+    assert len(stale(call(*arguments, "--list", "--force").stdout)) == 11
 
 
 def test_notebooks_run_on_a_dask_scheduler(finished):
@@ -126,7 +127,7 @@ def test_notebooks_run_on_a_dask_scheduler(finished):
         run = call(*arguments, "--scheduler", cluster.scheduler_address)
         transitions = cluster.scheduler.transition_counter
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "2 of 10 to run" in run.stdout and table.read_bytes() == kept
+    assert "2 of 11 to run" in run.stdout and table.read_bytes() == kept
     assert transitions > 0
     assert stale(call(*arguments, "--list").stdout) == []
 
@@ -137,6 +138,19 @@ def test_a_scheduler_that_does_not_answer_is_one_line(finished):
     assert run.returncode == 2
     assert run.stderr.splitlines() == [run.stderr.strip()]
     assert "no dask scheduler answers at 'nowhere'" in run.stderr
+
+
+@pytest.mark.parametrize("results_dir", ["", "elsewhere"])
+def test_slices_of_other_settings_leave_the_profile_s_own_alone(results_dir):
+    plain = open_run("smoke", results_dir=results_dir)
+    assert plain.slices.root == prepared("smoke", "phantom")
+    run = open_run("smoke", results_dir=results_dir, overrides={"class_scheme": "bones"})
+    assert run.slices.root.is_relative_to(run.results.root)
+    driver = pipeline.Driver(run, ["unet"], {"class_scheme": "bones"})
+    assert not any("threshold" in name for name in driver.steps)
+    for step in driver.steps.values():
+        given = ("profile", "dataset", "data_dir", "results_dir", "overrides")
+        assert open_run(*(step.parameters[name] for name in given)) == run
 
 
 def test_a_step_depends_on_the_modules_that_its_notebook_imports():
@@ -154,6 +168,7 @@ def test_a_step_depends_on_the_modules_that_its_notebook_imports():
         (["--dataset", "fantom"], "phantom, folder"),
         (["--set", "epoch=3"], "epochs_long"),
         (["--set", "epochs"], "SETTING=VALUE"),
+        (["--set", "class_scheme=nonsense"], "bone, bones"),
         (["--workers", "0"], "from 1"),
         (["--dataset", "folder"], "--data DIR"),
         (["--dataset", "folder", "--data", "/nowhere"], "no such folder"),

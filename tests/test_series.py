@@ -22,7 +22,7 @@ from pydicom.uid import (
 )
 
 from bonelib.errors import InputError, InputWarning
-from bonelib.scans import read_scan, stored_slices
+from bonelib.scans import read_scan, source_frames, stored_slices
 
 values = SimpleITK.GetArrayFromImage
 
@@ -379,6 +379,15 @@ def test_an_archive_of_a_series(tmp_path, write_series, image_hu, kind):
             packed.add(folder, "export")
     np.testing.assert_array_equal(values(read_scan(archive)), image_hu)
     assert len(stored_slices(archive).slices) == 5
+
+
+def test_the_files_of_an_archive_are_there_while_their_frames_are(tmp_path, write_series, image_hu):
+    folder = write_series(tmp_path / "ct", image_hu)
+    archive = shutil.make_archive(str(tmp_path / "scan"), "zip", folder)
+    with source_frames(archive) as frames:
+        assert [frame.position_mm[2] for frame in frames] == [100, 105, 110, 115, 120]
+        assert all(frame.file.exists() for frame in frames)
+    assert not any(frame.file.exists() for frame in frames)
 
 
 def test_an_archive_of_a_volume_and_one_of_two(tmp_path, make_image, image_hu):

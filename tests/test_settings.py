@@ -3,6 +3,8 @@ from dataclasses import fields, replace
 import pytest
 
 from bonelib.settings import (
+    BASELINE,
+    CLASS_NAMES,
     DEVIATIONS,
     PAPER_SERIES,
     PROFILES,
@@ -51,6 +53,7 @@ def test_overrides_are_cast_and_counted_as_deviations():
         ("paper", {"epochs": "many"}, "int"),
         ("paper", {"augment": "perhaps"}, "bool"),
         ("paper", {"profile": "smoke"}, "image_size"),
+        ("paper", {"class_scheme": "nonsense"}, "'nonsense': choose one of bone, bones$"),
     ],
 )
 def test_a_misspelt_name_is_refused_with_the_valid_ones(profile, overrides, named):
@@ -70,3 +73,14 @@ def test_every_setting_can_be_overridden():
         if field.name != "profile":
             value = getattr(Settings(), field.name)
             assert get_settings("paper", {field.name: str(value)}) == replace(Settings())
+
+
+def test_a_class_scheme_names_the_classes():
+    paper, bones = Settings(), Settings(class_scheme="bones")
+    assert paper.class_names == CLASS_NAMES and paper.has_papers_classes
+    assert bones.class_names == (
+        "background", "patient", "femur", "hip bone", "sacrum", "vertebra",
+    )  # fmt: skip
+    assert (paper.num_classes, bones.num_classes) == (3, 6)
+    assert paper.methods(["unet"]) == ["unet", BASELINE]
+    assert bones.methods(["unet"]) == ["unet"]  # the baseline tells no bone from another

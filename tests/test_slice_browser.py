@@ -47,3 +47,9 @@ def test_without_overlay_the_picture_is_grey_and_with_it_bone_is_tinted(widget):
     row, column = rows * 34 // 64, columns * 50 // 72  # inside the bone of the trunk
     red, green, blue = pixels(picture)[row, column]
     assert green > red and green > blue
+
+
+def test_every_class_has_its_tint():
+    labels = np.arange(6, dtype=np.uint8)[None]
+    picture = browser.slice_picture(np.zeros((1, 6)), labels, (-100, 100), 0.8)
+    assert len(np.unique(np.asarray(picture)[0], axis=0)) == 6

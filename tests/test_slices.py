@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas
 import pytest
 import SimpleITK
 from hypothesis import given
@@ -294,3 +295,26 @@ def test_loader_processes_stay_free_of_keras():
     code = f"import sys, bonelib.slices; print({heavy} & {{*sys.modules}})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+def test_slices_of_another_class_scheme(write_dataset, prepare):
+    root = write_dataset()
+    (root / "bone_names.csv").write_text("id,name\n3,left hip\n")
+    table, folder = prepare(root)
+    before, plain = times(folder), json.loads(folder.description.read_text())
+    _, plain_labels = slices.load(folder.root, table)
+    bones = replace(SMOKE, class_scheme="bones")
+    again, _ = prepare(root, bones)
+    _, labels = slices.load(folder.root, again)
+    np.testing.assert_array_equal(labels, np.where(plain_labels == 2, 3, plain_labels))
+    pandas.testing.assert_frame_equal(again, table)  # as many pixels of bone
+    description = json.loads(folder.description.read_text())
+    assert description["classes"] == list(bones.class_names)
+    assert description["fingerprint"] != plain["fingerprint"]
+    shares = slices.class_shares(folder.root, again)
+    assert list(shares) == list(bones.class_names)
+    assert (shares["hip bone"] > 0).all() and (shares["sacrum"] == 0).all()
+    np.testing.assert_allclose(shares.sum(axis=1), 100)
+    prepare(root)
+    assert json.loads(folder.description.read_text()) == plain
+    assert series_written(before, times(folder)) == {"a", "b", "c"}

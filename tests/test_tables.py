@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bonelib import published, tables
+from bonelib import metrics, published, tables
 from bonelib.settings import BASELINE, CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
 from tests.synthetic_results import MODELS, SETTINGS, small_results
 
@@ -47,7 +47,7 @@ def made(model, counts, series="s1", epochs=10):
         [model, epochs, 3, "input", series, index, *np.ravel(each)]
         for index, each in enumerate(counts)
     ]
-    return pd.DataFrame(rows, columns=tables.KEY_COLUMNS + tables.COUNT_COLUMNS)
+    return pd.DataFrame(rows, columns=tables.KEY_COLUMNS + metrics.count_columns(len(counts[0])))
 
 
 def test_pixels_are_pooled_before_classes_are_averaged():
@@ -61,7 +61,7 @@ def test_pixels_are_pooled_before_classes_are_averaged():
 
 
 def test_pooled_scores_have_a_row_a_horizon_and_grid(scores):
-    frame = tables.pooled_scores(scores[scores["model"] == "unet"])
+    frame = tables.pooled_scores(scores[scores["model"] == "unet"], SETTINGS)
     assert len(frame) == 2 * 2 * 3
     row = frame[(frame["resolution"] == "input") & (frame["epochs"] == SETTINGS.epochs)].iloc[0]
     expected = tables.pooled(tables.select(scores, "unet", SETTINGS.epochs), "iou")
@@ -102,7 +102,7 @@ def test_missing_models_are_named(scores):
 
 
 def test_table2_has_the_papers_counts(records):
-    frame = tables.table2(records).frame.set_index("name")
+    frame = tables.table2(records, SETTINGS).frame.set_index("name")
     assert frame.loc["U-net", "parameters_difference"] == 0
     assert frame.loc["U-net", "milliseconds"] == pytest.approx(13.2, abs=0.06)
     assert pd.isna(frame.loc["VGG-U-net", "parameters_paper"])
@@ -180,7 +180,7 @@ def test_nothing_run_gives_tables_that_say_so(results, tmp_path):
     scores = tables.read_scores(results, ["no_such_model"])
     for table in (
         tables.table1(scores, SETTINGS),
-        tables.table2({}),
+        tables.table2({}, SETTINGS),
         tables.table3(scores, {}, SETTINGS),
         tables.table4(scores, {}, SETTINGS),
         tables.per_image_table(scores, SETTINGS),
@@ -198,6 +198,81 @@ def test_a_bone_model_needs_bone():
     rows[[f"n{row}{column}" for row in range(3) for column in range(3)]] = 0
     rows[["n00", "n11", "n21"]] = 5
     found = rows.assign(n22=[1, 1])
-    assert tables.method_with_bone(found, SETTINGS)[0] == "unet"
-    method, why = tables.method_with_bone(rows.assign(n22=[0, 1]), SETTINGS)
-    assert method == BASELINE and "next to no bone" in why
+    assert tables.network_with_bone(found, SETTINGS)[0] == "unet"
+    network, why = tables.network_with_bone(rows.assign(n22=[0, 1]), SETTINGS)
+    assert network is None and "next to no bone" in why
+
+
+BONES = Settings(class_scheme="bones")
+
+
+def six_classes():
+    """Return the counts of two images: everything right, then hips for sacra and one for soft."""
+    wrong = np.diag([10, 20, 0, 30, 0, 0])
+    wrong[4, 3], wrong[1, 2] = 10, 5
+    return [np.diag([100, 50, 5, 10, 20, 8]), wrong]
+
+
+def test_each_class_of_a_scheme_has_its_column():
+    table = tables.table1(made("unet", six_classes()), BONES)
+    iou, dice, accuracy = (row for _, row in table.frame.iterrows())
+    expected = {
+        "background": 100, "patient": 100 * 70 / 75, "femur": 100 * 5 / 10,
+        "hip bone": 100 * 40 / 50, "sacrum": 100 * 20 / 30, "vertebra": 100,
+    }  # fmt: skip
+    assert {name: iou[name] for name in expected} == pytest.approx(expected, abs=0.005)
+    assert iou["mean"] == pytest.approx(np.mean(list(expected.values())), abs=0.005)
+    assert dice["sacrum"] == pytest.approx(100 * 40 / 50, abs=0.005)
+    assert accuracy["hip bone"] == pytest.approx(100 * 258 / 268, abs=0.005)
+    assert "femur, hip bone, sacrum, vertebra" in table.caption
+    assert not any("not run: Threshold" in note for note in table.notes)
+
+
+def test_only_classes_that_the_paper_has_stand_beside_it():
+    frame = tables.table1(made("unet", six_classes()), BONES).frame
+    papers = {name for name in frame if name.endswith(("_paper", "_difference"))}
+    assert papers == {
+        "epoch_paper", "background_paper", "background_difference", "patient_paper",
+        "patient_difference",
+    }  # fmt: skip
+    assert frame["patient_paper"].iloc[0] == published.TABLE1["unet"]["iou"][2]
+    assert "bone" not in frame
+    by_series = tables.table4(made("unet", six_classes()), {}, BONES)
+    assert list(by_series.frame["vertebra"]) == [100, 100] and "mean_paper" not in by_series.frame
+    assert "bones" in by_series.caption
+
+
+def test_a_series_that_lacks_a_class_has_no_mean():
+    one, other = ([counts] for counts in six_classes())
+    table = tables.table4(
+        pd.concat([made("unet", one, "s1"), made("unet", other, "s2")]), {}, BONES
+    )
+    assert list(table.frame["mean"].isna()) == [False, True, False]
+    assert list(table.frame["femur"].round(2)) == [100, 0, 50]
+    assert any("lacks" in note for note in table.notes)
+
+
+def test_bone_of_single_slices_is_all_classes_of_bone():
+    rows = made("unet", six_classes())
+    assert tables.bone_iou(rows) == pytest.approx([100, 100 * 40 / 45])
+    frame = tables.per_image_table(rows, BONES).frame
+    assert frame["minimum"].iloc[0] == pytest.approx(88.89, abs=0.005)
+
+
+def test_more_classes_explain_more_parameters(records):
+    notes = tables.table2(records, BONES).notes
+    assert any("6 classes" in note for note in notes)
+    assert not any("6 classes" in note for note in tables.table2(records, Settings()).notes)
+
+
+def test_bone_of_any_class_makes_a_bone_model():
+    found, nothing = six_classes()[0], np.diag([100, 50, 0, 0, 0, 0])
+    nothing[3:, 1] = 9
+    assert tables.network_with_bone(made("unet", [found]), BONES)[0] == "unet"
+    assert tables.network_with_bone(made("unet", [nothing]), BONES)[0] is None
+
+
+def test_pooled_scores_name_the_classes():
+    frame = tables.pooled_scores(made("unet", six_classes()), BONES)
+    assert list(frame)[-7:] == ["mean", *BONES.class_names]
+    assert frame["sacrum"].iloc[0] == pytest.approx(66.67, abs=0.005)

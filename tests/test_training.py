@@ -10,9 +10,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bonelib import augment, evaluation, metrics, models, provenance, slices, training
+from bonelib import (
+    augment,
+    evaluation,
+    metrics,
+    models,
+    provenance,
+    slices,
+    tables,
+    training,
+)
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.settings import BASELINE, IGNORE, get_settings
+from bonelib.settings import BASELINE, IGNORE, Settings, get_settings
 from tests.synthetic_results import ellipses, write_slices
 
 # U-net keeps the best weights of two horizons.
@@ -194,7 +203,7 @@ def test_without_weights_a_strict_profile_stops_and_a_lenient_one_says_so(tmp_pa
 def test_evaluation_counts_what_it_predicts(trained, folder):
     results, history = trained
     scores = evaluation.evaluate("unet", folder, results, SETTINGS)
-    counts = scores[evaluation.COUNT_COLUMNS].to_numpy()
+    counts = scores[metrics.count_columns()].to_numpy()
     assert set(scores["epochs"]) == {2, 3}
     assert len(scores) == 7 * 2 * 2
     pixels = {"input": 64 * 64, "native": 32 * 32}
@@ -203,7 +212,7 @@ def test_evaluation_counts_what_it_predicts(trained, folder):
     predicted = np.asarray(Image.open(results.prediction("unet", "d", row["slice"])))
     reference = np.asarray(Image.open(folder.labels("d", row["slice"])))
     np.testing.assert_array_equal(
-        row[evaluation.COUNT_COLUMNS].to_numpy(int),
+        row[metrics.count_columns()].to_numpy(int),
         metrics.confusion_matrix(reference, predicted).ravel(),
     )
     record = provenance.read_json(results.score_record("unet"))
@@ -218,4 +227,47 @@ def test_the_baseline_is_scored_like_a_network(folder, tmp_path):
     scores = evaluation.evaluate(BASELINE, folder, results, SETTINGS)
     assert set(scores["epochs"]) == set(scores["epoch"]) == {0}
     first, native = (scores[scores["resolution"] == name] for name in ("input", "native"))
-    np.testing.assert_array_equal(first[evaluation.COUNT_COLUMNS], native[evaluation.COUNT_COLUMNS])
+    np.testing.assert_array_equal(first[metrics.count_columns()], native[metrics.count_columns()])
+
+
+def test_a_class_that_the_reference_lacks_is_in_no_mean():
+    counts = np.diag([50, 30, 20, 0])
+    seen = training.validation_scores(counts, ("air", "patient", "femur", "sacrum"))
+    counts[1, 3] = 10  # now the class is predicted, wrongly
+    mistaken = training.validation_scores(counts, ("air", "patient", "femur", "sacrum"))
+    assert seen["val_mean_iou"] == 1 and np.isnan(seen["val_iou_sacrum"])
+    assert mistaken["val_mean_iou"] == pytest.approx((1 + 0.75 + 1) / 3)
+    assert mistaken["val_mean_dice"] == pytest.approx((1 + 6 / 7 + 1) / 3)
+
+
+def test_the_record_holds_the_settings_of_the_training(trained):
+    record = provenance.read_json(trained[0].training_record("unet"))
+    assert Settings(**record["settings"]) == SETTINGS
+
+
+BONES = replace(SETTINGS, class_scheme="bones", steps_per_epoch=2, epochs=1, epochs_long=2)
+
+
+def test_classes_of_bone_are_trained_and_scored(tmp_path):
+    labels = ellipses(64)
+    row, column = np.indices(labels.shape)[1:]
+    labels[labels == 2] = (2 + (row > 31) + 2 * (column > 31))[labels == 2]  # femur to vertebra
+    labels[:, 50:52, 30:34] = IGNORE
+    folder = write_slices(
+        tmp_path / "slices",
+        {name: (name, labels) for name in ("train", "validation", "test")},
+        (5.0, 7.5, 7.5),
+    )
+    provenance.write_json(folder.description, {"fingerprint": "made"})
+    results = ResultFolder(tmp_path / "results")
+    history = training.train("unet", folder, results, BONES)
+    assert {f"val_iou_{name}" for name in BONES.class_names} <= set(history)
+    scores = evaluation.evaluate("unet", folder, results, BONES)
+    counts = scores[scores["resolution"] == "input"][metrics.count_columns(6)].to_numpy()
+    assert (counts.sum(axis=1) == 64 * 64 - 8).all()
+    known = labels[labels != IGNORE]
+    assert counts[:7].sum(axis=0).reshape(6, 6).sum(axis=1).tolist() == np.bincount(known).tolist()
+    record = provenance.read_json(results.score_record("unet"))
+    assert record["parameters"] > 4_472_323  # one more filter a class in the last layer
+    table = tables.table3(tables.read_scores(results, ["unet"]), {}, BONES).frame
+    assert {"femur", "hip bone", "sacrum", "vertebra"} <= set(table)

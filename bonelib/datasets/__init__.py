@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from bonelib import paths
@@ -54,7 +55,8 @@ def find_cases(
     if dataset not in DATASETS:
         raise InputError(f"unknown data set '{dataset}': choose one of {', '.join(DATASETS)}")
     with _refusing_what_cannot_be_read(directory):
-        cases = DATASETS[dataset](directory, settings, workers)
+        found = DATASETS[dataset](directory, settings, workers)
+    cases = [replace(case, class_scheme=settings.class_scheme) for case in found]
     _check_splits(dataset, directory, cases, splits)
     return cases
 

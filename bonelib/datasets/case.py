@@ -9,6 +9,7 @@ import SimpleITK
 
 from bonelib import labels, paths, scans
 from bonelib.errors import InputError, InputWarning
+from bonelib.settings import CLASS_SCHEMES, IGNORE
 
 BONE_NAMES_FILE = "bone_names.csv"
 
@@ -31,6 +32,7 @@ class Case:
     complete: bool = True  # False: the scan shows bones that nobody drew
     region_mm: tuple[float, float] | None = None  # lowest and highest z (LPS) of what is used
     other_ids: frozenset[int] = frozenset()  # of the mask: known, and no bone
+    class_scheme: str = "bone"  # of the label map
 
     def scan(self) -> SimpleITK.Image:
         """Read the scan in HU, cut to the region of the case."""
@@ -64,14 +66,16 @@ class Case:
         scan: SimpleITK.Image | None = None,
         annotation: tuple[SimpleITK.Image, Names] | None = None,
     ) -> SimpleITK.Image:
-        """Return classes 0, 1, 2 and `IGNORE` on the scan's grid.
+        """Return the scheme's classes and `IGNORE` on the scan's grid.
 
         Pass `scan` and `annotation` where they are read already. Raises InputError as
-        `annotation` does.
+        `annotation` does, and where no bone's name is one of a class.
         """
         scan = self.scan() if scan is None else scan
         structures, names = annotation or self.annotation(scan)
-        return labels.label_map(scan, structures, names, unlabelled=not self.complete)
+        self._check_classes(names)
+        unlabelled = not self.complete
+        return labels.label_map(scan, structures, names, unlabelled, self.class_scheme)
 
     def source_files(self) -> list[Path]:
         """Return the files that the case is made of, sorted."""
@@ -87,7 +91,7 @@ class Case:
     @property
     def recipe(self) -> dict:
         """Return what besides the files decides on scan and label map."""
-        names = ("bone_names", "series", "complete", "region_mm")
+        names = ("bone_names", "series", "complete", "region_mm", "class_scheme")
         return {name: getattr(self, name) for name in names}
 
     def _cut(self, scan: SimpleITK.Image) -> SimpleITK.Image:
@@ -123,6 +127,15 @@ class Case:
                 f"ids {listed} of a mask are not among the bone names; they count as patient",
                 InputWarning,
                 stacklevel=3,
+            )
+
+    def _check_classes(self, names: Names) -> None:
+        called = [labels.UNNAMED] if names is None else names.values()
+        if all(labels.class_of(name, self.class_scheme) == IGNORE for name in called):
+            classes = ", ".join(CLASS_SCHEMES[self.class_scheme])
+            raise InputError(
+                f"{self.mask_path}: names no bone of a class of the scheme '{self.class_scheme}' "
+                f"({classes}); name its bones in {BONE_NAMES_FILE}, or set class_scheme=bone"
             )
 
     def _check_overlap(self, bone: SimpleITK.Image, scan: SimpleITK.Image) -> None:

@@ -1,17 +1,17 @@
-"""Bone mask of any format + scan -> label map: 0 background, 1 patient, 2 bone.
+"""Bone mask of any format + scan -> label map: 0 background, 1 patient, from 2 on bone.
 
 A mask holds ids of structures, or just zero and not zero; a label map holds classes. Both
 are integers and are resampled by nearest neighbour only.
 """
 
 from bonelib.labels.body import body_mask
-from bonelib.labels.classes import bone_of, label_map
+from bonelib.labels.classes import UNNAMED, bone_of, label_map
 from bonelib.labels.grids import on_grid
-from bonelib.labels.naming import BONE_PATTERNS, IGNORE_NAME, looks_like_bone
+from bonelib.labels.naming import BONE_PATTERNS, IGNORE_NAME, class_of, looks_like_bone
 from bonelib.labels.reading import read_mask
 from bonelib.labels.undrawn import unlabelled_bone
 
 __all__ = [
-    "BONE_PATTERNS", "IGNORE_NAME", "body_mask", "bone_of", "label_map", "looks_like_bone",
-    "on_grid", "read_mask", "unlabelled_bone",
+    "BONE_PATTERNS", "IGNORE_NAME", "UNNAMED", "body_mask", "bone_of", "class_of", "label_map",
+    "looks_like_bone", "on_grid", "read_mask", "unlabelled_bone",
 ]  # fmt: skip

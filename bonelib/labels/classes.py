@@ -1,13 +1,15 @@
-"""Mask and scan -> label map: 0 background, 1 patient, 2 bone, 255 unknown."""
+"""Mask and scan -> label map: 0 background, 1 patient, 2 bone or its classes, 255 unknown."""
 
 import numpy as np
 import SimpleITK
 
 from bonelib.labels.body import body_mask
 from bonelib.labels.grids import image_like, on_grid
-from bonelib.labels.naming import IGNORE_NAME
+from bonelib.labels.naming import class_of
 from bonelib.labels.undrawn import unlabelled_bone
 from bonelib.settings import BONE, IGNORE, PATIENT
+
+UNNAMED = "bone"  # what bones are called where a mask gives no names
 
 
 def label_map(
@@ -15,23 +17,24 @@ def label_map(
     mask: SimpleITK.Image,
     bone_names: dict[int, str] | None = None,
     unlabelled: bool = False,
+    class_scheme: str = "bone",
 ) -> SimpleITK.Image:
-    """Return classes 0, 1, 2 and `IGNORE` as uint8 on the scan's grid; bone wins over patient.
+    """Return the scheme's classes and `IGNORE` as uint8 on the scan's grid.
 
-    `mask` may have another grid and order of axes. `bone_names` as for `bone_of`. With
-    `unlabelled`, bone that `mask` leaves out is looked for and becomes `IGNORE`. Raises
-    InputError where mask and scan do not overlap in space.
+    Bone wins over patient; bone of no class is `IGNORE`. `mask` may have another grid and
+    order of axes. `bone_names` as for `bone_of`. With `unlabelled`, bone that `mask` leaves
+    out is looked for and becomes `IGNORE`. Raises InputError where mask and scan do not
+    overlap in space.
     """
-    bone = on_grid(bone_of(mask, bone_names), scan)
+    drawn = on_grid(classes_of(mask, bone_names, class_scheme), scan)
     body = body_mask(scan)
-    drawn = SimpleITK.GetArrayViewFromImage(bone)
     classes = SimpleITK.GetArrayFromImage(body) * np.uint8(PATIENT)
     if unlabelled:
-        undrawn = unlabelled_bone(scan, image_like((drawn == 1).astype(np.uint8), scan), body)
+        bone = on_grid(bone_of(mask, bone_names), scan)
+        undrawn = unlabelled_bone(scan, SimpleITK.Equal(bone, 1), body)
         classes[SimpleITK.GetArrayViewFromImage(undrawn) == 1] = IGNORE
-    classes[drawn == 1] = BONE
-    classes[drawn == IGNORE] = IGNORE
-    return image_like(classes, scan)
+    bones = SimpleITK.GetArrayViewFromImage(drawn)
+    return image_like(np.where(bones > 0, bones, classes), scan)
 
 
 def bone_of(mask: SimpleITK.Image, bone_names: dict[int, str] | None = None) -> SimpleITK.Image:
@@ -40,11 +43,25 @@ def bone_of(mask: SimpleITK.Image, bone_names: dict[int, str] | None = None) -> 
     Without `bone_names` (id to name) every value above 0.5 is bone. With them only their
     ids are; the id named "ignore" is unknown.
     """
+    found = SimpleITK.GetArrayFromImage(classes_of(mask, bone_names, "bone"))
+    found[found == BONE] = 1
+    return image_like(found, mask)
+
+
+def classes_of(
+    mask: SimpleITK.Image, bone_names: dict[int, str] | None, class_scheme: str
+) -> SimpleITK.Image:
+    """Return the class of each bone in `mask`, see `class_of`, else 0, as uint8 on its grid.
+
+    `bone_names` as for `bone_of`; a bone without a name is called "bone".
+    """
     values = SimpleITK.GetArrayViewFromImage(mask)
     if bone_names is None:
-        found = (values > 0.5).astype(np.uint8)
-    else:
-        unknown = [number for number, name in bone_names.items() if name == IGNORE_NAME]
-        found = np.isin(values, list(bone_names)).astype(np.uint8)
-        found[np.isin(values, unknown)] = IGNORE
+        return image_like((values > 0.5) * np.uint8(class_of(UNNAMED, class_scheme)), mask)
+    ids = {}
+    for number, name in bone_names.items():
+        ids.setdefault(class_of(name, class_scheme), []).append(number)
+    found = np.zeros(values.shape, np.uint8)
+    for label, numbers in ids.items():
+        found[np.isin(values, numbers)] = label
     return image_like(found, mask)

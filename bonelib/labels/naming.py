@@ -10,28 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from bonelib.errors import InputError, InputWarning
+from bonelib.settings import BONE, CLASS_SCHEMES, IGNORE
 
 IGNORE_NAME = "ignore"  # among bone names: voxels of which nobody knows the class
 
 # One or more whole words of a name, in small letters and without accents; * as in file names.
 BONE_PATTERNS = (
+    *(pattern for patterns in CLASS_SCHEMES["bones"].values() for pattern in patterns),
     "bone*", "*bone", "bony *", "skeleton*",
-    "pelvis", "pelvic girdle", "pelvic ring", "hip", "hips", "lefthip", "righthip", "innominate*",
-    "os *", "ossa *", "coxa", "coxae", "ilium", "iliac crest*", "iliac wing*", "ischium", "pubis",
-    "pubic ramus", "pubic rami", "acetabul*",
-    "femur*", "*femur", "femora", "femoral", "femoral head*", "femoral neck*", "femoralhead*",
-    "femhead*", "fem head*", "caput femor*", "collum femor*", "trochanter*",
-    "sacrum*", "coccyx*", "tailbone", "spine", "vertebra*", "l[1-6]", "th[1-9]", "th1[0-2]",
-    "t1[0-2]", "rib", "rib[0-9]*", "ribs", "ribcage", "costa", "costae", "sternum", "clavic*",
-    "scapula*", "humerus*", "radius", "ulna", "tibia*", "fibula*", "patella*", "skull", "cranium",
-    "mandib*", "calcane*",
-    "knochen*", "*knochen", "skelett*", "becken", "hufte*", "huefte*", "huftbein*", "huftkopf*",
-    "hueftbein*", "hueftkopf*", "oberschenkelkopf*", "schenkelhals*", "kreuzbein*", "steissbein*",
-    "darmbein*", "sitzbein*", "schambein*", "wirbel*", "rippe*", "brustbein*",
-    "bassin", "hanche*", "tete femorale", "col femoral", "squelette*", "rachis", "vertebre*",
-    "iliaque", "cotes", "crane",
-    "kosc*", "miednic*", "biodr*", "udow*", "krzyzow*", "guziczn*", "ogonow*", "kregi", "kreg*",
-    "krag", "zebr*", "szkielet*",
+    "pelvis", "pelvic girdle", "pelvic ring", "os *", "ossa *", "coccyx*", "tailbone", "spine",
+    "rib", "rib[0-9]*", "ribs", "ribcage", "costa", "costae", "sternum", "clavic*", "scapula*",
+    "humerus*", "radius", "ulna", "tibia*", "fibula*", "patella*", "skull", "cranium", "mandib*",
+    "calcane*",
+    "knochen*", "*knochen", "skelett*", "becken", "steissbein*", "rippe*", "brustbein*",
+    "bassin", "squelette*", "rachis", "cotes", "crane",
+    "kosc*", "miednic*", "guziczn*", "ogonow*", "zebr*", "szkielet*",
 )  # fmt: skip
 
 # A name with one of these is not bone, whatever else it says.
@@ -100,6 +93,14 @@ def ids_of(path: Path, bone_names: dict[int | str, str] | None) -> dict[int, str
             "in it; name the bones by number"
         )
     return bone_names
+
+
+def class_of(name: str, class_scheme: str) -> int:
+    """Return the class of a bone by its name; `IGNORE` for one of no class and for "ignore"."""
+    if name == IGNORE_NAME:
+        return IGNORE
+    classes = enumerate(CLASS_SCHEMES[class_scheme].values(), BONE)
+    return next((number for number, patterns in classes if _has_words(name, patterns)), IGNORE)
 
 
 def looks_like_bone(name: str) -> bool:

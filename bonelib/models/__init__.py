@@ -15,6 +15,7 @@ from bonelib.models.fcn import fcn8, fcn32
 from bonelib.models.pspnet import pspnet
 from bonelib.models.segnet import segnet
 from bonelib.models.unet import resnet50_unet, unet, vgg_unet
+from bonelib.paths import WEIGHTS
 from bonelib.settings import NUM_CLASSES, PRETRAINING
 
 __all__ = [
@@ -42,7 +43,6 @@ MODELS = {
 
 ENCODERS = {"vgg_unet": "VGG16", "resnet50_unet": "ResNet50"}  # those of keras.applications
 
-WEIGHTS = Path(__file__).parent / "weights"  # what the package ships
 SIZE_STEP = 32  # five poolings halve the image
 
 
@@ -54,23 +54,26 @@ def encoder_of(name: str) -> str | None:
 
 def build_model(
     name: str,
-    image_size: int = 512,
+    image_size: int | tuple[int, int] = 512,
     num_classes: int = NUM_CLASSES,
     encoder_weights: str | Path | None = None,
     decoder_activation: str = "linear",
 ) -> keras.Model:
     """Return the network `name`, untrained but for the weights of its encoder.
 
-    `encoder_weights` (None, "imagenet" or a path, see `encoders.load_encoder`) is for
-    `vgg_unet` and `resnet50_unet`; the others have nothing to load. `decoder_activation`
-    is for these two and `unet`: "linear" as in the library of January 2020, or "relu" as
-    after March 2020. Raises ValueError for an unknown name or a size that is not a
-    multiple of 32, and EncoderWeightsError.
+    `image_size` is the side of a square, or (rows, columns). `encoder_weights` (None,
+    "imagenet" or a path, see `encoders.load_encoder`) is for `vgg_unet` and `resnet50_unet`;
+    the others have nothing to load. `decoder_activation` is for these two and `unet`:
+    "linear" as in the library of January 2020, or "relu" as after March 2020. Raises
+    ValueError for an unknown name or a size that is not a multiple of 32, and
+    EncoderWeightsError.
     """
     _check_name(name)
-    if image_size <= 0 or image_size % SIZE_STEP:
-        raise ValueError(f"image_size {image_size} is not a multiple of {SIZE_STEP}")
-    image = keras.Input((image_size, image_size, 3), name="image")
+    rows, columns = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+    for length in (rows, columns):
+        if length <= 0 or length % SIZE_STEP:
+            raise ValueError(f"image_size {length} is not a multiple of {SIZE_STEP}")
+    image = keras.Input((rows, columns, 3), name="image")
     scores = MODELS[name](
         image,
         num_classes,
@@ -88,7 +91,7 @@ def pretrained_names(folder: Path = WEIGHTS) -> list[str]:
 
 
 def load_pretrained(
-    name: str = "unet", image_size: int = 512, folder: Path = WEIGHTS
+    name: str = "unet", image_size: int | tuple[int, int] = 512, folder: Path = WEIGHTS
 ) -> keras.Model:
     """Return network `name` with the weights that the package ships, ready to predict.
 

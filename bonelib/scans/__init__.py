@@ -15,14 +15,15 @@ import SimpleITK
 
 from bonelib import archives
 from bonelib.errors import InputError, InputWarning
-from bonelib.scans.frames import HIGHEST_HU, clip_hu, is_dicom, modality
+from bonelib.scans.frames import HIGHEST_HU, Frame, clip_hu, is_dicom, modality
 from bonelib.scans.series import Series, choose, files_below, files_of_directory_record
 from bonelib.scans.stacking import assemble, plan, straighten
 from bonelib.scans.volumes import VOLUME_SUFFIXES, read_file, read_header, volume_stem
 
 __all__ = [
     "VOLUME_SUFFIXES", "SliceSource", "Stored", "holds_dicom", "is_dicom", "is_scan_file",
-    "modality", "read_scan", "read_volume", "source_files", "stored_slices", "volume_stem",
+    "modality", "read_scan", "read_volume", "source_files", "source_frames", "stored_slices",
+    "volume_stem",
 ]  # fmt: skip
 
 MAX_TILT_DEGREES = 15.0  # of a scan's axes against the patient's; beyond, it is resampled
@@ -94,6 +95,22 @@ def stored_slices(path: Path | str, series: str | None = None) -> Stored:
             tuple((stack.axes / stack.spacing_mm).ravel().tolist()),
             tuple(slices),
         )
+
+
+@contextmanager
+def source_frames(path: Path | str, series: str | None = None) -> Iterator[list[Frame]]:
+    """Yield the CT slices of a DICOM scan as they lie in its files, from one end to the other.
+
+    The files of an archive are there for as long as the context lasts. Raises InputError as
+    `read_scan` does, and for a volume file.
+    """
+    with _opened(Path(path)) as source:
+        if _is_volume(source):
+            raise InputError(f"{path}: is not DICOM; give the scan as a DICOM series")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)  # `read_scan` says them
+            frames = plan(source, _chosen_series(source, series)).frames
+        yield frames
 
 
 def read_volume(path: Path | str) -> SimpleITK.Image:

@@ -85,8 +85,10 @@ def frames_of(file: Path) -> list[Frame] | str:
     if not is_dicom(file):
         return "not DICOM"
     try:
-        header = _header(file, list(_TAGS))
-        return _kind(header) or _frames(file, header)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom converts late, and would print the value
+            header = _header(file, list(_TAGS))
+            return _kind(header) or _frames(file, header)
     except Exception as error:  # pydicom's are of many types
         raise InputError(f"{file}: the DICOM header is damaged; export the series again") from error
 

@@ -19,7 +19,7 @@
 # **What does one CT series, and the slices that the networks see, look like?** (section 4)
 #
 # *Reads* the series of a data set; the phantom is generated first where it is missing.
-# *Writes* prepared slices: 8-bit images, label maps 0/1/2, `slices.csv`, `dataset.json`.
+# *Writes* prepared slices: 8-bit images, label maps, `slices.csv`, `dataset.json`.
 
 # %% tags=["parameters"]
 profile = "smoke"

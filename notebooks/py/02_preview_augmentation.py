@@ -53,4 +53,4 @@ figure = previews.operations(example, run.settings.seed)
 figure = previews.policy_draws(example, run.settings.seed, count=12)
 
 # %% [markdown]
-# **Found:** the label maps stay aligned and keep their three values under every operation.
+# **Found:** the label maps stay aligned and keep their values under every operation.

@@ -16,7 +16,7 @@
 # %% [markdown]
 # # 3 Train one network
 #
-# **How well does this network learn the three classes, epoch by epoch?** (section 5.1)
+# **How well does this network learn the classes, epoch by epoch?** (section 5.1)
 #
 # *Reads* prepared slices. *Writes* `models/<model>/`: the best weights by validation mean
 # IoU, `history.csv`, TensorBoard logs. A training that was stopped goes on after its last
@@ -41,7 +41,7 @@ from bonelib.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
-network = models.build_model(model, run.settings.image_size)
+network = models.build_model(model, run.settings.image_size, run.settings.num_classes)
 print(f"{published.METHOD_NAMES[model]}: {network.count_params():,} parameters, "
       f"{models.trainable_parameters(network):,} trainable")
 

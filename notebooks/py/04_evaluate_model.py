@@ -41,8 +41,8 @@ scores = evaluation.evaluate(model, run.slices, run.results, run.settings)
 
 # %% [markdown]
 # ## Counts
-# One row an image, training horizon and resolution: how many pixels of reference class 0, 1, 2
-# were predicted as 0, 1, 2.
+# One row an image, training horizon and resolution: how many pixels of each reference class
+# were predicted as each class.
 
 # %%
 print(f"{scores['slice'].groupby(scores['series']).nunique().sum()} test slices, "
@@ -57,7 +57,7 @@ scores.head()
 # Over all test pixels first, then over the classes.
 
 # %% tags=["nbval-ignore-output"]
-tables.pooled_scores(scores).round(2)
+tables.pooled_scores(scores, run.settings).round(2)
 
 # %% [markdown]
 # ## Worst and best

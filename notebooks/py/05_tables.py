@@ -32,11 +32,10 @@ models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_une
 # %%
 from bonelib import datasets, report, tables
 from bonelib.runs import open_run
-from bonelib.settings import BASELINE
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
-methods = [*models, BASELINE]
+methods = run.settings.methods(models)
 scores = tables.read_scores(run.results, methods)
 records = tables.read_records(run.results, methods)
 histories = tables.read_histories(run.results, models)

@@ -32,15 +32,16 @@ models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_une
 # %%
 from bonelib import augment, figures, slices, tables
 from bonelib.runs import open_run
-from bonelib.settings import BASELINE
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
 table = slices.read_table(run.slices.root)
-scores = tables.read_scores(run.results, [*models, BASELINE])
+methods = run.settings.methods(models)
+scores = tables.read_scores(run.results, methods)
 shown = figures.choose_model(models)
 history = tables.read_histories(run.results, models)[shown]
-longest = "Networks of Tables 1 and 3 are shown after the longer training."
+note = "Networks of Tables 1 and 3 are shown after the longer training."
+note += tables.scheme_note(run.settings)
 print(f"curves and examples of {shown}")
 
 # %% [markdown]
@@ -86,10 +87,11 @@ figures.save(figure, "figure5", run.results.figures)
 # %%
 row = figures.choose_compared(scores)
 example = figures.read_example(run.slices, row)
-predictions = figures.read_predictions(run.results, [*models, BASELINE], row)
-figure, axes = figures.canvas(-(-(len(predictions) + 2) // 4), 4, 2.4, 2.1)
-figures.figure6(example, predictions, axes)
-figures.save(figure, "figure6", run.results.figures, longest)
+predictions = figures.read_predictions(run.results, methods, row)
+panels = len(predictions) + 2
+figure, axes = figures.canvas(-(-panels // 4), min(panels, 4), 2.4, 2.1)
+figures.figure6(example, predictions, axes, run.settings.class_names)
+figures.save(figure, "figure6", run.results.figures, note)
 
 # %% [markdown]
 # ## Figure 7: from best to worst
@@ -99,8 +101,8 @@ rows = list(figures.choose_quartiles(scores, shown).itertuples())
 examples = [figures.read_example(run.slices, row) for row in rows]
 predictions = [figures.read_predictions(run.results, [shown], row)[shown] for row in rows]
 figure, axes = figures.canvas(len(rows), 2, 3.2, 2.2)
-figures.figure7(examples, predictions, axes, shown)
-figures.save(figure, "figure7", run.results.figures, longest)
+figures.figure7(examples, predictions, axes, shown, run.settings.class_names)
+figures.save(figure, "figure7", run.results.figures, note)
 
 # %% [markdown]
 # **Found:** the seven figures, in the paper's order; which of the paper's findings they

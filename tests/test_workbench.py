@@ -1,0 +1,191 @@
+import json
+import os
+
+import ipywidgets
+import numpy as np
+import pytest
+import SimpleITK
+import trimesh
+
+from bonelib import segmentation, workbench
+from bonelib.errors import InputError
+from bonelib.paths import SegmentationFolder
+from tests.test_planes import inside, named
+
+RECORD = {
+    "volumes_ml": {"patient": 20000.04, "bone": 800.0, "femur_left": 300.0, "speck": 0.1},
+    "areas_cm2": {"bone": 1000.0, "femur_left": 400.06},
+    "mean_hu": {"bone": 300.0, "femur_left": 350.0, "speck": 20.0},
+    "seconds": {"reading": 1.0, "predicting": 2.4},
+    "notes": ["a slice was missing & filled"],
+}
+
+
+@pytest.fixture
+def scan(make_image, trunk_hu, tmp_path):
+    path = tmp_path / "ct.nii.gz"
+    SimpleITK.WriteImage(make_image(trunk_hu, (5, 4, 4)), str(path))
+    return path
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Put a stand-in in the place of the segmentation; collect what it was asked for."""
+    made = []
+
+    def segment(path, directory, options, progress):
+        made.append((path, options))
+        folder = SegmentationFolder(directory)
+        image = SimpleITK.ReadImage(str(path))
+        for done in range(3):
+            progress("predicting", done, 2)
+        folder.bone_surfaces.mkdir(parents=True)
+        labels = SimpleITK.Cast((image > 500) + (image > -200), SimpleITK.sitkUInt8)
+        SimpleITK.WriteImage(labels, str(folder.label_map))
+        files = {"segmentation.nii.gz", "bone.stl"}
+        names = ("femur_left", "hip_left") if options.bones else ()
+        for file in (folder.surface, *map(folder.bone_surface, names)):
+            trimesh.creation.box([20, 20, 20]).export(file)
+            files.add(file.relative_to(directory).as_posix())
+        folder.record.write_text(json.dumps(RECORD))
+        return RECORD | {"files": sorted(files)}
+
+    monkeypatch.setattr(segmentation, "segment", segment)
+    return made
+
+
+def text(bench):
+    """All that the controls say."""
+    return " ".join(
+        part.value for part in inside(bench.controls) if isinstance(part, ipywidgets.HTML)
+    )
+
+
+def is_shown(browser):
+    return browser.layout.display != "none"
+
+
+def test_a_scan_is_shown_as_it_is_opened_and_what_was_repaired_is_told(scan, tmp_path):
+    image = SimpleITK.ReadImage(str(scan))
+    image.SetSpacing((4, 3, 5))
+    SimpleITK.WriteImage(image, str(scan))
+    bench = workbench.Workbench(scan, tmp_path / "out")
+    assert "72 x 64 x 6 voxels of 4 x 3 x 5 mm" in text(bench)
+    assert "pixels are not square" in text(bench)
+    assert not is_shown(bench.planes) and bench.surface.value == bench.files.value == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_segment_shows_what_was_made(scan, calls, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    bench = workbench.Workbench(scan, tmp_path / "out")
+    record = bench.segment()
+    assert record == bench.record and record["volumes_ml"]["bone"] == 800
+    assert is_shown(bench.planes)
+    assert [named(bench.planes, name).value for name in ("axial", "coronal", "sagittal")] == [
+        2, 34, 50,
+    ]  # fmt: skip  # the middle of the trunk's bone
+    assert "femur left" in bench.surface.value and "hip left" in bench.surface.value
+    assert "<iframe" in bench.surface.value
+    assert "20,000.0" in bench.measures.value and "400.1" in bench.measures.value
+    for name in ("segmentation.nii.gz", "bones/femur_left.stl", "report.json"):
+        assert name in bench.files.value
+    assert "In out:" in bench.files.value and str(tmp_path) not in bench.files.value
+    assert "done in 3 s" in text(bench) and "missing &amp; filled" in text(bench)
+
+
+def test_options_are_those_that_are_ticked(scan, calls, tmp_path):
+    bench = workbench.Workbench(scan, tmp_path / "out")
+    named(bench.controls, "single bones").value = False
+    named(bench.controls, "find the bone's region first").value = True
+    named(bench.controls, "Segment").click()
+    assert calls == [(scan, segmentation.Options(bones=False, roi=True))]
+    assert "femur" not in bench.surface.value and "<iframe" in bench.surface.value
+
+
+def test_a_series_is_chosen_by_number(write_series, calls, trunk_hu, tmp_path):
+    for number in (1, 2):
+
+        def label(file, _, number=number):
+            file.SeriesNumber = number
+
+        part = trunk_hu[: 2 + 2 * number]
+        write_series(tmp_path / "ct" / str(number), part, (5, 4, 4), change=label)
+    bench = workbench.Workbench(tmp_path / "ct", tmp_path / "out")
+    assert "72 x 64 x 4 voxels" in text(bench) and "left out: series 2" in text(bench)
+    named(bench.controls, "series").value = "2"
+    assert "72 x 64 x 6 voxels" in text(bench)
+    named(bench.controls, "series").value = "3"
+    assert "has no one series" in text(bench) and "72 x 64 x 6 voxels" in text(bench)
+    bench = workbench.Workbench(tmp_path / "ct", tmp_path / "out", series="2")
+    assert "72 x 64 x 6 voxels" in text(bench)
+
+
+def test_another_scan_empties_what_the_last_one_made(scan, calls, make_image, tmp_path):
+    bench = workbench.Workbench(scan, tmp_path / "out")
+    bench.segment()
+    other = tmp_path / "other.nii.gz"
+    SimpleITK.WriteImage(make_image(np.full((4, 20, 20), -500, np.int16)), str(other))
+    bench.open(other)
+    assert not is_shown(bench.planes) and bench.record == {}
+    assert bench.surface.value == bench.measures.value == bench.files.value == ""
+    assert "20 x 20 x 4 voxels" in text(bench)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (InputError("a/<b>: is no CT; export it again"), "a/&lt;b&gt;: is no CT; export it again"),
+        (MemoryError("no room\nfor it"), "MemoryError: no room<"),
+        (KeyboardInterrupt(), "stopped"),
+    ],
+)
+def test_a_button_says_in_one_line_what_went_wrong(scan, monkeypatch, tmp_path, error, said):
+    bench = workbench.Workbench(scan, tmp_path / "out")
+
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(segmentation, "segment", refuse)
+    button = named(bench.controls, "Segment")
+    button.click()
+    assert said in text(bench)
+    assert not button.disabled and not is_shown(bench.planes)
+    with pytest.raises(type(error)):  # a cell of a notebook fails all the same
+        bench.segment()
+
+
+def test_what_cannot_be_opened_leaves_the_scan_that_is_open(scan, calls, tmp_path):
+    bench = workbench.Workbench(scan, tmp_path / "out")
+    with pytest.raises(InputError, match="no such file or folder"):
+        bench.open(tmp_path / "nothing")
+    bench.segment()
+    assert calls[0][0] == scan
+    with pytest.raises(InputError, match="no such file or folder"):
+        workbench.Workbench(tmp_path / "nothing", tmp_path / "out")
+
+
+def test_measures_are_those_of_the_record():
+    table = workbench.measures(RECORD)
+    assert list(table.index) == ["patient", "bone", "femur left", "speck"]
+    assert list(table.columns) == ["volume (ml)", "surface (cm2)", "mean HU"]
+    assert table.loc["femur left"].tolist() == [300.0, 400.1, 350.0]
+    assert table.loc["patient"].tolist()[0] == 20000.0
+    assert table.loc["patient"].isna().tolist() == [False, True, True]
+    assert table.loc["speck"].isna().tolist() == [False, True, False]
+
+
+def test_files_have_links_where_jupyterlab_serves_them(scan, calls, monkeypatch, tmp_path):
+    bench = workbench.Workbench(scan, tmp_path / "my results")
+    servers = [
+        {"pid": 4711, "root_dir": str(tmp_path), "base_url": "/user/x/"},
+        {"pid": 4712, "root_dir": str(tmp_path), "base_url": "/"},
+    ]
+    monkeypatch.setattr(workbench, "list_running_servers", lambda: iter(servers))
+    monkeypatch.setitem(os.environ, "JPY_PARENT_PID", "4711")
+    bench.segment()
+    assert 'href="/user/x/files/my%20results/bone.stl?download=1"' in bench.files.value
+    servers[0]["root_dir"] = str(tmp_path / "elsewhere")
+    (tmp_path / "my results" / "bones").rename(tmp_path / "moved")
+    bench.segment()
+    assert "href" not in bench.files.value and "bone.stl" in bench.files.value
