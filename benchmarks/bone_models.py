@@ -224,6 +224,7 @@ def other_engines(model: keras.Model, images: np.ndarray) -> dict:
         images[first : first + prediction.BATCH_SIZE]
         for first in range(0, len(images), prediction.BATCH_SIZE)
     ]
+    model.predict_on_batch(batches[0])  # a model that was never called is not exported
     runs = {}
     with tempfile.TemporaryDirectory() as folder:
         if find_spec("onnxruntime") and find_spec("tf2onnx"):

@@ -235,7 +235,8 @@ def _write(
                     options.keep_identity,
                 )  # fmt: skip
             except InputError as error:  # the other files stand without it
-                notes.append(f"no DICOM SEG: {str(error).removeprefix(f'{path}: ')}")
+                # Without the path, which may be the patient's name.
+                notes.append(f"no DICOM SEG: {str(error).split(': ', 1)[-1]}")
         for name, surface in model.surfaces.items():
             file = folder.surface if name == ALL_BONE else folder.bone_surface(name)
             meshes.write_stl(surface, file)

@@ -17,6 +17,7 @@ What is none of these (ribs, arms, a coccyx apart) says only where it is: `bone_
 """
 
 import numpy as np
+from skimage.measure import block_reduce
 from skimage.segmentation import watershed
 
 from bonelib.bones import naming, pelvis
@@ -25,6 +26,7 @@ from bonelib.bones.spine import count_vertebrae
 
 LEAST_FIT = 0.6  # share of the standard's surface in the field that the mask has to show
 FAR_MM = 12.0  # a piece farther from every bone of the standard is not known by its place
+HALVING = 2  # of the working grid, to fit the standard on: fine enough, and an eighth of the time
 
 __all__ = ["separate"]
 
@@ -53,7 +55,8 @@ def _name(coarse: np.ndarray, grid: Grid) -> tuple[np.ndarray, dict[int, str]]:
     """Return ids on the working grid, 0 where a voxel has to follow its neighbours, and names."""
     depth_mm = depth_of(coarse, grid.step_mm)
     pieces = cut_at_narrows(coarse, depth_mm)
-    pose, fit = pelvis.locate(coarse, grid.step_mm, grid.field_mm)
+    halved = block_reduce(coarse, HALVING, np.max)
+    pose, fit = pelvis.locate(halved, HALVING * grid.step_mm, grid.field_mm)
     middle_mm = coarse.shape[2] * grid.step_mm / 2
     if fit >= LEAST_FIT:
         kinds = _kinds(coarse, depth_mm, pieces, pose, grid.step_mm)
