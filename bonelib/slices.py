@@ -128,7 +128,7 @@ def prepare(
     jobs = [(case, directory, settings, tokens[case.series_id]) for case in stale]
     refusals = []
     results = _run(_prepare_or_refuse, jobs, workers)
-    for result in tqdm(results, "preparing", len(jobs), unit="series"):
+    for result in tqdm(results, "preparing", len(jobs), unit="series", disable=not jobs):
         if isinstance(result, str):
             refusals.append(result)
         else:

@@ -188,8 +188,8 @@ def _file_table(files: list[Path], root: Path) -> str:
         name, address = html.escape(file.relative_to(root).as_posix()), _address(file)
         link = f'<a href="{address}" download style="{LINK_STYLE}">{name}</a>'
         names.append(link if address else name)
-    sizes = [file.stat().st_size / 1e6 for file in files]
-    table = _html_table(pd.DataFrame({"size (MB)": sizes}, index=names))
+    sizes = [file.stat().st_size / 1e3 for file in files]
+    table = _html_table(pd.DataFrame({"size (kB)": sizes}, index=names))
     return f"In {html.escape(os.path.relpath(root))}:{table}"
 
 

@@ -29,7 +29,9 @@ def write_folders(directory: Path, records: list[dict], write: Write, workers: i
         written = read_json(directory / record["series"] / RECORD_NAME)
         if written.get("fingerprint") != record["fingerprint"]:
             waiting.append((directory, record, write))
-    for _ in tqdm(_run(waiting, workers), "rendering", len(waiting), unit="series"):
+    for _ in tqdm(
+        _run(waiting, workers), "rendering", len(waiting), unit="series", disable=not waiting
+    ):
         pass
 
 
