@@ -10,8 +10,9 @@ import numpy as np
 import SimpleITK
 from scipy import ndimage
 
-from bonelib.prediction import SLICES_AT_ONCE, Probabilities, Progress, silent
+from bonelib.prediction import Probabilities, Progress, silent
 from bonelib.settings import BACKGROUND, BONE, NUM_CLASSES, PATIENT
+from bonelib.slices import SLICES_AT_ONCE
 
 METAL_HU = 2000.0  # the densest cortex of a pelvis lies below
 SMOOTHING_MM = 1.0  # standard deviation across slices; more costs thin bone

@@ -15,10 +15,9 @@ from bonelib import models, provenance
 from bonelib.labels import body_mask
 from bonelib.labels.grids import image_like
 from bonelib.settings import BACKGROUND, BASELINE, BONE, NUM_CLASSES, PATIENT, Settings
-from bonelib.slices import network_input, to_grid, window
+from bonelib.slices import SLICES_AT_ONCE, network_input, to_grid, window
 
 BATCH_SIZE = 4  # slices a forward pass; more gains nothing on a CPU and fits every GPU
-SLICES_AT_ONCE = 16  # of a scan, brought to the network's pixels; memory stays small
 BODY_HU = -200.0  # between lung or clothes and fat
 BONE_HU = 160.0  # the usual threshold for bone; marrow is filled in afterwards
 CLOSING_MM = 4.0  # gaps in a cortex that the baseline bridges

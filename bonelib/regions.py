@@ -6,9 +6,9 @@ import SimpleITK
 from scipy import ndimage
 
 from bonelib.models import SIZE_STEP
-from bonelib.prediction import SLICES_AT_ONCE, Progress, Region, network_segmenter, silent
+from bonelib.prediction import Progress, Region, network_segmenter, silent
 from bonelib.settings import BONE, Settings
-from bonelib.slices import to_grid, window
+from bonelib.slices import SLICES_AT_ONCE, to_grid, window
 
 SEARCH_MM = 10.0  # between slices that are searched; the smallest bone of a pelvis is longer
 SMALLEST_BONE_ML = 10.0  # a smaller find is contrast or calcification, not where to look

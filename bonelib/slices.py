@@ -28,6 +28,7 @@ from bonelib.settings import AIR_HU, BACKGROUND, BONE, IGNORE, Settings
 CHANNEL_MEANS = (123.68, 116.779, 103.939)
 
 PREPARATION_SETTINGS = ("image_size", "field_of_view_mm", "window_low_hu", "window_high_hu")
+SLICES_AT_ONCE = 16  # of a scan, resampled together; memory stays small
 MOST_REFUSALS = 4  # of series, that one message tells
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian
 
@@ -295,14 +296,13 @@ def _prepare_series(case, directory: Path, settings: Settings, token: str) -> di
     annotation = case.annotation(scan)
     names = _structure_names(*annotation)
     label_map = case.label_map(scan, annotation)
-    images = window(SimpleITK.GetArrayFromImage(to_grid(scan, settings)), settings)
-    classes = SimpleITK.GetArrayFromImage(to_grid(label_map, settings, is_label=True))
     spacing_mm = (scan.GetSpacing()[2], settings.pixel_spacing_mm, settings.pixel_spacing_mm)
     columns, rows_count, _ = scan.GetSize()
-    rows = []
-    for index, (image, label) in enumerate(zip(images, classes, strict=True)):
+    rows, content = [], hashlib.sha256()
+    for index, (image, label) in enumerate(_on_grid(scan, label_map, settings)):
         Image.fromarray(image).save(folder.image(case.series_id, index))
         Image.fromarray(label).save(folder.labels(case.series_id, index))
+        content.update(image.tobytes() + label.tobytes())
         centre = ((columns - 1) / 2, (rows_count - 1) / 2, index)
         rows.append(
             {
@@ -320,10 +320,21 @@ def _prepare_series(case, directory: Path, settings: Settings, token: str) -> di
         "series": case.series_id,
         "token": token,
         "source_sha256": provenance.content_hash(case.source_files(), case.directory),
-        "slices_sha256": hashlib.sha256(images.tobytes() + classes.tobytes()).hexdigest(),
+        "slices_sha256": content.hexdigest(),
         "settings": _settings_used(settings),
         "rows": rows,
     }
+
+
+def _on_grid(
+    scan: SimpleITK.Image, label_map: SimpleITK.Image, settings: Settings
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield picture and label map of each slice, resampled a few slices at a time."""
+    for first in range(0, scan.GetSize()[2], SLICES_AT_ONCE):
+        part = np.s_[:, :, first : first + SLICES_AT_ONCE]
+        image_hu = SimpleITK.GetArrayFromImage(to_grid(scan[part], settings))
+        classes = SimpleITK.GetArrayFromImage(to_grid(label_map[part], settings, is_label=True))
+        yield from zip(window(image_hu, settings), classes, strict=True)
 
 
 def _slices_beyond(folder: SliceFolder, series_id: str, count: int) -> list[Path]:

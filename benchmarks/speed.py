@@ -1,0 +1,573 @@
+"""Measure how fast networks are fed, trained and asked, beside peers and limits, in one run.
+
+python benchmarks/speed.py                    all of it, 512 x 512 as in the paper
+python benchmarks/speed.py --only feeding     one part: limits training feeding prediction
+                                              preparation growth
+python benchmarks/speed.py --size 192         smaller slices
+python benchmarks/speed.py --keep             writes the results into docs/speed.md, too
+
+Each measurement has a process of its own, so that memory and threads are its own. A peer that
+is not installed (PyTorch) is left out, and the tables say so.
+"""
+
+import argparse
+import multiprocessing
+import os
+import platform
+import resource
+import shutil
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from datetime import date
+from importlib.util import find_spec
+from itertools import islice, repeat
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bonelib import provenance
+from bonelib.settings import MODEL_NAMES, Settings, get_settings
+
+PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+MARK = "<!-- what benchmarks/speed.py --keep has measured -->"
+REPEATS = 3  # of each measurement; tables show the median
+FED = "unet"  # the network of the peers' comparison
+MATRIX = 4096  # rows and columns of the product that is the limit of arithmetic
+COPY_BYTES = 2**29
+GROWTH = (4, 8, 16)  # series of a data set
+SLICE_DISTANCE_MM = 25.0  # of the data set that is made here: the paper's in a tenth of slices
+
+
+def timed(run) -> float:
+    """Return the median seconds of a call, after one that is not counted."""
+    run()
+    seconds = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
+
+
+def apart(measure, *arguments):
+    """Return what `measure` returns in a process of its own, and that process' peak GiB."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(_with_peak, measure, *arguments).result()
+
+
+def _with_peak(measure, *arguments):
+    result = measure(*arguments)
+    return result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+# Limits
+
+
+def limits(precision: str) -> dict:
+    """Return operations a second of a large product, and bytes a second of a large copy."""
+    import keras
+
+    kind = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}.get(precision, "float32")
+    matrix = keras.random.normal((MATRIX, MATRIX), dtype=kind)
+    product = keras.Sequential([keras.layers.Lambda(lambda a: keras.ops.sum(a @ matrix))])
+    one = keras.ops.ones((MATRIX, MATRIX), kind)
+    seconds = timed(lambda: product.predict_on_batch(one))
+    source = np.ones(COPY_BYTES, np.uint8)
+    target = np.empty_like(source)
+    return {
+        "operations": 2 * MATRIX**3 / seconds,
+        "bytes": 2 * COPY_BYTES / timed(lambda: np.copyto(target, source)),  # read and written
+    }
+
+
+# Training
+
+
+def step_seconds(model, batches, steps: int) -> float:
+    """Return the median seconds a step of `fit`, over epochs of `steps` after a first one."""
+    import keras
+
+    class Clock(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.started = time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):
+            seconds.append((time.perf_counter() - self.started) / steps)
+
+    seconds = []
+    model.fit(
+        batches, steps_per_epoch=steps, epochs=1 + REPEATS, callbacks=[Clock()], verbose=0,
+        shuffle=False,
+    )  # fmt: skip
+    return float(np.median(seconds[1:]))
+
+
+def prepared(name: str, settings: Settings):
+    """Return network `name`, ready to train, and one batch."""
+    from bonelib import training
+    from bonelib.prediction import set_precision
+
+    set_precision(settings)
+    model, _ = training.new_model(name, settings)
+    rng = np.random.default_rng(settings.seed)
+    count, size, output = settings.batch_size, settings.image_size, model.output_shape[1]
+    images = rng.integers(0, 256, (count, size, size, 3)).astype(np.float32)
+    return model, (images, rng.integers(0, 3, (count, output, output)).astype(np.uint8))
+
+
+def pure_step(name: str, settings: Settings, steps: int) -> dict:
+    """Measure a network's step on a batch that is always there."""
+    from bonelib import models
+
+    model, batch = prepared(name, settings)
+    seconds = step_seconds(model, repeat(batch), steps)
+    # Forward, and twice that backward; a multiply-add is two operations.
+    operations = 3 * 2 * models.multiply_adds(model) * settings.batch_size
+    return {"seconds": seconds, "operations": operations}
+
+
+def torch_unet(classes: int):
+    """Return the same U-net in plain PyTorch."""
+    import torch
+    from torch import nn
+
+    def convolve(before, filters):
+        return nn.Conv2d(before, filters, 3, padding=1)
+
+    class UNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            down, up = (3, 64, 128, 256, 256), (512, 256, 128, 64)
+            self.down = nn.ModuleList(
+                nn.Sequential(convolve(a, b), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))
+                for a, b in zip(down, down[1:], strict=False)
+            )
+            before = (down[4], up[0] + down[3], up[1] + down[2], up[2] + down[1])
+            self.up = nn.ModuleList(
+                nn.Sequential(convolve(a, b), nn.BatchNorm2d(b))
+                for a, b in zip(before, up, strict=True)
+            )
+            self.double = nn.Upsample(scale_factor=2)
+            self.scores = convolve(up[3], classes)
+
+        def forward(self, x):
+            taps = []
+            for block in self.down:
+                x = block(x)
+                taps.append(x)
+            x = self.up[0](x)
+            for block, tap in zip(list(self.up)[1:], taps[2::-1], strict=True):
+                x = block(torch.cat([self.double(x), tap], dim=1))
+            return self.scores(x)
+
+    return UNet().to(memory_format=torch.channels_last)
+
+
+def torch_step(settings: Settings, steps: int, precision: str, train: bool) -> dict:
+    """Measure a training step, or a slice's prediction, of PyTorch's U-net."""
+    import torch
+
+    torch.manual_seed(settings.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = torch_unet(settings.num_classes).to(device)
+    size, count = settings.image_size, settings.batch_size if train else 4
+    images = 255 * torch.rand(count, 3, size, size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, 3, (count, size // 2, size // 2), device=device)
+    half = torch.autocast(device, torch.bfloat16, enabled=precision == "mixed_bfloat16")
+    optimizer = torch.optim.Adadelta(model.parameters(), 1.0, settings.rho, settings.epsilon)
+
+    def learn():
+        for _ in range(steps):
+            optimizer.zero_grad()
+            with half:
+                scores = model(images)
+            torch.nn.functional.cross_entropy(scores.float(), labels).backward()
+            optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def ask():
+        with torch.inference_mode(), half:
+            model(images).float().softmax(1).cpu()
+
+    if train:
+        return {"seconds": timed(learn) / steps}
+    model.eval()
+    return {"seconds": timed(ask) / count}
+
+
+def training_tables(settings: Settings, models: list[str], steps: int, limit: dict) -> dict:
+    """Return the table of steps and that of U-net's peers."""
+    rows, peers = [], []
+    for name in models:
+        result, gib = apart(pure_step, name, settings, steps)
+        rows.append(
+            {
+                "network": name,
+                "images a second": settings.batch_size / result["seconds"],
+                "ms a step": 1000 * result["seconds"],
+                "GFLOP a step": result["operations"] / 1e9,
+                "of the product's FLOP/s, %": 100
+                * result["operations"] / result["seconds"] / limit["operations"],
+                "peak GiB": gib,
+            }
+        )  # fmt: skip
+        say(rows[-1])
+    for precision in dict.fromkeys(("float32", provenance.fastest_precision())):
+        ours, _ = apart(pure_step, FED, replace(settings, precision=precision), steps)
+        row = {"precision": precision, "ours": settings.batch_size / ours["seconds"]}
+        if find_spec("torch"):
+            theirs, _ = apart(torch_step, settings, steps, precision, True)
+            row["PyTorch"] = settings.batch_size / theirs["seconds"]
+            row["times as fast"] = row["ours"] / row["PyTorch"]
+        peers.append(row)
+        say(row)
+    return {
+        "Training: a step on a batch that is always there": pd.DataFrame(rows),
+        f"Training {FED}, images a second, beside PyTorch with the same layers": pd.DataFrame(
+            peers
+        ),
+    }
+
+
+# Feeding
+
+
+def fed_step(folder: Path, settings: Settings, steps: int) -> dict:
+    """Measure a step fed by the loader, and how long the network's feeder waits for it."""
+    from bonelib import training
+    from bonelib.paths import SliceFolder
+
+    model, _ = prepared(FED, settings)
+    samples = training.AugmentedSlices(SliceFolder(folder), settings)
+    waits = []
+
+    def watched():
+        source = training.training_batches(model, samples, 0)
+        while True:
+            started = time.perf_counter()
+            batch = next(source)
+            waits.append(time.perf_counter() - started)
+            yield batch
+
+    seconds = step_seconds(model, watched(), steps)
+    counted = waits[steps:]  # without what was made while the graph was compiled
+    return {"seconds": seconds, "wait": float(np.median(counted)) if counted else float("nan")}
+
+
+def loading(folder: Path, settings: Settings, count: int) -> dict:
+    """Measure the loader alone."""
+    from bonelib import training
+    from bonelib.paths import SliceFolder
+
+    samples = training.AugmentedSlices(SliceFolder(folder), settings)
+    size = settings.image_size
+    source = samples.batches(size, 0)
+    batches = count // settings.batch_size
+    seconds = timed(lambda: [np.asarray(batch[0]) for batch in islice(source, batches)])
+    source.close()
+    return {"seconds": seconds / (batches * settings.batch_size)}
+
+
+def feeding_tables(settings: Settings, steps: int, folder: Path) -> dict:
+    """Return the table of feeders: each alone, and in front of the network."""
+    pure, _ = apart(pure_step, FED, settings, steps)
+    cores = provenance.num_cores()
+    feeders = {
+        "no augmentation": replace(settings, augment="none"),
+        'augment="imgaug"': replace(settings, augment="imgaug"),
+        'augment="keras"': replace(settings, augment="keras"),
+        "imgaug in the network's process, as the library": replace(
+            settings, augment="imgaug", loader_workers=0
+        ),
+    }
+    rows = []
+    for name, chosen in feeders.items():
+        alone, _ = apart(loading, folder, chosen, 48)
+        fed, gib = apart(fed_step, folder, chosen, steps)
+        rows.append(
+            {
+                "fed by": name,
+                "loader alone, images a second": 1 / alone["seconds"],
+                "fed step, images a second": settings.batch_size / fed["seconds"],
+                "of the pure step, %": 100 * pure["seconds"] / fed["seconds"],
+                "waiting for data, %": 100 * min(fed["wait"] / fed["seconds"], 1),
+                "peak GiB": gib,
+            }
+        )
+        say(rows[-1])
+    title = f"Feeding {FED} on {cores} cores; pure step {1000 * pure['seconds']:.0f} ms"
+    return {title: pd.DataFrame(rows)}
+
+
+# Prediction
+
+
+def asking(name: str, settings: Settings, count: int) -> dict:
+    """Measure label maps by `network_segmenter`, and plain `model.predict`, a slice at a time."""
+    from bonelib import models, prediction, slices
+
+    prediction.set_precision(settings)
+    model = models.build_model(name, settings.image_size)
+    rng = np.random.default_rng(settings.seed)
+    images = rng.integers(0, 256, (count, settings.image_size, settings.image_size), np.uint8)
+    segment = prediction.network_segmenter(model)
+
+    def one_at_a_time():
+        for image in images:
+            model.predict(slices.network_input(image[None]), verbose=0).argmax(-1)
+
+    return {
+        "ours": timed(lambda: segment(images)) / count,
+        "one": timed(one_at_a_time) / count,
+        "operations": 2 * models.multiply_adds(model),
+    }
+
+
+def prediction_tables(settings: Settings, models: list[str], limit: dict) -> dict:
+    """Return the table of milliseconds a slice."""
+    rows = []
+    for name in models:
+        result, gib = apart(asking, name, settings, 8)
+        row = {
+            "network": name,
+            "ms a slice": 1000 * result["ours"],
+            "model.predict, one by one": 1000 * result["one"],
+            "times as fast": result["one"] / result["ours"],
+            "of the product's FLOP/s, %": 100
+            * result["operations"] / result["ours"] / limit["operations"],
+            "peak GiB": gib,
+        }  # fmt: skip
+        if name == FED and find_spec("torch"):
+            theirs, _ = apart(
+                torch_step, settings, 1, provenance.fastest_precision(), False
+            )  # fmt: skip
+            row["PyTorch"] = 1000 * theirs["seconds"]
+        rows.append(row)
+        say(row)
+    return {"Prediction, ms a slice with its label map": pd.DataFrame(rows)}
+
+
+# Preparation
+
+
+def preparing(folder: Path, count: int, settings: Settings, workers: int) -> dict:
+    """Measure the preparation of `count` series, and the bare decoding of their files."""
+    import pydicom
+
+    from bonelib import datasets, slices
+
+    cases = datasets.find_cases("phantom", folder, settings)[:count]
+    files = [file for case in cases for file in case.source_files() if file.suffix == ".dcm"]
+    with tempfile.TemporaryDirectory() as scratch:
+        started = time.perf_counter()
+        slices.prepare(cases, Path(scratch), settings, workers)
+        seconds = time.perf_counter() - started
+    started = time.perf_counter()
+    for file in files:
+        pydicom.dcmread(file).pixel_array  # noqa: B018
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    return {
+        "slices": len(files),
+        "seconds": seconds,
+        "decoding": time.perf_counter() - started,
+        "children": children,
+    }
+
+
+def preparation_tables(settings: Settings, folder: Path) -> dict:
+    """Return the table of preparation, on one core and on all."""
+    rows = []
+    for workers in dict.fromkeys((1, provenance.num_cores())):
+        result, gib = apart(preparing, folder, 16, settings, workers)
+        rows.append(
+            {
+                "processes": workers,
+                "slices a second": result["slices"] / result["seconds"],
+                "bare decoding by pydicom, one process": result["slices"] / result["decoding"],
+                "peak GiB of a process": max(gib, result["children"]),
+            }
+        )
+        say(rows[-1])
+    return {"Preparation, slices a second": pd.DataFrame(rows)}
+
+
+# Growth
+
+
+def evaluating(folder: Path, settings: Settings, work: Path) -> dict:
+    """Measure the evaluation of the baseline and a network on a folder's test slices."""
+    from bonelib import evaluation, models, paths, prediction, slices
+
+    results = paths.ResultFolder(work)
+    prediction.set_precision(settings)
+    for epochs in settings.horizons(FED):
+        file = results.best(FED, epochs)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        models.build_model(
+            FED, settings.image_size, decoder_activation=settings.decoder_activation
+        ).save(file)
+    horizons = range(1, 1 + max(settings.horizons(FED)))
+    history = pd.DataFrame({"epoch": horizons, "val_mean_iou": 0.5})
+    history.to_csv(results.history(FED), index=False)
+    count = (slices.read_table(folder)["split"] == "test").sum()
+    for file in (results.scores(FED), results.prediction(FED, "any", 0)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    evaluation.evaluate(FED, paths.SliceFolder(folder), results, settings)
+    return {"slices": int(count), "seconds": time.perf_counter() - started}
+
+
+def growth_tables(settings: Settings, folder: Path, work: Path) -> dict:
+    """Return the tables of preparation and evaluation at three sizes."""
+    small = replace(settings, image_size=128, epochs=1, epochs_long=1)
+    preparation, evaluation = [], []
+    for count in GROWTH:
+        result, gib = apart(preparing, folder, count, settings, 1)
+        preparation.append(growth_row(count, result, gib))
+        say(preparation[-1])
+        part = work / f"part{count}"
+        apart(prepare_tests, folder, count, small, part)
+        result, gib = apart(evaluating, part, small, work / f"results{count}")
+        evaluation.append(growth_row(count, result, gib))
+        say(evaluation[-1])
+    return {
+        "Growth of preparation, one process": pd.DataFrame(preparation),
+        "Growth of evaluation, U-net on 128 × 128": pd.DataFrame(evaluation),
+    }
+
+
+def prepare_tests(folder: Path, count: int, settings: Settings, part: Path) -> None:
+    """Prepare `count` series, all of them to test."""
+    from bonelib import datasets, slices
+
+    cases = datasets.find_cases("phantom", folder, settings)[:count]
+    slices.prepare([replace(case, split="test") for case in cases], part, settings)
+
+
+def growth_row(count: int, result: dict, gib: float) -> dict:
+    """Return a row of a table of growth."""
+    return {
+        "series": count,
+        "slices": result["slices"],
+        "seconds": result["seconds"],
+        "ms a slice": 1000 * result["seconds"] / result["slices"],
+        "peak GiB": gib,
+    }
+
+
+# All
+
+
+def make_data(work: Path, settings: Settings) -> tuple[Path, Path]:
+    """Make the phantom's series and their prepared slices; return both folders."""
+    from bonelib import datasets, slices
+
+    scans, folder = work / "ct", work / "prepared"
+    cases = datasets.find_cases("phantom", scans, settings, provenance.num_cores())
+    slices.prepare(cases, folder, settings, provenance.num_cores())
+    return scans, folder
+
+
+def say(row: dict) -> None:
+    """Print one row as it comes."""
+    parts = [f"{value:,.4g}" if isinstance(value, float) else str(value) for value in row.values()]
+    print("  ".join(f"{name}: {part}" for name, part in zip(row, parts, strict=True)), flush=True)
+
+
+def conditions(settings: Settings, limit: dict) -> str:
+    """Return the hardware, the versions and the limits that were measured beside."""
+    versions, device = provenance.versions(), provenance.device()
+    peer = "without PyTorch"
+    if find_spec("torch"):
+        import torch
+
+        peer = f"PyTorch {torch.__version__}"
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    names = ", ".join(
+        f"{name} {versions[name]}"
+        for name in ("keras", "tensorflow", "jax", "numpy", "imgaug")
+        if versions.get(name)
+    )
+    return (
+        f"{date.today()}, {provenance.num_cores()} cores ({cpu_name()}), GPUs: "
+        f"{', '.join(map(str, device['gpus'])) or 'none'}; Python {platform.python_version()}, "
+        f"{names}, {peer}; backend {backend}, {provenance.fastest_precision()}, slices of "
+        f"{settings.image_size} × {settings.image_size}, batch {settings.batch_size}.\n\n"
+        f"Limits in the same run: a product of {MATRIX} × {MATRIX} makes "
+        f"{limit['operations'] / 1e9:,.0f} GFLOP/s, a copy moves {limit['bytes'] / 1e9:.1f} GB/s."
+    )
+
+
+def cpu_name() -> str:
+    """Return the processor's name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    names = [
+        line.partition(":")[2].strip()
+        for line in (info.read_text().splitlines() if info.exists() else [])
+        if line.startswith("model name")
+    ]
+    return names[0] if names else platform.machine()
+
+
+PARTS = ("training", "feeding", "prediction", "preparation", "growth")
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=512, help="pixels of a slice's side")
+    parser.add_argument("--steps", type=int, default=1, help="of each repeat; 50 on a GPU")
+    parser.add_argument("--models", nargs="+", default=list(MODEL_NAMES), choices=MODEL_NAMES)
+    parser.add_argument("--only", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--keep", action="store_true", help=f"write into {PAGE.name}")
+    options = parser.parse_args()
+    settings = get_settings(
+        "paper",
+        {
+            "image_size": options.size,
+            "encoder_weights": "none",
+            "phantom_slice_distance_mm": SLICE_DISTANCE_MM,
+        },
+    )
+    started = time.perf_counter()
+    limit, _ = apart(limits, provenance.fastest_precision())
+    about = conditions(settings, limit)
+    print(about, flush=True)
+    tables = {}
+    work = Path(tempfile.mkdtemp(prefix="bonelib-speed-"))
+    try:
+        if set(options.only) - {"training", "prediction"}:
+            scans, folder = make_data(work, settings)
+        if "training" in options.only:
+            tables |= training_tables(settings, options.models, options.steps, limit)
+        if "feeding" in options.only:
+            tables |= feeding_tables(settings, options.steps, folder)
+        if "prediction" in options.only:
+            tables |= prediction_tables(settings, options.models, limit)
+        if "preparation" in options.only:
+            tables |= preparation_tables(settings, scans)
+        if "growth" in options.only:
+            tables |= growth_tables(settings, scans, work)
+    finally:
+        shutil.rmtree(work)
+    text = "\n\n".join(
+        f"### {title}\n\n{table.to_markdown(index=False, floatfmt=',.4g')}"
+        for title, table in tables.items()
+    )
+    text = f"{about}\n\n{text}\n\nIn all {time.perf_counter() - started:.0f} s.\n"
+    print(f"\n{text}")
+    if options.keep:
+        before, _, _ = PAGE.read_text().partition(MARK)
+        PAGE.write_text(f"{before}{MARK}\n\n{text}")
+
+
+if __name__ == "__main__":
+    main()
