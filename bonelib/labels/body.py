@@ -67,19 +67,19 @@ def _outline(
 
 def _thick_walled(above: np.ndarray, thick: np.ndarray) -> np.ndarray:
     """Return the air enclosed by thick tissue, as gas is; a couch or a blanket is thin."""
-    inner = (1 - above) & (1 - _outside(above))
+    inner = np.pad((1 - above) & (1 - _outside(above)), 1)
     count, parts = cv2.connectedComponents(inner, connectivity=4)
     # Each rim pixel of a cavity is seen from it, by its four neighbours.
+    above, thick = (np.pad(part, 1).ravel() for part in (above, thick))
+    pixels = np.flatnonzero(inner)
+    numbers, width = parts.ravel()[pixels], parts.shape[1]
     rim, thick_rim = np.zeros(count), np.zeros(count)
-    padded = np.pad(parts, 1)
-    rows, columns = above.shape
-    for down, right in ((0, 1), (2, 1), (1, 0), (1, 2)):
-        seen = np.where(above, padded[down : down + rows, right : right + columns], 0)
-        rim += np.bincount(seen.ravel(), minlength=count)
-        thick_rim += np.bincount(seen[thick > 0], minlength=count)
+    for step in (-width, -1, 1, width):
+        rim += np.bincount(numbers, above[pixels + step], count)
+        thick_rim += np.bincount(numbers, thick[pixels + step], count)
     enclosed = thick_rim >= ENCLOSED * rim
     enclosed[0] = False
-    return enclosed[parts].astype(np.uint8)
+    return enclosed[parts[1:-1, 1:-1]].astype(np.uint8)
 
 
 def _outside(body: np.ndarray) -> np.ndarray:
@@ -93,7 +93,10 @@ def _open_gaps(
 ) -> None:
     """Take from `body` the cavities that lie under the neighbouring slice's outside air."""
     _, parts, stats, _ = cv2.connectedComponentsWithStats(cavities & body, connectivity=4)
-    share = np.bincount(parts.ravel(), weights=air.ravel()) / stats[:, cv2.CC_STAT_AREA]
+    pixels = np.flatnonzero(parts)
+    under = np.bincount(parts.ravel()[pixels], air.ravel()[pixels], len(stats))
+    share = under / stats[:, cv2.CC_STAT_AREA]
     gaps = (share > OPEN) & (stats[:, cv2.CC_STAT_AREA] >= smallest_gap)
     gaps[0] = False
-    body[gaps[parts]] = 0
+    if gaps.any():
+        body[gaps[parts]] = 0
