@@ -11,6 +11,7 @@ is not installed (PyTorch) is left out, and the tables say so.
 """
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import platform
@@ -22,7 +23,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import date
 from importlib.util import find_spec
-from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ REPEATS = 3  # of each measurement; tables show the median
 FED = "unet"  # the network of the peers' comparison
 MATRIX = 4096  # rows and columns of the product that is the limit of arithmetic
 COPY_BYTES = 2**29
-GROWTH = (4, 8, 16)  # series of a data set
+GROWTH = (3, 6, 12)  # series of a data set
 SLICE_DISTANCE_MM = 25.0  # of the data set that is made here: the paper's in a tenth of slices
 
 
@@ -72,14 +72,15 @@ def limits(precision: str) -> dict:
     import keras
 
     kind = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}.get(precision, "float32")
-    matrix = keras.random.normal((MATRIX, MATRIX), dtype=kind)
-    product = keras.Sequential([keras.layers.Lambda(lambda a: keras.ops.sum(a @ matrix))])
-    one = keras.ops.ones((MATRIX, MATRIX), kind)
-    seconds = timed(lambda: product.predict_on_batch(one))
+    matrix = keras.ops.ones((MATRIX, MATRIX), kind)
+
+    def multiply():
+        float(keras.ops.matmul(matrix, matrix)[0, 0])  # waits for the result
+
     source = np.ones(COPY_BYTES, np.uint8)
     target = np.empty_like(source)
     return {
-        "operations": 2 * MATRIX**3 / seconds,
+        "operations": 2 * MATRIX**3 / timed(multiply),
         "bytes": 2 * COPY_BYTES / timed(lambda: np.copyto(target, source)),  # read and written
     }
 
@@ -124,7 +125,7 @@ def pure_step(name: str, settings: Settings, steps: int) -> dict:
     from bonelib import models
 
     model, batch = prepared(name, settings)
-    seconds = step_seconds(model, repeat(batch), steps)
+    seconds = step_seconds(model, (batch for _ in itertools.count()), steps)
     # Forward, and twice that backward; a multiply-add is two operations.
     operations = 3 * 2 * models.multiply_adds(model) * settings.batch_size
     return {"seconds": seconds, "operations": operations}
@@ -151,7 +152,7 @@ def torch_unet(classes: int):
                 nn.Sequential(convolve(a, b), nn.BatchNorm2d(b))
                 for a, b in zip(before, up, strict=True)
             )
-            self.double = nn.Upsample(scale_factor=2)
+            self.enlarge = nn.Upsample(scale_factor=2)
             self.scores = convolve(up[3], classes)
 
         def forward(self, x):
@@ -161,7 +162,7 @@ def torch_unet(classes: int):
                 taps.append(x)
             x = self.up[0](x)
             for block, tap in zip(list(self.up)[1:], taps[2::-1], strict=True):
-                x = block(torch.cat([self.double(x), tap], dim=1))
+                x = block(torch.cat([self.enlarge(x), tap], dim=1))
             return self.scores(x)
 
     return UNet().to(memory_format=torch.channels_last)
@@ -269,7 +270,7 @@ def loading(folder: Path, settings: Settings, count: int) -> dict:
     size = settings.image_size
     source = samples.batches(size, 0)
     batches = count // settings.batch_size
-    seconds = timed(lambda: [np.asarray(batch[0]) for batch in islice(source, batches)])
+    seconds = timed(lambda: [np.asarray(batch[0]) for batch in itertools.islice(source, batches)])
     source.close()
     return {"seconds": seconds / (batches * settings.batch_size)}
 
@@ -384,7 +385,7 @@ def preparation_tables(settings: Settings, folder: Path) -> dict:
     """Return the table of preparation, on one core and on all."""
     rows = []
     for workers in dict.fromkeys((1, provenance.num_cores())):
-        result, gib = apart(preparing, folder, 16, settings, workers)
+        result, gib = apart(preparing, folder, GROWTH[-1], settings, workers)
         rows.append(
             {
                 "processes": workers,
