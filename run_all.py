@@ -65,9 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
         run.check()
     except ValueError as error:
         return fail(str(error))
+    workers = options.workers or (0 if options.scheduler else run.settings.parallel_notebooks)
     driver = Driver(
         run, list(dict.fromkeys(options.models)), runs.overrides(options.set),
-        options.workers or run.settings.parallel_notebooks, options.scheduler, options.force,
+        workers, options.scheduler, options.force,
     )  # fmt: skip
     if options.list:
         print(driver.plan(driver.stale()))
