@@ -393,7 +393,7 @@ def kernel_messages(log: Path) -> Iterator[None]:
             yield
         finally:
             os.dup2(descriptor, 2)
-    sys.stderr = stream
+            sys.stderr = stream
 
 
 class Prefixed:
@@ -444,7 +444,8 @@ class Progress(ConsoleReporter):
 
     def _say(self, task, what: str) -> None:
         position = list(self.driver.steps).index(task.name) + 1
-        print(f"[{position:2d}/{len(self.driver.steps)}] {task.name}: {what}", flush=True)
+        line = f"[{position:2d}/{len(self.driver.steps)}] {task.name}: {what}\n"
+        print(line, end="", flush=True)  # one write, since several threads say something
 
     def execute_task(self, task):
         """Say that a step starts, or is sent to the cluster, and how long the rest takes."""
