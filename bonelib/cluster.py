@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import psutil
-from distributed import Client, KilledWorker, get_worker
+from distributed import Client, KilledWorker, Status, get_worker
 from distributed import print as print_at_driver
 
 from bonelib import provenance
@@ -138,7 +138,8 @@ def _stopped_when_unwanted(worker, name: str) -> Iterator[None]:
     def watch():
         while not done.wait(WATCH_SECONDS):
             task = worker.state.tasks.get(key)
-            if task is None or task.state not in ("executing", "long-running", "resumed"):
+            wanted = task is not None and task.state in ("executing", "long-running", "resumed")
+            if not wanted or worker.status in (Status.closing, Status.closed, Status.failed):
                 end_kernels(name)
 
     watcher = threading.Thread(target=watch, daemon=True)
