@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import psutil
-from distributed import Client, KilledWorker, Status, get_worker
+from distributed import Client, Future, KilledWorker, Status, get_worker, wait
 from distributed import print as print_at_driver
 
 from bonelib import provenance
@@ -22,6 +22,7 @@ from bonelib.errors import InputError
 
 GPU = "GPU"  # the resource that a worker offers
 DISK_SECONDS = 60.0  # NFS may take so long to show a file that another machine wrote
+LOST_SECONDS = 60.0  # between two lines that say that there is no worker
 WATCH_SECONDS = 0.5  # between two looks whether work is still wanted
 
 
@@ -83,6 +84,7 @@ def perform(
         _on_worker, work, arguments, name, inputs, proof, package_hash(), environment,
         key=f"{name}-{uuid4().hex[:8]}", resources=resources, pure=False,
     )  # fmt: skip
+    _wait(client, future, name, resources)
     try:
         record = future.result()
     except KilledWorker as error:
@@ -92,6 +94,17 @@ def perform(
         ) from None
     _seen(lambda: all(path.exists() for path in outputs))
     return record
+
+
+def _wait(client: Client, future: Future, name: str, resources: dict | None) -> None:
+    """Wait for work to end; say so now and then where no worker is left that could do it."""
+    while not future.done():
+        try:
+            wait(future, timeout=LOST_SECONDS)
+        except TimeoutError:
+            if not any(has_gpu(worker) or not resources for worker in workers(client)):
+                kind = " with a GPU" if resources else ""
+                print(f"    {name} | waits: the cluster has no worker{kind}", flush=True)
 
 
 def package_hash() -> str:

@@ -1,9 +1,8 @@
 """Notebooks -> doit tasks: what is up to date, what runs, in which order, how long.
 
 Each task executes one notebook through papermill, in a process of its own, here or on a worker
-of a cluster. It depends on
-the notebook's cells, on the modules of bonelib that they import, on its parameters and on
-the files of the tasks before it.
+of a cluster. It depends on the notebook's cells, on the modules of bonelib that they import, on
+its parameters and on the files of the tasks before it.
 """
 
 import os

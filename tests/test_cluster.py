@@ -162,9 +162,7 @@ def comparable(path: Path) -> pd.DataFrame:
     return table[[column for column in table if not column.startswith("milliseconds")]]
 
 
-def test_networks_go_to_the_worker_with_a_gpu_and_tables_are_the_same(
-    processes, scans, disturbed, monkeypatch
-):
+def test_networks_go_to_the_worker_with_a_gpu_and_tables_are_the_same(processes, scans, disturbed):
     processes.add_worker("with_gpu", "--resources", "GPU=1")
     results = disturbed[0]
     paths = sorted(results.tables.glob("*.csv"))
@@ -177,8 +175,9 @@ def test_networks_go_to_the_worker_with_a_gpu_and_tables_are_the_same(
     assert driver.start()
     notebooks = provenance.read_json(results.manifest)["notebooks"]
     assert {notebooks[name]["worker"] for name in networks} == {"with_gpu"}
-    history = results.notebook(TRAINING).read_text()
-    assert "goes on after epoch" not in history
+    assert "goes on after epoch" not in results.notebook(TRAINING).read_text()
+    again = pipeline.Driver(run, ["unet"], overrides(OVERRIDES), 0, processes.address)
+    assert not set(driver.steps) & set(again.stale())
     for path in paths:
         if path.name != "table2.csv":  # the table of milliseconds
             assert path.read_bytes() == before[path]
@@ -205,6 +204,20 @@ def perform(client, work, *arguments, proof, inputs=()):
 
 def die():
     os._exit(1)
+
+
+def test_where_no_worker_is_left_a_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "LOST_SECONDS", 0.2)
+    proof = tmp_path / "manifest.json"
+    proof.write_text("this run")
+    said = []
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as local,
+        Client(local) as client,
+    ):
+        threading.Timer(1.0, local.scale, [1]).start()
+        perform(client, said.append, 1, proof=(proof, "this run"))
+    assert "work | waits: the cluster has no worker" in capsys.readouterr().out
 
 
 def test_work_that_kills_its_workers_ends_in_one_line(tmp_path):
