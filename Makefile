@@ -40,3 +40,25 @@ lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
 		--output-file requirements.lock
+
+# What runs leave behind, by kind. `make clean` only says how much there is of each.
+PROFILES := smoke quick paper
+PUBLIC := totalsegmentator ctpelvic1k pengwin ct_org ctpel
+KINDS := results prepared caches env downloads
+results := results
+prepared := data/prepared $(PROFILES:%=data/raw/phantom-%) $(PROFILES:%=data/raw/label_maps-*-%)
+caches = .pytest_cache .ruff_cache .hypothesis $(shell find . \( -name .venv -o -path ./data \
+	-o -path ./results \) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -print)
+env := .venv *.egg-info
+downloads := $(PUBLIC:%=data/raw/%) $(PUBLIC:%=data/raw/%-*)
+
+.PHONY: clean clean-all $(KINDS:%=clean-%)
+clean:
+	@$(foreach kind,$(KINDS),printf '%6s  make clean-%s\n' \
+		"$$(du -shc $($(kind)) 2>/dev/null | tail -n 1 | cut -f 1)" $(kind);)
+	@echo "All but the downloads: make clean-all"
+
+$(KINDS:%=clean-%): clean-%:
+	rm -rf $($*)
+
+clean-all: $(patsubst %,clean-%,$(filter-out downloads,$(KINDS)))

@@ -5,6 +5,7 @@
     python run_all.py --dataset folder --data DIR       your own scans (data/README.md)
     python run_all.py --dataset label_maps --data DIR   scans rendered from annotations
     python run_all.py --models unet segnet --set epochs=4
+    python run_all.py --scheduler HOST:8786             on a dask cluster (README.md)
 
 Killed at any time and started again, it goes on where it was.
 """
@@ -48,7 +49,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--workers", type=int, metavar="N", help="notebooks at the same time")
     parser.add_argument(
-        "--scheduler", default="", metavar="ADDRESS", help="a dask scheduler on a shared disk"
+        "--scheduler", default="", metavar="ADDRESS", help="a dask cluster's, all on one disk"
     )
     parser.add_argument("--force", action="store_true", help="run what is up to date, too")
     parser.add_argument("--list", action="store_true", help="say what would run, and stop")
@@ -65,9 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
         run.check()
     except ValueError as error:
         return fail(str(error))
+    workers = options.workers or (0 if options.scheduler else run.settings.parallel_notebooks)
     driver = Driver(
         run, list(dict.fromkeys(options.models)), runs.overrides(options.set),
-        options.workers or run.settings.parallel_notebooks, options.scheduler, options.force,
+        workers, options.scheduler, options.force,
     )  # fmt: skip
     if options.list:
         print(driver.plan(driver.stale()))

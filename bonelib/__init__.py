@@ -39,6 +39,7 @@ Module order is data order; a module imports only from those above it::
     segmentation       one scan -> label map, surfaces, preview, record: a bone model
     workbench          the same in JupyterLab, by buttons
     estimates          settings + machine -> seconds that a step will take
+    cluster            work -> a worker on another machine with the same disk
     pipeline           notebooks -> tasks, run in order, skipped where up to date
     commands           what python -m bonelib does
 

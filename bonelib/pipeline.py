@@ -1,8 +1,8 @@
 """Notebooks -> doit tasks: what is up to date, what runs, in which order, how long.
 
-Each task executes one notebook through papermill, in a process of its own. It depends on
-the notebook's cells, on the modules of bonelib that they import, on its parameters and on
-the files of the tasks before it.
+Each task executes one notebook through papermill, in a process of its own, here or on a worker
+of a cluster. It depends on the notebook's cells, on the modules of bonelib that they import, on
+its parameters and on the files of the tasks before it.
 """
 
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
-from distributed import Client
+from distributed import print as print_at_driver
 from doit.control import TaskControl
 from doit.dependency import Dependency, JsonDB
 from doit.reporter import ConsoleReporter
@@ -26,7 +26,7 @@ from doit.runner import MThreadRunner
 from doit.task import Stream, dict_to_task
 from doit.tools import config_changed
 
-from bonelib import estimates, paths, provenance
+from bonelib import cluster, estimates, paths, provenance
 from bonelib.errors import InputError
 from bonelib.runs import Run
 from bonelib.settings import MODEL_NAMES
@@ -55,6 +55,11 @@ class Step:
     state: Path | None = None  # what --force removes, so that nothing is taken over
     data_version: str = ""  # changes when files of the user's own data change
 
+    @property
+    def on_gpu(self) -> bool:
+        """Tell whether it trains or evaluates a network."""
+        return self.parameters.get("model") in MODEL_NAMES
+
 
 @dataclass
 class Driver:
@@ -63,7 +68,7 @@ class Driver:
     run: Run
     models: list[str] = field(default_factory=lambda: list(MODEL_NAMES))
     overrides: dict = field(default_factory=dict)
-    workers: int = 1
+    workers: int = 1  # notebooks at the same time; 0: as many as the cluster takes
     scheduler: str = ""
     force: bool = False
 
@@ -77,7 +82,7 @@ class Driver:
     def _steps(self) -> list[Step]:
         run, results, speed = self.run, self.run.results, estimates.gigaflops()
         if speed < estimates.GPU_GIGAFLOPS:
-            speed /= self.workers  # notebooks at the same time share the cores
+            speed /= max(1, self.workers)  # notebooks at the same time share the cores
         common = {
             "profile": run.settings.profile,
             "dataset": run.dataset,
@@ -230,24 +235,22 @@ class Driver:
         """
         stale = self.stale()
         self.waiting = set(stale)
-        print(self.plan(stale), flush=True)
         if not stale:
+            print(self.plan(stale), flush=True)
             return True
-        self._record_environment()
-        os.environ |= KERNEL_ENVIRONMENT | dict(os.environ)  # what a user has set, stays
-        runner = MThreadRunner(
-            self.state(), Progress(self), True, self.force, Stream(2), self.workers
-        )
-        with self._connected() as self.client, kernel_messages(self.run.results.kernel_log):
-            return runner.run_all(self.tasks().task_dispatcher()) == 0
-
-    def _connected(self):
-        if not self.scheduler:
-            return nullcontext()
-        try:
-            return Client(self.scheduler)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"no dask scheduler answers at '{self.scheduler}': {error}") from None
+        with cluster.connect(self.scheduler) if self.scheduler else nullcontext() as self.client:
+            at_once = self.workers or len(stale)  # on a cluster, its scheduler lets them wait
+            if self.client:
+                self.workers = self.workers or cluster.num_threads(self.client)
+                print(cluster.description(self.client))
+            print(self.plan(stale), flush=True)
+            self._record_environment()
+            os.environ |= KERNEL_ENVIRONMENT | dict(os.environ)  # what a user has set, stays
+            runner = MThreadRunner(
+                self.state(), Progress(self), True, self.force, Stream(2), at_once
+            )
+            with kernel_messages(self.run.results.kernel_log):
+                return runner.run_all(self.tasks().task_dispatcher()) == 0
 
     # What is said
 
@@ -262,7 +265,7 @@ class Driver:
             state = f"about {clock(self.expected(name))}" if name in stale else "up to date"
             lines.append(f"  {name:<34} {state}")
         if stale:
-            total = sum(map(self.expected, stale)) / min(self.workers, len(stale))
+            total = sum(map(self.expected, stale)) / min(self.workers or 1, len(stale))
             lines.append(f"{len(stale)} of {len(names)} to run, roughly {clock(total)}")
         else:
             lines.append("Everything is up to date; --force runs it again.")
@@ -291,18 +294,27 @@ class Driver:
         self._record_notebook(step.name, record)
         record["status"] = "failed"
         try:
-            if self.client:
-                self.client.submit(execute_notebook, step, executed, pure=False).result()
-            else:
-                execute_notebook(step, executed)
+            measured = self._perform(step, executed)
             missing = [str(output) for output in step.outputs if not output.exists()]
             if missing:
                 raise RuntimeError(f"{step.name} did not write {', '.join(missing)}")
-            record["status"] = "done"
+            record |= {"status": "done"} | measured
         finally:
-            record["seconds"] = round(time.perf_counter() - clock_start, 1)
+            record.setdefault("seconds", round(time.perf_counter() - clock_start, 1))
             record["notebook"] = str(executed.relative_to(self.run.results.root))
             self._record_notebook(step.name, record)
+
+    def _perform(self, step: Step, executed: Path) -> dict:
+        """Execute a notebook here, or on the cluster, where the record is of the worker."""
+        if not self.client:
+            execute_notebook(step, executed)
+            return {}
+        return cluster.perform(
+            self.client, execute_notebook, (step, executed), name=step.name,
+            inputs=step.inputs, outputs=step.outputs, on_gpu=step.on_gpu,
+            proof=(self.run.results.manifest, self.manifest["created"]),
+            environment=KERNEL_ENVIRONMENT,
+        )  # fmt: skip
 
     def _record_environment(self) -> None:
         run = self.run
@@ -359,7 +371,10 @@ def execute_notebook(step: Step, executed: Path) -> None:
         progress_bar=False,
         stdout_file=Prefixed(step.name),
         stderr_file=Prefixed(step.name, every_seconds=BAR_SECONDS),
-        extra_arguments=["--IPKernelApp.log_level=40"],  # a kernel on loopback warns of TCP
+        extra_arguments=[
+            "--IPKernelApp.log_level=40",  # a kernel on loopback warns of TCP
+            *cluster.kernel_arguments(step.name),
+        ],
     )
 
 
@@ -377,11 +392,11 @@ def kernel_messages(log: Path) -> Iterator[None]:
             yield
         finally:
             os.dup2(descriptor, 2)
-    sys.stderr = stream
+            sys.stderr = stream
 
 
 class Prefixed:
-    """A text stream that prints lines behind the name of their step.
+    """A text stream that prints lines, from a worker, too, behind the name of their step.
 
     With `every_seconds`, meant for progress bars, it prints the last one now and then.
     """
@@ -398,7 +413,7 @@ class Prefixed:
             lines = lines[-1:] if due else []
         for line in lines:
             self.printed = time.monotonic()
-            print(f"    {self.name} | {line}", flush=True)
+            print_at_driver(f"    {self.name} | {line}", flush=True)
 
     def flush(self) -> None:
         """Do nothing: every line is flushed as it is printed."""
@@ -428,11 +443,13 @@ class Progress(ConsoleReporter):
 
     def _say(self, task, what: str) -> None:
         position = list(self.driver.steps).index(task.name) + 1
-        print(f"[{position:2d}/{len(self.driver.steps)}] {task.name}: {what}", flush=True)
+        line = f"[{position:2d}/{len(self.driver.steps)}] {task.name}: {what}\n"
+        print(line, end="", flush=True)  # one write, since several threads say something
 
     def execute_task(self, task):
-        """Say that a step starts, and how long the rest takes."""
-        self._say(task, f"started, about {self.driver.left()} left")
+        """Say that a step starts, or is sent to the cluster, and how long the rest takes."""
+        what = "sent to the cluster" if self.driver.client else "started"
+        self._say(task, f"{what}, about {self.driver.left()} left")
 
     def skip_uptodate(self, task):
         """Say nothing: the plan has said it."""

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK
-from distributed import LocalCluster
 
 import run_all
 from bonelib import pipeline, provenance
@@ -116,20 +115,6 @@ def test_only_what_depends_on_a_change_runs_again(finished):
     scores.write_bytes(kept)
     assert stale(call(*arguments, "--list").stdout) == []
     assert len(stale(call(*arguments, "--list", "--force").stdout)) == 11
-
-
-def test_notebooks_run_on_a_dask_scheduler(finished):
-    results, arguments, *_ = finished
-    table = results.tables / "table1.csv"
-    kept = table.read_bytes()
-    table.unlink()
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
-        run = call(*arguments, "--scheduler", cluster.scheduler_address)
-        transitions = cluster.scheduler.transition_counter
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "2 of 11 to run" in run.stdout and table.read_bytes() == kept
-    assert transitions > 0
-    assert stale(call(*arguments, "--list").stdout) == []
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(finished):

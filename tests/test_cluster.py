@@ -1,0 +1,276 @@
+"""Notebooks on a scheduler and workers in processes of their own, of which one is killed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import dask
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import SimpleITK
+from distributed import Client, LocalCluster
+
+from bonelib import cluster, pipeline, provenance
+from bonelib.errors import InputError
+from bonelib.paths import REPOSITORY, ResultFolder
+from bonelib.runs import open_run, overrides
+from tests.conftest import trunk
+
+TRAINING = "03_train_model-unet"
+OVERRIDES = ["epochs=1", "epochs_long=3", "steps_per_epoch=10", "image_size=32"]
+
+
+def wait_for(condition, seconds=400.0):
+    """Wait until a condition holds and return what it gave; fail if it never does."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return value
+
+
+def kernels(process) -> list[psutil.Process]:
+    """The kernels that a worker runs."""
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "ipykernel_launcher" in child.cmdline()]
+
+
+def worker_of(name: str, output: Path) -> str:
+    """The worker that a run said to have a notebook, once it has."""
+    said = re.compile(rf"{name} \| on worker (\w+)\n")
+    return wait_for(lambda: said.findall(output.read_text()))[-1]
+
+
+class Processes:
+    """A scheduler and workers, each a process, which find each other by a file."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.file, self.all = folder, folder / "scheduler.json", {}
+        self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        self.address = wait_for(self._address)
+
+    def _start(self, kind, *options):
+        name = options[options.index("--name") + 1] if "--name" in options else kind
+        with (self.folder / f"{name}.log").open("w") as log:
+            self.all[name] = subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options,
+                 "--scheduler-file", str(self.file)],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def _address(self):
+        try:
+            return json.loads(self.file.read_text())["address"]
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+    def add_worker(self, name, *options):
+        """Start a worker and wait until the scheduler knows it."""
+        self._start(
+            "worker", "--name", name, "--nthreads", "1", "--no-nanny", "--no-dashboard",
+            "--local-directory", str(self.folder), *options,
+        )  # fmt: skip
+        with Client(self.address) as client:
+            wait_for(lambda: name in [worker["name"] for worker in cluster.workers(client)])
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
+    """A scheduler and two workers."""
+    started = Processes(tmp_path_factory.mktemp("cluster"))
+    started.add_worker("first")
+    started.add_worker("second")
+    yield started
+    for process in started.all.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """A `folder` data set of three small series."""
+    root = tmp_path_factory.mktemp("scans")
+    lines = ["series,split"]
+    for number, split in enumerate(("train", "validation", "test")):
+        folder = root / split
+        folder.mkdir()
+        image_hu = trunk() + np.int16(number)
+        for name, array in (("ct", image_hu), ("mask", (image_hu > 500).astype(np.uint8))):
+            image = SimpleITK.GetImageFromArray(array)
+            image.SetSpacing((4, 4, 5))
+            SimpleITK.WriteImage(image, str(folder / f"{name}.nii.gz"))
+        lines.append(f"{split},{split}")
+    (root / "split.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def start(processes, scans, results) -> subprocess.Popen:
+    """Start run_all.py on the cluster; its output goes to a file."""
+    with results.with_suffix(".out").open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, "-u", str(REPOSITORY / "run_all.py"), "--profile", "smoke",
+             "--dataset", "folder", "--data", str(scans), "--models", "unet",
+             "--set", *OVERRIDES, "--results", str(results), "--scheduler", processes.address],
+            stdout=output, stderr=output,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def disturbed(processes, scans, tmp_path_factory):
+    """A run of which the worker that trains is killed after the first epoch."""
+    results = ResultFolder(tmp_path_factory.mktemp("disturbed") / "results")
+    run = start(processes, scans, results.root)
+    history = results.history("unet")
+    wait_for(lambda: run.poll() is not None or history.exists() and len(pd.read_csv(history)) >= 1)
+    output = results.root.with_suffix(".out")
+    assert run.poll() is None, output.read_text()
+    killed = worker_of(TRAINING, output)
+    orphans = kernels(processes.all[killed])
+    processes.all[killed].send_signal(signal.SIGKILL)
+    _, alive = psutil.wait_procs(orphans, timeout=10)
+    code = run.wait(timeout=300)
+    return results, code, output.read_text(), killed, orphans, alive
+
+
+def test_a_run_goes_on_when_the_worker_that_trains_is_killed(disturbed):
+    results, code, output, killed, *_ = disturbed
+    assert code == 0, output
+    assert "2 workers on the cluster, 0 with a GPU, 2 notebooks at the same time" in output
+    assert "unet goes on after epoch" in output
+    assert f"{TRAINING} | on worker {killed}" in output
+    notebooks = provenance.read_json(results.manifest)["notebooks"]
+    assert {record["status"] for record in notebooks.values()} == {"done"}
+    assert notebooks[TRAINING]["worker"] in {"first", "second"} - {killed}
+    assert results.report.exists()
+
+
+def test_a_killed_worker_takes_its_kernel_with_it(disturbed):
+    *_, orphans, alive = disturbed
+    assert orphans and not alive
+
+
+def comparable(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path, dtype=str)
+    return table[[column for column in table if not column.startswith("milliseconds")]]
+
+
+def test_networks_go_to_the_worker_with_a_gpu_and_tables_are_the_same(processes, scans, disturbed):
+    processes.add_worker("with_gpu", "--resources", "GPU=1")
+    results = disturbed[0]
+    paths = sorted(results.tables.glob("*.csv"))
+    before = {path: path.read_bytes() for path in paths}
+    compared = {path: comparable(path) for path in paths}
+    run = open_run("smoke", "folder", str(scans), str(results.root), overrides(OVERRIDES))
+    driver = pipeline.Driver(run, ["unet"], overrides(OVERRIDES), 0, processes.address, force=True)
+    networks = [TRAINING, "04_evaluate_model-unet"]
+    driver.steps = {name: driver.steps[name] for name in [*networks, "05_tables"]}
+    assert driver.start()
+    notebooks = provenance.read_json(results.manifest)["notebooks"]
+    assert {notebooks[name]["worker"] for name in networks} == {"with_gpu"}
+    assert "goes on after epoch" not in results.notebook(TRAINING).read_text()
+    again = pipeline.Driver(run, ["unet"], overrides(OVERRIDES), 0, processes.address)
+    assert not set(driver.steps) & set(again.stale())
+    for path in paths:
+        if path.name != "table2.csv":  # the table of milliseconds
+            assert path.read_bytes() == before[path]
+        pd.testing.assert_frame_equal(comparable(path), compared[path])
+
+
+def test_ctrl_c_at_the_driver_ends_the_kernels_of_its_workers(processes, scans, tmp_path):
+    run = start(processes, scans, tmp_path / "results")
+    worker = worker_of("01_prepare_data", tmp_path / "results.out")
+    ended = wait_for(lambda: kernels(processes.all[worker]))
+    run.send_signal(signal.SIGINT)
+    assert run.wait(timeout=30) == 130
+    _, alive = psutil.wait_procs(ended, timeout=10)
+    assert not alive
+    assert "goes on where it was" in (tmp_path / "results.out").read_text()
+
+
+def perform(client, work, *arguments, proof, inputs=()):
+    return cluster.perform(
+        client, work, arguments, name="work", inputs=list(inputs), outputs=[], proof=proof,
+        environment={"BONELIB_TEST_OF_CLUSTER": "1"}, on_gpu=True,
+    )  # fmt: skip
+
+
+def die():
+    os._exit(1)
+
+
+def test_where_no_worker_is_left_a_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "LOST_SECONDS", 0.2)
+    proof = tmp_path / "manifest.json"
+    proof.write_text("this run")
+    said = []
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as local,
+        Client(local) as client,
+    ):
+        threading.Timer(1.0, local.scale, [1]).start()
+        perform(client, said.append, 1, proof=(proof, "this run"))
+    assert "work | waits: the cluster has no worker" in capsys.readouterr().out
+
+
+def test_work_that_kills_its_workers_ends_in_one_line(tmp_path):
+    proof = tmp_path / "manifest.json"
+    proof.write_text("this run")
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local,
+        Client(local) as client,
+        pytest.raises(RuntimeError, match="2 workers died while they ran or held it") as caught,
+    ):
+        perform(client, die, proof=(proof, "this run"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def threads():
+    """A client of a cluster within this process."""
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+        ) as local,
+        Client(local) as client,
+    ):
+        yield client
+
+
+def test_a_worker_with_another_disk_or_version_is_named_in_one_line(threads, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "DISK_SECONDS", 0.0)
+    proof = tmp_path / "manifest.json"
+    with pytest.raises(InputError, match="worker .* does not see .*same disk"):
+        perform(threads, print, proof=(proof, "this run"))
+    proof.write_text("another run")
+    with pytest.raises(InputError, match="worker .* does not see .*same disk"):
+        perform(threads, print, proof=(proof, "this run"))
+    with pytest.raises(InputError, match="does not see the files that work needs"):
+        perform(threads, print, proof=(proof, "another run"), inputs=[tmp_path / "nothing"])
+    hashes = iter(["here", "there"])
+    monkeypatch.setattr(cluster, "package_hash", lambda: next(hashes))
+    with pytest.raises(InputError, match="worker .* has another version of bonelib"):
+        perform(threads, print, proof=(proof, "another run"))
+
+
+def test_a_worker_gives_kernels_the_environment_and_says_who_it_was(threads, tmp_path):
+    proof = tmp_path / "manifest.json"
+    proof.write_text("this run")
+    seen = []
+    record = perform(threads, seen.append, 1, proof=(proof, "this run"))
+    assert os.environ.pop("BONELIB_TEST_OF_CLUSTER") == "1"
+    assert set(record) == {"worker", "seconds"} and record["seconds"] >= 0
+
+
+def test_a_file_that_another_machine_writes_may_come_late(tmp_path):
+    late = tmp_path / "late"
+    threading.Timer(0.3, late.touch).start()
+    assert cluster._seen(late.exists)
