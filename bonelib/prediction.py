@@ -15,7 +15,7 @@ from bonelib import models, provenance
 from bonelib.labels import body_mask
 from bonelib.labels.grids import image_like
 from bonelib.settings import BACKGROUND, BASELINE, BONE, NUM_CLASSES, PATIENT, Settings
-from bonelib.slices import SLICES_AT_ONCE, network_input, to_grid, window
+from bonelib.slices import CHANNEL_MEANS, SLICES_AT_ONCE, network_input, to_grid, window
 
 BATCH_SIZE = 4  # slices a forward pass; more gains nothing on a CPU and fits every GPU
 BODY_HU = -200.0  # between lung or clothes and fat
@@ -40,7 +40,7 @@ def set_precision(settings: Settings) -> str:
     """
     policy = settings.precision
     if policy == "auto":
-        policy = provenance.fastest_precision()
+        policy = provenance.fastest_precision(keras.backend.backend())
     keras.config.set_dtype_policy(policy)
     return policy
 
@@ -67,18 +67,57 @@ def network_segmenter(model: keras.Model) -> Segmenter:
     It returns two uint8 stacks: on the input grid, from bilinearly upsampled
     probabilities, and on the network's own output grid.
     """
+    # Compiled with the network: at 512 x 512 NumPy takes longer to find a slice's classes
+    # than a GPU takes for the network.
+    labelling = Labelling(model)
 
     def segment(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        shape = images.shape[1:3]
-        label_maps, native = [], []
-        for probabilities in _probabilities(model, images):
-            native.append(probabilities.argmax(-1))
-            if probabilities.shape[:2] != shape:
-                probabilities = cv2.resize(probabilities, shape[::-1])
-            label_maps.append(probabilities.argmax(-1))
-        return np.stack(label_maps).astype(np.uint8), np.stack(native).astype(np.uint8)
+        label_maps, native = zip(
+            *([part[:count] for part in parts] for parts, count in _predict(labelling, images)),
+            strict=True,
+        )
+        return np.concatenate(label_maps), np.concatenate(native)
 
     return segment
+
+
+class Labelling(keras.Model):
+    """A network with what makes its input from slices and label maps from its output."""
+
+    def __init__(self, model: keras.Model):
+        super().__init__()
+        self.model = model
+
+    def call(self, images):
+        """Return label maps of 8-bit slices (slice, row, column) on their grid and the network's.
+
+        Upsampling is bilinear between pixel centres.
+        """
+        grey = keras.ops.cast(images, "float32")
+        channels = keras.ops.stack([grey - mean for mean in CHANNEL_MEANS], axis=-1)
+        probabilities = self.model(channels, training=False)
+        native = probabilities
+        for axis in (2, 1):
+            probabilities = _upsampled(probabilities, images.shape[axis], axis)
+        return _classes(probabilities), _classes(native)
+
+
+def _classes(probabilities):
+    return keras.ops.cast(keras.ops.argmax(probabilities, axis=-1), "uint8")
+
+
+def _upsampled(values, length: int, axis: int):
+    """Interpolate linearly along an axis; beyond the outermost pixel centres nothing changes."""
+    count = values.shape[axis]
+    if count == length:
+        return values
+    centres = np.clip((np.arange(length) + 0.5) * count / length - 0.5, 0, count - 1)
+    low = np.floor(centres).astype(np.int32)
+    shape = [length if position == axis else 1 for position in range(4)]
+    share = (centres - low).astype(np.float32).reshape(shape)
+    below = keras.ops.take(values, low, axis=axis)
+    above = keras.ops.take(values, np.minimum(low + 1, count - 1), axis=axis)
+    return below * (1 - share) + above * share
 
 
 @dataclass(frozen=True)
@@ -247,12 +286,27 @@ def _fine_probabilities(
 
 def _probabilities(model: keras.Model, images: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the float32 (row, column, class) of each slice, predicted in equal batches."""
+    for probabilities, count in _predict(model, images, network_input):
+        yield from np.asarray(probabilities, np.float32)[:count]
+
+
+def _predict(model: keras.Model, images: np.ndarray, prepare: Callable = np.asarray) -> Iterator:
+    """Yield what `model` makes of each batch of images, `prepare`d, and how many they are."""
     for start in range(0, len(images), BATCH_SIZE):
         batch = images[start : start + BATCH_SIZE]
         # Equal batches, so that the graph is compiled once.
         padded = np.resize(batch, (min(BATCH_SIZE, len(images)), *images.shape[1:3]))
-        probabilities = np.asarray(model.predict_on_batch(network_input(padded)))
-        yield from probabilities[: len(batch)].astype(np.float32)
+        found = model.predict_on_batch(shared(prepare(padded)))
+        yield found, len(batch)
+
+
+def shared(batch: np.ndarray):
+    """Return a batch dealt out to the devices that share a training, see `training.sharing`."""
+    distribution = keras.distribution.distribution()
+    if distribution is None or len(batch) % distribution.num_model_replicas:
+        return batch
+    layout = distribution.get_data_layout(batch.shape)
+    return keras.distribution.distribute_tensor(batch, layout)
 
 
 def threshold_segmenter(settings: Settings) -> Segmenter:

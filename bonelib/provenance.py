@@ -16,8 +16,9 @@ import psutil
 
 PACKAGE = Path(__file__).resolve().parent
 PACKAGES_OF_NOTE = (
-    "tensorflow", "keras", "imgaug", "numpy", "scipy", "scikit-image", "opencv-python-headless",
-    "pydicom", "simpleitk", "pandas", "matplotlib", "trimesh", "papermill", "doit",
+    "tensorflow", "jax", "keras", "imgaug", "numpy", "scipy", "scikit-image",
+    "opencv-python-headless", "pydicom", "simpleitk", "pandas", "matplotlib", "trimesh",
+    "papermill", "doit",
 )  # fmt: skip
 
 
@@ -96,10 +97,18 @@ def code_hash(*modules: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the version of Python and of the packages that shape a result."""
+    """Return the version of Python and of the packages that shape a result, if installed."""
+    installed = {name: _version(name) for name in PACKAGES_OF_NOTE}
     return {"python": platform.python_version()} | {
-        name: metadata.version(name) for name in PACKAGES_OF_NOTE
+        name: version for name, version in installed.items() if version
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # one of TensorFlow and JAX is enough
+        return None
 
 
 def git_commit() -> str:
@@ -139,11 +148,12 @@ def device() -> dict:
     }
 
 
-def fastest_precision() -> str:
+def fastest_precision(backend: str = "tensorflow") -> str:
     """Return the Keras dtype policy with the fastest products on this machine.
 
-    bfloat16 on GPUs from compute capability 8 and on processors with bfloat16
-    instructions (2.4 times float32 on U-net), float16 on older GPUs, else float32.
+    bfloat16 on GPUs from compute capability 8 and, by TensorFlow, on processors with
+    bfloat16 instructions (2.4 times float32 on U-net; JAX is slower by it there), float16
+    on older GPUs, else float32.
     """
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
@@ -151,6 +161,8 @@ def fastest_precision() -> str:
         if capabilities:
             modern = min(float(capability) for capability in capabilities) >= 8.0
             return "mixed_bfloat16" if modern else "mixed_float16"
+    if backend != "tensorflow":
+        return "float32"
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     return "mixed_bfloat16" if flags & {"avx512_bf16", "amx_bf16"} else "float32"

@@ -103,12 +103,18 @@ class Settings:
     # This machine
     loader_workers: int = -1  # processes that augment; -1: one a core, less one for the network
     parallel_notebooks: int = 1  # a GPU serves one training at a time
+    devices: int = 1  # devices that share each batch of a training; 0: all
 
     def __post_init__(self):
         if self.class_scheme not in CLASS_SCHEMES:
             raise ValueError(
                 f"unknown class scheme '{self.class_scheme}': choose one of "
                 f"{', '.join(CLASS_SCHEMES)}"
+            )
+        if self.devices < 0 or self.batch_size % max(self.devices, 1):
+            raise ValueError(
+                f"setting devices={self.devices}: a batch of {self.batch_size} cannot be shared "
+                "equally; choose a batch_size that is a multiple of devices"
             )
 
     @property
@@ -243,11 +249,11 @@ def replaced(settings: Settings, overrides: dict) -> Settings:
     that is not of the field's type.
     """
     types = {field.name: field.type for field in fields(Settings) if field.name != "profile"}
-    for name, value in overrides.items():
+    for name in overrides:
         if name not in types:
             raise ValueError(f"unknown setting '{name}': choose one of {', '.join(types)}")
-        settings = replace(settings, **{name: _cast(name, value, types[name])})
-    return settings
+    cast = {name: _cast(name, value, types[name]) for name, value in overrides.items()}
+    return replace(settings, **cast)
 
 
 def _cast(name: str, value, kind: type):

@@ -1,10 +1,12 @@
 """Model + batches -> best weights and history, by the protocol of sections 5.1 and 5.4."""
 
 import importlib.util
+import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -15,11 +17,13 @@ import pandas as pd
 
 from bonelib import augment, metrics, models, provenance, slices
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.prediction import load_network, network_segmenter, set_precision
+from bonelib.prediction import load_network, network_segmenter, set_precision, shared
 from bonelib.settings import BONE, CLASS_NAMES, IGNORE, Settings
 
 # Settings that say how a run is carried out, not what comes out of it.
-NOT_IN_RESULT = {"profile", "loader_workers", "parallel_notebooks", "allow_random_encoder"}
+NOT_IN_RESULT = {
+    "profile", "loader_workers", "parallel_notebooks", "allow_random_encoder", "devices",
+}  # fmt: skip
 
 STATISTICS_BATCH = 8  # slices a forward pass that measures batch normalisation
 
@@ -97,6 +101,21 @@ class EpochRecord(keras.callbacks.Callback):
         )
 
 
+class TrainingForward(keras.Model):
+    """A network's forward pass as in training, which `predict_on_batch` compiles.
+
+    Called as it is, a network computes layer by layer, and JAX compiles each alone.
+    """
+
+    def __init__(self, model: keras.Model):
+        super().__init__()
+        self.model = model
+
+    def call(self, images):
+        """Return the most probable class's probability, pixel by pixel."""
+        return keras.ops.max(self.model(images, training=True), axis=-1)
+
+
 class BatchNormStatistics(keras.callbacks.Callback):
     """Measure the statistics of batch normalisation anew after each epoch.
 
@@ -110,6 +129,11 @@ class BatchNormStatistics(keras.callbacks.Callback):
         count = -(-len(images) // STATISTICS_BATCH)
         # Each batch holds slices from feet to head.
         self.batches = [images[first::count] for first in range(count)]
+
+    def set_model(self, model):
+        """Prepare the forward pass."""
+        super().set_model(model)
+        self.forward = TrainingForward(model)
 
     def on_epoch_end(self, epoch, logs=None):
         """Replace the running averages."""
@@ -126,9 +150,9 @@ class BatchNormStatistics(keras.callbacks.Callback):
         momenta = [layer.momentum for layer in layers]
         measured = []
         for layer in layers:
-            layer.momentum = 0.0  # a layer then holds what it saw last
+            layer.momentum = 0.0  # a layer then holds what it saw last, compiled or not
         for batch in self.batches:
-            self.model(slices.network_input(batch), training=True)
+            self.forward.predict_on_batch(shared(slices.network_input(batch)))
             measured.append([keras.ops.convert_to_numpy(variable) for variable in variables])
         for position, variable in enumerate(variables):
             variable.assign(np.mean([values[position] for values in measured], axis=0))
@@ -234,35 +258,37 @@ def train(
 
     keras.utils.set_random_seed(settings.seed)
     record["precision"] = set_precision(settings)
-    model, finished_epochs = resumed_model(results.state(name), settings)
-    if model is None:
-        model, record["encoder_weights"] = new_model(name, settings, samples.has_shares)
-        if start is not None:
-            model.load_weights(start)
-    provenance.write_json(results.training_record(name), record)
+    record |= {"backend": keras.backend.backend(), "devices": num_devices(settings)}
+    with sharing(settings):
+        model, finished_epochs = resumed_model(results.state(name), settings)
+        if model is None:
+            model, record["encoder_weights"] = new_model(name, settings, samples.has_shares)
+            if start is not None:
+                model.load_weights(start)
+        provenance.write_json(results.training_record(name), record)
 
-    history = pd.DataFrame()
-    if finished_epochs:
-        history = pd.read_csv(results.history(name)).iloc[:finished_epochs]
-        print(f"{name} goes on after epoch {finished_epochs}")
-    table = slices.read_table(folder.root)
-    images, labels = slices.load(folder.root, table[table["split"] == "validation"])
-    epochs = max(settings.horizons(name))
-    count = settings.batch_norm_slices
-    images_to_measure = samples.examples(count) if count else images[:0]
-    model.fit(
-        training_batches(model, samples, finished_epochs),
-        steps_per_epoch=settings.steps_per_epoch,
-        initial_epoch=finished_epochs,
-        epochs=epochs,
-        callbacks=[
-            BatchNormStatistics(images_to_measure),
-            EpochRecord(results, settings, images, labels, history),
-            *tensorboard(results.training(name) / "tensorboard"),
-        ],
-        verbose=0,
-        shuffle=False,
-    )
+        history = pd.DataFrame()
+        if finished_epochs:
+            history = pd.read_csv(results.history(name)).iloc[:finished_epochs]
+            print(f"{name} goes on after epoch {finished_epochs}")
+        table = slices.read_table(folder.root)
+        images, labels = slices.load(folder.root, table[table["split"] == "validation"])
+        epochs = max(settings.horizons(name))
+        count = settings.batch_norm_slices
+        images_to_measure = samples.examples(count) if count else images[:0]
+        model.fit(
+            training_batches(model, samples, finished_epochs),
+            steps_per_epoch=settings.steps_per_epoch,
+            initial_epoch=finished_epochs,
+            epochs=epochs,
+            callbacks=[
+                BatchNormStatistics(images_to_measure),
+                EpochRecord(results, settings, images, labels, history),
+                *tensorboard(results.training(name) / "tensorboard"),
+            ],
+            verbose=0,
+            shuffle=False,
+        )
     history = pd.read_csv(results.history(name))
     provenance.write_json(
         results.training_record(name),
@@ -270,6 +296,35 @@ def train(
     )
     results.state(name).unlink(missing_ok=True)
     return history
+
+
+def num_devices(settings: Settings) -> int:
+    """Return how many devices share each batch of a training.
+
+    Raises ValueError where they cannot: batch normalisation sees the whole batch on all of
+    them, as on one, in JAX only.
+    """
+    if settings.devices == 1:
+        return 1
+    if keras.backend.backend() != "jax":
+        raise ValueError(
+            f"setting devices={settings.devices}: {keras.backend.backend()} shares no batch "
+            "between devices here; set KERAS_BACKEND=jax, or devices=1"
+        )
+    present = len(keras.distribution.list_devices())
+    if settings.devices > present:
+        raise ValueError(f"setting devices={settings.devices}: this machine has {present}")
+    replace(settings, devices=settings.devices or present)  # refuses what a batch cannot share
+    return settings.devices or present
+
+
+def sharing(settings: Settings) -> AbstractContextManager:
+    """Return the context in which a network is made and trained on `num_devices` devices."""
+    count = num_devices(settings)
+    if count == 1:
+        return nullcontext()
+    devices = keras.distribution.list_devices()[:count]
+    return keras.distribution.DataParallel(devices=devices).scope()
 
 
 def training_key(
@@ -350,7 +405,8 @@ def resumed_model(state: Path, settings: Settings) -> tuple[keras.Model | None, 
     if not state.exists():
         return None, 0
     model = keras.models.load_model(state)
-    return model, int(model.optimizer.iterations) // settings.steps_per_epoch
+    # Rounded up: scaling the loss for float16 skips, and does not count, a step now and then.
+    return model, math.ceil(int(model.optimizer.iterations) / settings.steps_per_epoch)
 
 
 def training_batches(model: keras.Model, samples: Samples, first_epoch: int) -> Iterator:

@@ -51,7 +51,14 @@ def test_the_device_is_described_without_the_machines_name():
 
 
 def test_precision_is_one_that_keras_knows():
-    assert provenance.fastest_precision() in ("float32", "mixed_bfloat16", "mixed_float16")
+    for backend in ("tensorflow", "jax"):
+        policy = provenance.fastest_precision(backend)
+        assert policy in ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def test_a_package_that_is_absent_has_no_version(monkeypatch):
+    monkeypatch.setattr(provenance, "PACKAGES_OF_NOTE", ("numpy", "no-such-package"))
+    assert set(provenance.versions()) == {"python", "numpy"}
 
 
 def test_importing_the_package_is_light():

@@ -54,11 +54,17 @@ def test_overrides_are_cast_and_counted_as_deviations():
         ("paper", {"augment": "perhaps"}, "bool"),
         ("paper", {"profile": "smoke"}, "image_size"),
         ("paper", {"class_scheme": "nonsense"}, "'nonsense': choose one of bone, bones$"),
+        ("paper", {"devices": 4}, "devices=4: a batch of 2 cannot be shared"),
     ],
 )
 def test_a_misspelt_name_is_refused_with_the_valid_ones(profile, overrides, named):
     with pytest.raises(ValueError, match=named):
         get_settings(profile, overrides)
+
+
+@pytest.mark.parametrize("names", [("devices", "batch_size"), ("batch_size", "devices")])
+def test_overrides_apply_together(names):
+    assert get_settings("paper", dict.fromkeys(names, "4")).devices == 4
 
 
 def test_unet_is_evaluated_after_both_trainings():

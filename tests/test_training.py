@@ -113,7 +113,8 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(trained, folder, tmp_p
     script.write_text(RUN)
     results = ResultFolder(tmp_path / "results")
     command = [sys.executable, str(script), str(folder.root), str(results.root)]
-    environment = {**os.environ, "PYTHONPATH": str(provenance.PACKAGE.parent)}
+    path = [str(provenance.PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as run:
         for line in run.stdout:
             if line.startswith("epoch  1"):
