@@ -14,6 +14,7 @@ import pytest
 from scipy import ndimage, stats
 
 from bonelib import augment
+from bonelib.augment import ranges
 from bonelib.settings import BONE, IGNORE, PROFILES
 
 pytestmark = pytest.mark.filterwarnings("ignore:`estimate` is deprecated:FutureWarning")
@@ -53,8 +54,8 @@ def test_importing_leaves_numpy_as_it_was_and_loads_no_network_library():
 
 
 def test_there_are_as_many_occasional_operations_as_the_share_of_inversions_assumes():
-    assert len(augment.occasional()) == augment.OCCASIONAL_OPERATIONS
-    drawn = augment.MAX_OPERATIONS / 2 / len(augment.occasional())
+    assert len(augment.occasional()) == ranges.OCCASIONAL_OPERATIONS
+    drawn = ranges.MAX_OPERATIONS / 2 / len(augment.occasional())
     assert drawn * augment.occasional()["inversion"].share == pytest.approx(0.05)
 
 
