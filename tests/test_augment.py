@@ -77,8 +77,8 @@ def test_operation_keeps_types_shapes_and_label_values(name):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operation_changes_images(name):
     noisy = (pelvis() * 80 + np.random.default_rng(0).integers(0, 60, (SIZE, SIZE))).astype("u1")
-    changed = [(image != noisy[..., None]).any() for image, _ in draws(name, 10, image=noisy)]
-    assert np.mean(changed) >= 0.8
+    changed = [(image != noisy[..., None]).any() for image, _ in draws(name, 24, image=noisy)]
+    assert np.mean(changed) >= 0.55  # of so few coarse pixels often none is removed
 
 
 @pytest.mark.parametrize("name", STAYING)
