@@ -1,7 +1,8 @@
 """Slices and a seed -> augmented batches (section 4), the same for any number of workers.
 
-Loader processes import this module, so that it stays free of keras and of TensorFlow, and
-imgaug is imported here only.
+`settings.augment` chooses the engine: imgaug in loader processes is the reference; `device`
+does the same on the device that trains. Loaders import this module, so that it stays free of
+keras and of TensorFlow.
 """
 
 import multiprocessing
@@ -47,7 +48,7 @@ with _numpy_1_names():
     import imgaug.parameters as iap
     from imgaug.augmentables.segmaps import SegmentationMapsOnImage
 
-    from bonelib.augment import faster
+    from bonelib.augment import faster, plans
 
 # scikit-image renames what imgaug calls; the locked version has both names.
 warnings.filterwarnings("ignore", "`estimate` is deprecated", FutureWarning, r"imgaug\.")
@@ -246,11 +247,11 @@ def augment_slice(
 
 @dataclass(frozen=True)
 class _Sample:
-    """What a loader needs to make one sample; `seed` None leaves the slice as it is."""
+    """What a loader needs to make one sample."""
 
     image_path: Path
     label_path: Path
-    seed: tuple[int, ...] | None
+    seed: tuple[int, ...]
 
 
 def _read(path: Path, image_size: int) -> np.ndarray:
@@ -266,8 +267,8 @@ def _read(path: Path, image_size: int) -> np.ndarray:
 
 
 def _load(
-    samples: list[_Sample], image_size: int, output_size: int
-) -> tuple[np.ndarray, np.ndarray]:
+    samples: list[_Sample], engine: str, image_size: int, output_size: int
+) -> tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, plans.Plan]:
     images, label_maps = [], []
     for sample in samples:
         path = sample.image_path
@@ -275,15 +276,18 @@ def _load(
             image = _read(path, image_size)
             path = sample.label_path
             labels = _read(path, image_size)
-            if sample.seed is None:
-                image = np.repeat(image[..., np.newaxis], 3, axis=-1)
-            else:
+            if engine == "imgaug":
                 image, labels = augment_slice(image, labels, sample.seed)
         except Exception as error:
             raise SliceError(f"{path}: {error}") from error
         images.append(image)
-        label_maps.append(resize_labels(labels, (output_size, output_size)))
-    return np.stack(images), np.stack(label_maps)
+        if engine != "keras":
+            labels = resize_labels(labels, (output_size, output_size))
+        label_maps.append(labels)
+    batch = np.stack(images), np.stack(label_maps)
+    if engine == "keras":
+        batch = *batch, plans.draw_plans(image_size, [sample.seed for sample in samples])
+    return batch
 
 
 def _samples(
@@ -298,7 +302,7 @@ def _samples(
         batch = []
         for position in range(start, start + settings.batch_size):
             number, index = divmod(position, len(slice_files))
-            seed = (settings.seed, *divmod(position, per_epoch)) if settings.augment else None
+            seed = settings.seed, *divmod(position, per_epoch)
             batch.append(_Sample(*slice_files[orders(number)[index]], seed))
         yield batch
 
@@ -333,15 +337,19 @@ def batches(
     """Yield batches without end, from epoch `first_epoch` on.
 
     `slice_files` are pairs of PNG files, image and label map. A batch is images, uint8
-    (batch, row, column, 3), and label maps, uint8 (batch, output_size, output_size), see
-    `resize_labels`. The order and every augmentation depend only on `settings.seed`, the
+    (batch, row, column, 3), or without an axis of channels where nothing is augmented, and
+    label maps, uint8 (batch, output_size, output_size), see `resize_labels`. For the engine
+    "keras" it is images and label maps as they are and their `plans.Plan`, see
+    `device.augmented`. The order and every augmentation depend only on `settings.seed`, the
     epoch and the sample, never on `workers`: loader processes, or 0 to load in this one.
     They end with the generator. Raises SliceError, which names the file, for a slice that
     cannot be read, and ValueError for an empty list.
     """
     if not slice_files:
         raise ValueError("no slices to load: the split is empty, check slices.csv")
-    load = partial(_load, image_size=settings.image_size, output_size=output_size)
+    load = partial(
+        _load, engine=settings.augment, image_size=settings.image_size, output_size=output_size
+    )
     return in_order(load, _samples(slice_files, settings, first_epoch), workers)
 
 

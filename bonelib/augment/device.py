@@ -118,7 +118,11 @@ class _Steps:
             padded = self.padded(padded, radius, "edge", axis)
         reach = (numbers[0] - 1) / 2
         taps = [
-            (across, down, ops.cast(max(abs(across - radius), abs(down - radius)) <= reach, "int32"))
+            (
+                across,
+                down,
+                ops.cast(max(abs(across - radius), abs(down - radius)) <= reach, "int32"),
+            )
             for across in range(2 * radius + 1)
             for down in range(2 * radius + 1)
         ]
@@ -127,7 +131,8 @@ class _Steps:
         def next_bit(bit, median):
             higher = median + ops.cast(ops.right_shift(128, bit), "float32")
             below = sum(
-                weight * ops.cast(self.window(self.window(padded, down, 0), across, 1) < higher, "int32")
+                weight
+                * ops.cast(self.window(self.window(padded, down, 0), across, 1) < higher, "int32")
                 for across, down, weight in taps
             )
             return ops.where(below <= half, higher, median)

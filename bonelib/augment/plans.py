@@ -5,7 +5,7 @@ Everything but the noise of single pixels is drawn here, with NumPy, by the shar
 kind: a flip, a crop and a perspective are all homographies.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import cv2
@@ -56,6 +56,11 @@ def draw_plan(image_size: int, seed: int | tuple[int, ...]) -> Plan:
     return plan_of(names, image_size, random)
 
 
+def draw_plans(image_size: int, seeds: Iterable[int | tuple[int, ...]]) -> Plan:
+    """Return the plans of a batch."""
+    return Plan(*map(np.stack, zip(*(draw_plan(image_size, seed) for seed in seeds), strict=True)))
+
+
 def plan_of(names: list[str], image_size: int, random: np.random.Generator) -> Plan:
     """Return the plan that applies the operations `names` in turn, each by its own draw."""
     plan = Plan(
@@ -82,7 +87,7 @@ def _vertical_flip(size: int, random: np.random.Generator) -> Step:
 
 
 def _homography(sources: np.ndarray | list, nearest: bool = False) -> Step:
-    """A step by which each pixel reads the image at `sources` @ (column, row, 1)."""
+    """Return the step by which each pixel reads the image at `sources` @ (column, row, 1)."""
     return "homography", [*np.ravel(sources), nearest]
 
 
@@ -238,7 +243,10 @@ def _histogram_equalisation(size: int, random: np.random.Generator) -> Step:
 
 
 def _noise(size: int, random: np.random.Generator) -> Step:
-    return "noise", [random.uniform(*ranges.NOISE_SIGMA), random.random() < ranges.NOISE_PER_CHANNEL]
+    return "noise", [
+        random.uniform(*ranges.NOISE_SIGMA),
+        random.random() < ranges.NOISE_PER_CHANNEL,
+    ]
 
 
 def _pixel_removal(size: int, random: np.random.Generator) -> Step:
