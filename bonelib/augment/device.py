@@ -53,16 +53,31 @@ class _Steps:
 
     def homography(self, image, labels, seed, numbers):
         """Read each pixel where a matrix puts it."""
-        column, row, scale = (
-            numbers[first] * self.column + numbers[first + 1] * self.row + numbers[first + 2]
-            for first in (0, 3, 6)
-        )
-        row, column = row / scale, column / scale
+        row, column = _mapped(numbers, self.row, self.column)
         nearest = numbers[9] > 0.5
         image = self.linear(
             image, *(ops.where(nearest, ops.floor(x + 0.5), x) for x in (row, column))
         )
         return image, self.nearest(labels, row, column)
+
+    def perspective(self, image, labels, seed, numbers):
+        """Draw a quadrangle as a rectangle, then enlarge that, as imgaug does."""
+        image = self.linear(image, *_mapped(numbers, self.row, self.column))
+        nearest = []
+        for axis, count in enumerate((numbers[10], numbers[9])):
+            scale = count / self.size
+            at = np.arange(self.size, dtype=np.float32)
+            nearest.append(ops.floor((at + 0.5) * scale))
+            # OpenCV's INTER_AREA, by which imgaug enlarges, blends only where pixels meet.
+            below = ops.floor(at * scale)
+            part = ops.maximum(at + 1 - (below + 1) / scale, 0)
+            part = ops.where(below < count - 1, part - ops.floor(part), 0.0)
+            below = ops.cast(ops.minimum(below, count - 1), "int32")
+            above = ops.minimum(below + 1, self.size - 1)
+            part = part[:, None] if axis else part[:, None, None]
+            image = (1 - part) * ops.take(image, below, axis) + part * ops.take(image, above, axis)
+        row, column = _mapped(numbers, nearest[0][:, None], nearest[1])
+        return _levels(image), self.nearest(labels, row, column)
 
     def mesh(self, image, labels, seed, numbers):
         """Read each pixel where the triangle around it puts it, see `faster`."""
@@ -252,6 +267,14 @@ class _Steps:
                 for j in range(len(right))
             )
         )
+
+
+def _mapped(matrix, row, column):
+    """Return row and column of `matrix`, three by three in a row, @ (column, row, 1)."""
+    column, row, scale = (
+        matrix[first] * column + matrix[first + 1] * row + matrix[first + 2] for first in (0, 3, 6)
+    )
+    return row / scale, column / scale
 
 
 def _levels(values):

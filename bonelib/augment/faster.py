@@ -62,15 +62,16 @@ class _Blend(iaa.BlendAlphaElementwise):
 
 
 @cache
-def falling_diagonals(rows: int, columns: int) -> np.ndarray:
-    """Tell of each cell of a grid of points whether it is cut from top left to bottom right.
+def falling_diagonals(shape: tuple[int, int], rows: int, columns: int) -> np.ndarray:
+    """Tell of each cell of a grid of points over an image whether it is cut falling.
 
-    The cut is that of the triangulation which imgaug uses.
+    That is from top left to bottom right, by the triangulation which imgaug uses.
     """
-    points = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).reshape(-1, 2)
+    index = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).reshape(-1, 2)
+    points = index * (shape[1] / (columns - 1), shape[0] / (rows - 1))
     falling = np.zeros((rows - 1, columns - 1), bool)
-    for triangle in Delaunay(points * 1.0).simplices:
-        corners = points[triangle]
+    for triangle in Delaunay(points).simplices:
+        corners = index[triangle]
         column, row = corners.min(axis=0)
         inside = {tuple(corner) for corner in (corners - (column, row)).tolist()}
         falling[row, column] = {(0, 0), (1, 1)} <= inside
@@ -112,7 +113,7 @@ def source_positions(shape: tuple[int, int], points: np.ndarray) -> tuple[np.nda
     """Return column and row that each pixel reads, affine in each triangle between `points`."""
     position = np.empty((2, *shape), np.float32)
     points = points[..., ::-1].astype(np.float32)
-    falling = falling_diagonals(*points.shape[:2])
+    falling = falling_diagonals(shape, *points.shape[:2])
     (row_of, row_part), (column_of, column_part) = (
         np.divmod(np.arange(side, dtype=np.float32) * ((count - 1) / side), 1)
         for side, count in zip(shape, points.shape, strict=False)
@@ -171,12 +172,15 @@ class AdditiveGaussianNoise(iaa.AdditiveGaussianNoise):
         for number, random in enumerate(randoms[1:]):
             image = batch.images[number]
             sigma = self.value.scale.draw_sample(random_state=random)
-            noise = np.empty((*image.shape[:2], 3 if apart[number] else 1), np.int16)
+            rows, columns = image.shape[:2]
+            channels = 3 if apart[number] else 1
+            noise = np.empty((rows, columns * channels), np.int16)
             cv2.setRNGSeed(int(random.integers(0, 2**31)))
             cv2.randn(noise, 0, float(sigma))  # rounds
-            if noise.shape[-1] < image.shape[-1]:
+            noise = noise.reshape(rows, columns, channels)
+            if channels < image.shape[-1]:
                 noise = three_channels(noise)
-            elif image.shape[-1] < noise.shape[-1]:
+            elif image.shape[-1] < channels:
                 image = three_channels(image)
             batch.images[number] = np.atleast_3d(cv2.add(image, noise, dtype=cv2.CV_8U))
         return batch

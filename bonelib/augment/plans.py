@@ -21,8 +21,8 @@ from bonelib.augment.faster import (
 )
 
 KINDS = (
-    "nothing", "homography", "mesh", "scatter", "blur", "median", "filter", "levels", "equalise",
-    "noise", "removal",
+    "nothing", "homography", "perspective", "mesh", "scatter", "blur", "median", "filter",
+    "levels", "equalise", "noise", "removal",
 )  # fmt: skip
 STEPS = len(ranges.FREQUENT_SHARES) + ranges.MAX_OPERATIONS
 MESH = ranges.LOCAL_AFFINE_POINTS[1]  # rows and columns of a mesh with room for every one
@@ -93,18 +93,9 @@ def _homography(sources: np.ndarray | list, nearest: bool = False) -> Step:
 
 def _crop_or_pad(size: int, random: np.random.Generator) -> Step:
     top, right, bottom, left = np.round(size * random.uniform(*ranges.CROP_OR_PAD, 4))
-    return _homography(_scaled(size, size + left + right, size + top + bottom, -left, -top))
-
-
-def _scaled(size: int, columns: float, rows: float, left: float = 0, top: float = 0) -> np.ndarray:
-    """Return where a picture of `rows` and `columns` is read when `size` shows all of it."""
-    across, down = columns / size, rows / size
-    return np.array(
-        [
-            [across, 0, left + across / 2 - 0.5],
-            [0, down, top + down / 2 - 0.5],
-            [0, 0, 1],
-        ]
+    across, down = 1 + (left + right) / size, 1 + (top + bottom) / size
+    return _homography(
+        [[across, 0, across / 2 - 0.5 - left], [0, down, down / 2 - 0.5 - top], [0, 0, 1]]
     )
 
 
@@ -130,7 +121,7 @@ def _perspective(size: int, random: np.random.Generator) -> Step:
     columns, rows = (max(2, int(max(*sides))) for sides in ((top, bottom), (left, right)))
     shown = SIDES * (columns, rows)
     sources = cv2.getPerspectiveTransform(np.float32(shown), np.float32(corners))
-    return _homography(sources @ _scaled(size, columns, rows))
+    return "perspective", [*np.ravel(sources), columns, rows]
 
 
 def _local_affine(size: int, random: np.random.Generator) -> Step:
@@ -139,7 +130,7 @@ def _local_affine(size: int, random: np.random.Generator) -> Step:
     jitter = random.normal(0, random.uniform(*ranges.LOCAL_AFFINE), (rows, columns, 2))
     points, falling = np.zeros((MESH, MESH, 2)), np.zeros((MESH - 1, MESH - 1))
     points[:rows, :columns] = moved_points((size, size), jitter)
-    falling[: rows - 1, : columns - 1] = falling_diagonals(rows, columns)
+    falling[: rows - 1, : columns - 1] = falling_diagonals((size, size), rows, columns)
     return "mesh", [*np.ravel(points), *np.ravel(falling), rows - 1, columns - 1]
 
 
