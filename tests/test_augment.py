@@ -293,8 +293,9 @@ def test_loaders_draw_plans_for_slices_as_they_are(slice_files):
 
 def test_on_the_device_labels_take_the_output_grid():
     labels = pelvis(32)
-    plan = plans.Plan(*(part[None] for part in plans.plan_of([], 32, np.random.default_rng(0))))
-    same, small = device.apply_plans(labels[None] * 50, labels[None], plan, 16)
+    plan = plans.plan_of([], 32, np.random.default_rng(0))
+    batch, *plan = (np.stack([part] * 3) for part in (labels, *plan))
+    same, small = device.apply_plans(batch * 50, batch, plans.Plan(*plan), 16)
     np.testing.assert_array_equal(same[0], np.stack([labels * 50] * 3, axis=-1))
     np.testing.assert_array_equal(small[0], augment.resize_labels(labels, (16, 16)))
 

@@ -67,20 +67,27 @@ def seen(image, labels, original):
         "colour": np.ptp(grey, axis=2).mean(),
         "median": np.median(image),
     }
+    patient = image[labels > 0] == 0
+    numbers["air within"] = patient.mean()
+    numbers["air within all"] = patient.all(axis=1).mean()
+    centres = []
     for label in (1, 2, 3):
         there = labels == label
         numbers[f"share {label}"] = there.mean()
         row, column = ndimage.center_of_mass(there) if there.any() else (-1, -1)
         numbers |= {f"row {label}": row, f"column {label}": column}
+        centres.append((row, column))
         rows, columns = np.nonzero(there)
         spread = np.cov(rows, columns) if len(rows) > 2 else np.zeros((2, 2))
         numbers |= {f"shear {label}": spread[0, 1], f"aspect {label}": spread[0, 0] - spread[1, 1]}
+    down, across = np.subtract(centres[2], centres[1])
+    numbers |= {"row apart": np.hypot(down, across), "turn": np.degrees(np.arctan2(down, across))}
     return numbers
 
 
-# How much the same draw may differ: shares, pixels and pixels squared; the rest, grey levels.
+# How much the same draw may differ: shares, pixels, their squares, degrees; the rest, grey levels.
 ROUNDING = {"air": 0.002, "white": 0.002, "share": 0.002, "row": 0.05, "column": 0.05}
-ROUNDING |= {"shear": 0.25, "aspect": 0.25}
+ROUNDING |= {"shear": 0.25, "aspect": 0.25, "turn": 0.2}
 
 
 def compare(ours, theirs, original):
@@ -98,9 +105,11 @@ def compare(ours, theirs, original):
         values = np.array([[row[name] for row in table] for table in tables])
         # OpenCV's fixed-point arithmetic rounds differently.
         rounding = ROUNDING.get(name.split()[0], 0.25)
-        for shift, alternative in ((rounding, "greater"), (-rounding, "less")):
-            test = stats.ks_2samp(values[0] + shift, values[1], alternative, method="asymp")
-            assert test.pvalue > 5e-4, f"{name}: {values.mean(axis=1)} +- {values.std(axis=1)}"
+        from_middle = np.abs(values - np.median(values[1]))  # tells ranges of other widths apart
+        for ours, theirs in (values, from_middle):
+            for shift, alternative in ((rounding, "greater"), (-rounding, "less")):
+                test = stats.ks_2samp(ours + shift, theirs, alternative, method="asymp")
+                assert test.pvalue > 5e-4, f"{name}: {values.mean(axis=1)} +- {values.std(axis=1)}"
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -205,7 +214,7 @@ def test_one_channel_gives_what_three_do(name):
             np.testing.assert_array_equal(mine, imgaugs)
 
 
-@pytest.mark.parametrize("name", IMGAUG)
+@pytest.mark.parametrize("name", sorted(set(IMGAUG) - {"local_affine"}))  # it is on every draw
 def test_a_faster_operation_agrees_with_imgaugs_own_in_distribution(name):
     image, labels = phantom()
     ours = augment.operations(SIZE)[name].make()
