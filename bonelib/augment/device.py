@@ -69,7 +69,7 @@ class _Steps:
             at = np.arange(self.size, dtype=np.float32)
             nearest.append(ops.floor((at + 0.5) * scale))
             # OpenCV's INTER_AREA, by which imgaug enlarges, blends only where pixels meet.
-            below = ops.floor(at * scale)
+            below = ops.floor(at * scale + 1e-4)
             part = ops.maximum(at + 1 - (below + 1) / scale, 0)
             part = ops.where(below < count - 1, part - ops.floor(part), 0.0)
             below = ops.cast(ops.minimum(below, count - 1), "int32")
