@@ -14,7 +14,7 @@ Module order is data order; a module imports only from those above it::
     datasets/          a name and a folder -> cases (series id, scan, label map, split)
     slices             cases -> prepared 2-D slices on disk, split by series
     runs               profile, data set and folders of one run, for notebooks and driver
-    augment            slices + a seed -> augmented batches
+    augment/           slices + a seed -> augmented batches, on processor or device
     models/            a name -> keras.Model
     prediction         model + scan or slices -> probabilities, label maps; the baseline too
     trained            a name, or a file of weights -> network and the slices that it takes

@@ -55,6 +55,9 @@ PAPER_SERIES = (
 )
 PAPER_SLICE_DISTANCE_MM = 2.5  # section 4
 
+# On processors by imgaug, as in the paper, on the device that trains by Keras, or not at all.
+AUGMENTATIONS = ("imgaug", "keras", "none")
+
 TABLE1_MODELS = ("fcn8", "fcn32", "pspnet", "unet", "segnet")
 TABLE3_MODELS = ("unet", "vgg_unet", "resnet50_unet")
 MODEL_NAMES = (*TABLE1_MODELS, "vgg_unet", "resnet50_unet")
@@ -82,7 +85,7 @@ class Settings:
     renderings: int = 1  # CT series of each training subject of `label_maps`, each different
 
     # Augmentation (section 4)
-    augment: bool = True
+    augment: str = "imgaug"  # one of AUGMENTATIONS
 
     # Training (sections 5.1 and 5.4)
     batch_size: int = 2  # the library's default; the paper names none
@@ -106,11 +109,12 @@ class Settings:
     devices: int = 1  # devices that share each batch of a training; 0: all
 
     def __post_init__(self):
-        if self.class_scheme not in CLASS_SCHEMES:
-            raise ValueError(
-                f"unknown class scheme '{self.class_scheme}': choose one of "
-                f"{', '.join(CLASS_SCHEMES)}"
-            )
+        for kind, value, known in (
+            ("class scheme", self.class_scheme, CLASS_SCHEMES),
+            ("augmentation", self.augment, AUGMENTATIONS),
+        ):
+            if value not in known:
+                raise ValueError(f"unknown {kind} '{value}': choose one of {', '.join(known)}")
         if self.devices < 0 or self.batch_size % max(self.devices, 1):
             raise ValueError(
                 f"setting devices={self.devices}: a batch of {self.batch_size} cannot be shared "

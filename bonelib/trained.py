@@ -63,7 +63,9 @@ def find_network(name: str, weights: Path | None = None) -> Network:
         raise InputError(f"{weights}: there is no such file; check the path of the weights")
     record = provenance.read_json(weights.parent / TRAINING_RECORD)
     if "settings" in record:
-        return Network(name, weights, Settings(**record["settings"]))
+        # Networks do not depend on how slices were augmented; older records say True.
+        settings = record["settings"] | {"augment": PRETRAINING.augment}
+        return Network(name, weights, Settings(**settings))
     note = (
         f"no {TRAINING_RECORD} lies beside the weights: they are taken for slices of "
         f"{PRETRAINING.pixel_spacing_mm:g} mm a pixel, as the shipped ones are"

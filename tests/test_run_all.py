@@ -142,7 +142,7 @@ def test_a_step_depends_on_the_modules_that_its_notebook_imports():
     figures = provenance.code_files(pipeline.code(NOTEBOOKS / "06_figures.ipynb"))
     training = provenance.code_files(pipeline.code(NOTEBOOKS / "03_train_model.ipynb"))
     assert "meshes.py" not in {path.name for path in figures}
-    assert {"training.py", "augment.py", "unet.py"} <= {path.name for path in training}
+    assert {"training.py", "ranges.py", "unet.py"} <= {path.name for path in training}
 
 
 @pytest.mark.parametrize(

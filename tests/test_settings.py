@@ -40,8 +40,8 @@ def test_every_deviation_of_a_profile_has_its_reason(profile):
 
 
 def test_overrides_are_cast_and_counted_as_deviations():
-    settings = get_settings("paper", {"epochs": "4", "augment": "false", "rho": 0.9})
-    assert (settings.epochs, settings.augment, settings.rho) == (4, False, 0.9)
+    settings = get_settings("paper", {"epochs": "4", "augment": "none", "rho": 0.9})
+    assert (settings.epochs, settings.augment, settings.rho) == (4, "none", 0.9)
     assert {row["setting"] for row in deviations(settings)} == {"epochs", "augment", "rho"}
 
 
@@ -51,7 +51,8 @@ def test_overrides_are_cast_and_counted_as_deviations():
         ("papper", {}, "smoke, quick, paper"),
         ("paper", {"epoch": 3}, "epochs_long"),
         ("paper", {"epochs": "many"}, "int"),
-        ("paper", {"augment": "perhaps"}, "bool"),
+        ("paper", {"augment": "perhaps"}, "'perhaps': choose one of imgaug, keras, none$"),
+        ("paper", {"allow_random_encoder": "perhaps"}, "bool"),
         ("paper", {"profile": "smoke"}, "image_size"),
         ("paper", {"class_scheme": "nonsense"}, "'nonsense': choose one of bone, bones$"),
         ("paper", {"devices": 4}, "devices=4: a batch of 2 cannot be shared"),

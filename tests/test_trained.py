@@ -13,7 +13,8 @@ def weights(tmp_path):
     """Weights of PSPNet, the smallest, as a training leaves them."""
     models.build_model("pspnet", 64).save(tmp_path / "best_of_2.keras")
     settings = get_settings("smoke", {"window_low_hu": -150})
-    (tmp_path / "training.json").write_text(json.dumps({"settings": asdict(settings)}))
+    record = {"settings": asdict(settings) | {"augment": True}}  # as older trainings wrote it
+    (tmp_path / "training.json").write_text(json.dumps(record))
     return tmp_path / "best_of_2.keras"
 
 

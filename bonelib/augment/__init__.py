@@ -1,7 +1,8 @@
 """Slices and a seed -> augmented batches (section 4), the same for any number of workers.
 
-Loader processes import this module, so that it stays free of keras and of TensorFlow, and
-imgaug is imported here only.
+`settings.augment` chooses the engine: imgaug in loader processes is the reference; `device`
+does the same on the device that trains. Loaders import this module, so that it stays free of
+keras and of TensorFlow.
 """
 
 import multiprocessing
@@ -10,7 +11,7 @@ import signal
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from bonelib.augment import ranges
 from bonelib.settings import Settings
 
 
@@ -43,7 +45,10 @@ def _numpy_1_names() -> Iterator[None]:
 
 with _numpy_1_names():
     import imgaug.augmenters as iaa
+    import imgaug.parameters as iap
     from imgaug.augmentables.segmaps import SegmentationMapsOnImage
+
+    from bonelib.augment import faster, plans
 
 # scikit-image renames what imgaug calls; the locked version has both names.
 warnings.filterwarnings("ignore", "`estimate` is deprecated", FutureWarning, r"imgaug\.")
@@ -59,7 +64,7 @@ def resize_labels(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         ((np.arange(size) + 0.5) * (whole / size)).astype(np.intp)
         for size, whole in zip(shape, labels.shape[:2], strict=True)
     )
-    return labels[rows[:, np.newaxis], columns]
+    return labels.take(rows, axis=0).take(columns, axis=1)
 
 
 def _resize_label_map(
@@ -73,10 +78,6 @@ def _resize_label_map(
 SegmentationMapsOnImage.resize = _resize_label_map
 
 AIR = {"mode": "constant", "cval": 0}  # grey level 0 is the window's lower end
-PAPER_SIZE = 512  # pixels of the slices for which ranges in pixels are given
-OCCASIONAL_OPERATIONS = 12
-MAX_OPERATIONS = 5  # "0 to 5 following operations were randomly performed per each image"
-DRAWN_SHARE = MAX_OPERATIONS / 2 / OCCASIONAL_OPERATIONS  # of images that draw a given one
 BATCHES_AHEAD = 2  # batches prepared in advance by each loader process
 
 
@@ -88,8 +89,7 @@ class SliceError(ValueError):
 class Operation:
     """One augmentation: how to make it, how often it acts, and whether it moves pixels.
 
-    `share` is its probability, of an occasional one once it is drawn. Ranges are the paper's,
-    and those of the library it used (`aug_all`) where the paper prints none.
+    `share` is its probability, of an occasional one once it is drawn.
     """
 
     make: Callable[[], iaa.Augmenter]
@@ -97,89 +97,94 @@ class Operation:
     moves_pixels: bool
 
 
-# "The following operations were applied most frequently"
-FREQUENT = {
-    "horizontal_flip": Operation(lambda: iaa.Fliplr(1.0), 0.5, True),
-    "vertical_flip": Operation(lambda: iaa.Flipud(1.0), 0.2, True),
-    # Each side draws its own share, which also translates the image.
-    "crop_or_pad": Operation(
-        lambda: iaa.CropAndPad(percent=(-0.05, 0.1), pad_mode="constant", pad_cval=0), 0.5, True
-    ),
-    "scale_rotate_shear": Operation(
-        lambda: iaa.Affine(
-            scale={"x": (0.8, 1.2), "y": (0.8, 1.2)},
-            rotate=(-45, 45),
-            shear=(-16, 16),
-            order=[0, 1],
-            **AIR,
+def _operations(
+    make: dict[str, Callable[[], iaa.Augmenter]], shares: dict[str, float], moving: Iterable[str]
+) -> dict[str, Operation]:
+    return {name: Operation(make[name], share, name in moving) for name, share in shares.items()}
+
+
+def _apart(operation: iaa.Augmenter) -> iaa.Augmenter:
+    """Return an operation that may treat channels apart and hence needs all three."""
+    return iaa.Sequential([faster.AsThreeChannels(), operation])
+
+
+def _crop_or_pad() -> iaa.Augmenter:
+    return iaa.CropAndPad(percent=ranges.CROP_OR_PAD, pad_mode="constant", pad_cval=0)
+
+
+def _scale_rotate_shear() -> iaa.Augmenter:
+    scale = {"x": ranges.SCALE, "y": ranges.SCALE}
+    return iaa.Affine(scale=scale, rotate=ranges.ROTATION, shear=ranges.SHEAR, order=[0, 1], **AIR)
+
+
+FREQUENT = _operations(
+    {
+        "horizontal_flip": lambda: iaa.Fliplr(1.0),
+        "vertical_flip": lambda: iaa.Flipud(1.0),
+        "crop_or_pad": _crop_or_pad,
+        "scale_rotate_shear": _scale_rotate_shear,
+    },
+    ranges.FREQUENT_SHARES,
+    ranges.FREQUENT_SHARES,
+)
+
+
+def occasional(image_size: int = ranges.PAPER_SIZE) -> dict[str, Operation]:
+    """Return the operations of which none to five are drawn for an image."""
+    make = {
+        "blur": lambda: iaa.OneOf(
+            [
+                iaa.GaussianBlur(ranges.gaussian_sigma(image_size)),
+                iaa.AverageBlur(ranges.average_kernel(image_size)),
+                iaa.MedianBlur(ranges.median_kernel(image_size)),
+            ]
         ),
-        0.5,
-        True,
-    ),
-}
-
-
-def occasional(image_size: int = PAPER_SIZE) -> dict[str, Operation]:
-    """Return the operations of which none to five are drawn for an image.
-
-    Blurs and local moves are printed in pixels of 512 x 512 slices; they shrink with the
-    slice, so that they stay as large in millimetres.
-    """
-    part = image_size / PAPER_SIZE
-    kernels = max(1, round(2 * part)), max(1, round(7 * part))
-    largest_odd = kernels[1] - 1 | 1
-    return {
-        "blur": Operation(
-            lambda: iaa.OneOf(
+        "sharpen": lambda: iaa.Sharpen(ranges.SHARPENED_SHARE, ranges.SHARPENED_LIGHTNESS),
+        "edges": lambda: faster.blend_by_simplex_noise(
+            [
+                iaa.OneOf(
+                    [iaa.EdgeDetect(ranges.EDGES_SHARE), iaa.DirectedEdgeDetect(ranges.EDGES_SHARE)]
+                )
+            ]
+        ),
+        "noise": lambda: faster.AdditiveGaussianNoise(
+            scale=ranges.NOISE_SIGMA, per_channel=ranges.NOISE_PER_CHANNEL
+        ),
+        "pixel_removal": lambda: _apart(
+            iaa.OneOf(
                 [
-                    iaa.GaussianBlur((0.0, 3.0 * part)),
-                    iaa.AverageBlur(kernels),
-                    iaa.MedianBlur((min(kernels[0] | 1, largest_odd), largest_odd)),
+                    iaa.Dropout(_kept(ranges.REMOVED), ranges.REMOVED_PER_CHANNEL),
+                    iaa.CoarseDropout(
+                        _kept(ranges.REMOVED_COARSELY),
+                        size_percent=ranges.COARSE_SIZE,
+                        min_size=ranges.MIN_COARSE_PIXELS,
+                        per_channel=ranges.COARSE_PER_CHANNEL,
+                    ),
                 ]
-            ),
-            1.0,
-            False,
+            )
         ),
-        "sharpen": Operation(lambda: iaa.Sharpen((0.0, 1.0), (0.75, 1.5)), 1.0, False),
-        "edges": Operation(
-            lambda: iaa.BlendAlphaSimplexNoise(
-                [iaa.OneOf([iaa.EdgeDetect((0.5, 1.0)), iaa.DirectedEdgeDetect((0.5, 1.0))])]
-            ),
-            1.0,
-            False,
+        "inversion": lambda: iaa.Invert(1.0),
+        "brightness": lambda: _apart(
+            iaa.Multiply(ranges.BRIGHTNESS, ranges.BRIGHTNESS_PER_CHANNEL)
         ),
-        "noise": Operation(
-            lambda: iaa.AdditiveGaussianNoise(scale=(0.0, 0.05 * 255), per_channel=0.5), 1.0, False
+        "contrast": lambda: _apart(
+            iaa.LinearContrast(ranges.CONTRAST, ranges.CONTRAST_PER_CHANNEL)
         ),
-        # The library's coarse patches take up to 15 % of the pixels; the paper says 10 %.
-        "pixel_removal": Operation(
-            lambda: iaa.OneOf(
-                [
-                    iaa.Dropout((0.01, 0.1), per_channel=0.5),
-                    iaa.CoarseDropout((0.03, 0.1), size_percent=(0.02, 0.05), per_channel=0.2),
-                ]
-            ),
-            1.0,
-            False,
+        "histogram_equalisation": iaa.AllChannelsHistogramEqualization,
+        "local_moves": lambda: faster.ElasticTransformation(
+            ranges.local_moves(image_size), ranges.LOCAL_MOVE_BLUR, **AIR
         ),
-        # "In 5% of images", though it is drawn for 2.5 in 12 only. The library inverts 1 %.
-        "inversion": Operation(lambda: iaa.Invert(1.0), 0.05 / DRAWN_SHARE, False),
-        # "By -10% to 10% of the original value". The library adds -10 to 10 grey levels.
-        "brightness": Operation(lambda: iaa.Multiply((0.9, 1.1), per_channel=0.5), 1.0, False),
-        "contrast": Operation(lambda: iaa.LinearContrast((0.5, 2.0), per_channel=0.5), 1.0, False),
-        # The paper's overview names it, its list and `aug_all` do not; the library's
-        # `aug_non_geometric` applies it to a tenth of the images, and so does this.
-        "histogram_equalisation": Operation(
-            iaa.AllChannelsHistogramEqualization, 0.1 / DRAWN_SHARE, False
+        "local_affine": lambda: faster.PiecewiseAffine(
+            ranges.LOCAL_AFFINE, ranges.LOCAL_AFFINE_POINTS, ranges.LOCAL_AFFINE_POINTS, **AIR
         ),
-        "local_moves": Operation(
-            lambda: iaa.ElasticTransformation(alpha=(0.5 * part, 3.5 * part), sigma=0.25, **AIR),
-            0.5,
-            True,
-        ),
-        "local_affine": Operation(lambda: iaa.PiecewiseAffine((0.01, 0.05), **AIR), 0.5, True),
-        "perspective": Operation(lambda: iaa.PerspectiveTransform((0.01, 0.1), **AIR), 0.5, True),
+        "perspective": lambda: iaa.PerspectiveTransform(ranges.PERSPECTIVE, **AIR),
     }
+    moving = {"local_moves", "local_affine", "perspective"}
+    return _operations(make, ranges.OCCASIONAL_SHARES, moving)
+
+
+def _kept(removed: tuple[float, float]) -> iap.StochasticParameter:
+    return faster.Binomial(iap.Uniform(1 - removed[1], 1 - removed[0]))
 
 
 def _sometimes(operations: dict[str, Operation]) -> list[iaa.Augmenter]:
@@ -187,18 +192,20 @@ def _sometimes(operations: dict[str, Operation]) -> list[iaa.Augmenter]:
     return [iaa.Sometimes(operation.share, [operation.make()]) for operation in operations.values()]
 
 
-def operations(image_size: int = PAPER_SIZE) -> dict[str, Operation]:
+def operations(image_size: int = ranges.PAPER_SIZE) -> dict[str, Operation]:
     """Return every operation by name, as it is for slices of `image_size` pixels."""
     return FREQUENT | occasional(image_size)
 
 
 @cache
-def policy(image_size: int = PAPER_SIZE) -> iaa.Augmenter:
+def policy(image_size: int = ranges.PAPER_SIZE) -> iaa.Augmenter:
     """Return the paper's sequence: the frequent operations and some occasional ones.
 
     "The sequence of above operations is applied in random order" (section 4).
     """
-    some = iaa.SomeOf((0, MAX_OPERATIONS), _sometimes(occasional(image_size)), random_order=True)
+    some = iaa.SomeOf(
+        (0, ranges.MAX_OPERATIONS), _sometimes(occasional(image_size)), random_order=True
+    )
     return iaa.Sequential([*_sometimes(FREQUENT), some], random_order=True)
 
 
@@ -217,10 +224,13 @@ def apply_operation(
     if not isinstance(seed, np.random.SeedSequence):
         seed = np.random.SeedSequence(seed)
     augmenter.seed_(seed)
-    channels = np.repeat(image[..., np.newaxis], 3, axis=-1)
-    label_map = SegmentationMapsOnImage(labels, shape=channels.shape)
-    channels, label_map = augmenter(image=channels, segmentation_maps=label_map)
-    return channels, label_map.get_arr()
+    # One channel until an operation treats channels apart: it is as good and three times as fast.
+    label_map = SegmentationMapsOnImage(labels, shape=image.shape)
+    # A list, since an operation may add channels.
+    (image,), (label_map,) = augmenter(
+        images=[image[..., np.newaxis].copy()], segmentation_maps=[label_map]
+    )
+    return faster.three_channels(image), label_map.get_arr()
 
 
 def augment_slice(
@@ -237,11 +247,11 @@ def augment_slice(
 
 @dataclass(frozen=True)
 class _Sample:
-    """What a loader needs to make one sample; `seed` None leaves the slice as it is."""
+    """What a loader needs to make one sample."""
 
     image_path: Path
     label_path: Path
-    seed: tuple[int, ...] | None
+    seed: tuple[int, ...]
 
 
 def _read(path: Path, image_size: int) -> np.ndarray:
@@ -257,8 +267,8 @@ def _read(path: Path, image_size: int) -> np.ndarray:
 
 
 def _load(
-    samples: list[_Sample], image_size: int, output_size: int
-) -> tuple[np.ndarray, np.ndarray]:
+    samples: list[_Sample], engine: str, image_size: int, output_size: int
+) -> tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, plans.Plan]:
     images, label_maps = [], []
     for sample in samples:
         path = sample.image_path
@@ -266,15 +276,18 @@ def _load(
             image = _read(path, image_size)
             path = sample.label_path
             labels = _read(path, image_size)
-            if sample.seed is None:
-                image = np.repeat(image[..., np.newaxis], 3, axis=-1)
-            else:
+            if engine == "imgaug":
                 image, labels = augment_slice(image, labels, sample.seed)
         except Exception as error:
             raise SliceError(f"{path}: {error}") from error
         images.append(image)
-        label_maps.append(resize_labels(labels, (output_size, output_size)))
-    return np.stack(images), np.stack(label_maps)
+        if engine != "keras":
+            labels = resize_labels(labels, (output_size, output_size))
+        label_maps.append(labels)
+    batch = np.stack(images), np.stack(label_maps)
+    if engine == "keras":
+        batch = *batch, plans.draw_plans(image_size, [sample.seed for sample in samples])
+    return batch
 
 
 def _samples(
@@ -289,7 +302,7 @@ def _samples(
         batch = []
         for position in range(start, start + settings.batch_size):
             number, index = divmod(position, len(slice_files))
-            seed = (settings.seed, *divmod(position, per_epoch)) if settings.augment else None
+            seed = settings.seed, *divmod(position, per_epoch)
             batch.append(_Sample(*slice_files[orders(number)[index]], seed))
         yield batch
 
@@ -324,15 +337,19 @@ def batches(
     """Yield batches without end, from epoch `first_epoch` on.
 
     `slice_files` are pairs of PNG files, image and label map. A batch is images, uint8
-    (batch, row, column, 3), and label maps, uint8 (batch, output_size, output_size), see
-    `resize_labels`. The order and every augmentation depend only on `settings.seed`, the
+    (batch, row, column, 3), or without an axis of channels where nothing is augmented, and
+    label maps, uint8 (batch, output_size, output_size), see `resize_labels`. For the engine
+    "keras" it is images and label maps as they are and their `plans.Plan`, see
+    `device.augmented`. The order and every augmentation depend only on `settings.seed`, the
     epoch and the sample, never on `workers`: loader processes, or 0 to load in this one.
     They end with the generator. Raises SliceError, which names the file, for a slice that
     cannot be read, and ValueError for an empty list.
     """
     if not slice_files:
         raise ValueError("no slices to load: the split is empty, check slices.csv")
-    load = partial(_load, image_size=settings.image_size, output_size=output_size)
+    load = partial(
+        _load, engine=settings.augment, image_size=settings.image_size, output_size=output_size
+    )
     return in_order(load, _samples(slice_files, settings, first_epoch), workers)
 
 

@@ -1,0 +1,250 @@
+"""The two engines and imgaug's own operations: the same draws, or the same distributions."""
+
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+from scipy import ndimage, stats
+
+from bonelib import augment
+from bonelib.augment import SegmentationMapsOnImage, device, faster, iaa, iap, plans, ranges
+from bonelib.settings import IGNORE
+from tests.test_augment import MOVING, OPERATIONS, STAYING, pelvis
+
+pytestmark = pytest.mark.filterwarnings("ignore:`estimate` is deprecated:FutureWarning")
+
+RNG = iap.iarandom.RNG
+SIZE = 60
+BATCH = 25
+DRAWS = 400
+
+
+@pytest.fixture(autouse=True, scope="module")
+def full_ranges():
+    """Make ranges in pixels those of the paper's slices, so that there is something to see."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges, "PAPER_SIZE", SIZE)
+        yield
+
+
+def phantom():
+    """Return a textured image and its labels, two discs of their own label in an ellipse."""
+    labels = pelvis(SIZE)
+    labels[:, SIZE // 2 :][labels[:, SIZE // 2 :] == 2] = 3
+    texture = np.random.default_rng(0).normal(0, 6, labels.shape)
+    image = np.float64([0, 90, 200, 160])[labels] + (labels > 0) * texture
+    return image.clip(0, 255).astype(np.uint8), labels
+
+
+def by_keras(image, labels, drawn):
+    """Yield what the second engine makes of one slice by each plan."""
+    for start in range(0, len(drawn), BATCH):
+        batch = plans.Plan(*map(np.stack, zip(*drawn[start : start + BATCH], strict=True)))
+        count = len(batch.kinds)
+        yield from zip(
+            *device.apply_plans(np.stack([image] * count), np.stack([labels] * count), batch),
+            strict=True,
+        )
+
+
+def plans_of(name, count):
+    return [plans.plan_of([name], SIZE, np.random.default_rng([7, n])) for n in range(count)]
+
+
+def seen(image, labels, original):
+    """Return numbers that tell of one augmented slice how it looks and where things are."""
+    grey = image.astype(float)
+    before = original[..., None].astype(float)
+    numbers = {
+        "mean": grey.mean(),
+        "deviation": grey.std(),
+        "air": (image == 0).mean(),
+        "white": (image == 255).mean(),
+        "change": np.abs(grey - before).mean(),
+        "roughness": np.abs(np.diff(grey, axis=1)).mean(),
+        "skewness": np.diff(grey, axis=0).mean(axis=(1, 2)).std(),
+        "colour": np.ptp(grey, axis=2).mean(),
+        "median": np.median(image),
+    }
+    patient = image[labels > 0] == 0
+    numbers["air within"] = patient.mean()
+    numbers["air within all"] = patient.all(axis=1).mean()
+    centres = []
+    for label in (1, 2, 3):
+        there = labels == label
+        numbers[f"share {label}"] = there.mean()
+        row, column = ndimage.center_of_mass(there) if there.any() else (-1, -1)
+        numbers |= {f"row {label}": row, f"column {label}": column}
+        centres.append((row, column))
+        rows, columns = np.nonzero(there)
+        spread = np.cov(rows, columns) if len(rows) > 2 else np.zeros((2, 2))
+        numbers |= {f"shear {label}": spread[0, 1], f"aspect {label}": spread[0, 0] - spread[1, 1]}
+    down, across = np.subtract(centres[2], centres[1])
+    numbers |= {"row apart": np.hypot(down, across), "turn": np.degrees(np.arctan2(down, across))}
+    return numbers
+
+
+# How much the same draw may differ: shares, pixels, their squares, degrees; the rest, grey levels.
+ROUNDING = {"air": 0.002, "white": 0.002, "share": 0.002, "row": 0.05, "column": 0.05}
+ROUNDING |= {"shear": 0.25, "aspect": 0.25, "turn": 0.2}
+
+
+def compare(ours, theirs, original):
+    """Assert that two samples of augmented slices come from one distribution."""
+    ours, theirs = (list(sample) for sample in (ours, theirs))
+    histograms = [
+        np.bincount(np.ravel([image for image, _ in sample]), minlength=256)
+        for sample in (ours, theirs)
+    ]
+    levels = np.arange(256)
+    apart = stats.wasserstein_distance(levels, levels, *histograms)
+    assert apart < 4, f"grey levels are {apart:.1f} apart"
+    tables = [[seen(*pair, original) for pair in sample] for sample in (ours, theirs)]
+    for name in tables[0][0]:
+        values = np.array([[row[name] for row in table] for table in tables])
+        # OpenCV's fixed-point arithmetic rounds differently.
+        rounding = ROUNDING.get(name.split()[0], 0.25)
+        from_middle = np.abs(values - np.median(values[1]))  # tells ranges of other widths apart
+        for ours, theirs in (values, from_middle):
+            for shift, alternative in ((rounding, "greater"), (-rounding, "less")):
+                test = stats.ks_2samp(ours + shift, theirs, alternative, method="asymp")
+                assert test.pvalue > 5e-4, f"{name}: {values.mean(axis=1)} +- {values.std(axis=1)}"
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_engines_agree_in_distribution(name):
+    image, labels = phantom()
+    augmenter = augment.operations(SIZE)[name].make()
+    theirs = [augment.apply_operation(augmenter, image, labels, [5, n]) for n in range(DRAWS)]
+    compare(by_keras(image, labels, plans_of(name, DRAWS)), theirs, image)
+
+
+def test_engines_agree_in_the_whole_policy():
+    image, labels = phantom()
+    augment.policy.cache_clear()
+    theirs = [augment.augment_slice(image, labels, [6, n]) for n in range(DRAWS)]
+    augment.policy.cache_clear()
+    drawn = [plans.draw_plan(SIZE, (8, n)) for n in range(DRAWS)]
+    compare(by_keras(image, labels, drawn), theirs, image)
+
+
+def test_plans_draw_each_operation_as_often_as_the_paper(monkeypatch):
+    times = dict.fromkeys(plans.DRAWS, 0)
+    for name in plans.DRAWS:
+
+        def count(size, random, name=name):
+            times[name] += 1
+            return "nothing", []
+
+        monkeypatch.setitem(plans.DRAWS, name, count)
+    for seed in range(2000):
+        plans.draw_plan(SIZE, seed)
+    shares = {name: share * ranges.DRAWN_SHARE for name, share in ranges.OCCASIONAL_SHARES.items()}
+    for name, share in (ranges.FREQUENT_SHARES | shares).items():
+        assert stats.binomtest(times[name], 2000, share).pvalue > 1e-3, name
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_the_device_moves_image_and_labels_alike(name):
+    image, labels = phantom()
+    labels[:, :5] = IGNORE
+    image = np.uint8([0, 90, 200, 160])[labels % IGNORE]
+    for moved, new_labels in by_keras(image, labels, plans_of(name, BATCH)):
+        assert set(np.unique(new_labels)) <= {0, 1, 2, 3, IGNORE}
+        interior = ndimage.maximum_filter(new_labels, 5) == ndimage.minimum_filter(new_labels, 5)
+        expected = np.float64([0, 90, 200, 160])[new_labels % IGNORE][..., None]
+        if name != "local_moves":  # which mixes labels within seven pixels
+            assert (np.abs(moved - expected)[interior] <= 10).mean() >= 0.97
+        assert np.corrcoef(moved[..., 0].ravel(), expected.ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("name", STAYING)
+def test_the_device_leaves_labels_where_only_grey_values_change(name):
+    image, labels = phantom()
+    labels[:, :5] = IGNORE
+    for _, new_labels in by_keras(image, labels, plans_of(name, BATCH)):
+        np.testing.assert_array_equal(new_labels, labels)
+
+
+def test_noise_of_other_steps_and_seeds_differs():
+    seeds = [keras.ops.convert_to_tensor(seed) for seed in (1, 1, 2)]
+    first, same, other = (
+        np.array(keras.random.uniform((50,), seed=device._Draws(seed))) for seed in seeds
+    )
+    np.testing.assert_array_equal(first, same)
+    assert (first != other).all()
+
+
+# imgaug's own operations, which `faster` replaces.
+IMGAUG = {
+    "edges": lambda: iaa.BlendAlphaSimplexNoise(
+        [iaa.OneOf([iaa.EdgeDetect((0.5, 1.0)), iaa.DirectedEdgeDetect((0.5, 1.0))])]
+    ),
+    "noise": lambda: iaa.AdditiveGaussianNoise(scale=(0.0, 0.05 * 255), per_channel=0.5),
+    "pixel_removal": lambda: iaa.OneOf(
+        [
+            iaa.Dropout((0.01, 0.1), per_channel=0.5),
+            iaa.CoarseDropout((0.03, 0.1), size_percent=(0.02, 0.05), per_channel=0.2),
+        ]
+    ),
+    "brightness": lambda: iaa.Multiply((0.9, 1.1), per_channel=0.5),
+    "contrast": lambda: iaa.LinearContrast((0.5, 2.0), per_channel=0.5),
+    "local_moves": lambda: iaa.ElasticTransformation((0.5, 3.5), 0.25, mode="constant"),
+    "local_affine": lambda: iaa.PiecewiseAffine((0.01, 0.05), mode="constant"),
+}
+
+
+def by_imgaug(augmenter, image, labels, seed):
+    """Return one draw on three channels from the start, as imgaug is meant to be used."""
+    augmenter.seed_(np.random.SeedSequence(seed))
+    channels = np.stack([image] * 3, axis=-1)
+    label_map = SegmentationMapsOnImage(labels, shape=channels.shape)
+    channels, label_map = augmenter(image=channels, segmentation_maps=label_map)
+    return channels, label_map.get_arr()
+
+
+@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - set(IMGAUG)))
+def test_one_channel_gives_what_three_do(name):
+    image, labels = phantom()
+    make = augment.operations(SIZE)[name].make
+    for seed in range(15):
+        ours = augment.apply_operation(make(), image, labels, seed)
+        for mine, imgaugs in zip(ours, by_imgaug(make(), image, labels, seed), strict=True):
+            np.testing.assert_array_equal(mine, imgaugs)
+
+
+@pytest.mark.parametrize("name", sorted(set(IMGAUG) - {"local_affine"}))  # it is on every draw
+def test_a_faster_operation_agrees_with_imgaugs_own_in_distribution(name):
+    image, labels = phantom()
+    ours = augment.operations(SIZE)[name].make()
+    theirs = IMGAUG[name]()
+    compare(
+        (augment.apply_operation(ours, image, labels, [1, n]) for n in range(DRAWS)),
+        (by_imgaug(theirs, image, labels, [2, n]) for n in range(DRAWS)),
+        image,
+    )
+
+
+def test_local_affine_is_imgaugs_own_on_the_same_draws():
+    image, labels = phantom()
+    pair = augment.operations(SIZE)["local_affine"].make(), IMGAUG["local_affine"]()
+    for seed in range(15):
+        samples = [augmenter.seed_(seed) or augmenter for augmenter in pair]
+        results = [by_imgaug(augmenter, image, labels, seed) for augmenter in samples]
+        (ours, our_labels), (theirs, their_labels) = results
+        # OpenCV knows 32 positions between two pixels.
+        assert np.abs(ours - theirs.astype(float)).mean() < 0.6
+        assert (our_labels == their_labels).mean() > 0.999
+
+
+def test_masks_of_edges_are_imgaugs_own_on_the_same_draws(monkeypatch):
+    few = partial(RNG.integers, low=0, high=faster.NOISE_FIELDS)
+    monkeypatch.setattr(RNG, "generate_seed_", lambda rng: int(few(rng)))
+    theirs, ours = IMGAUG["edges"](), augment.operations(SIZE)["edges"].make()
+    for seed in range(15):
+        masks = [
+            blend.mask_generator.parameter.draw_samples((SIZE, SIZE), RNG(seed))
+            for blend in (ours, theirs)
+        ]
+        assert np.abs(masks[0] - masks[1]).max() < 1e-5
