@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 # A training of few steps, the same by every backend: no augmentation, given weights.
 OVERRIDES = {
-    "batch_size": 4, "steps_per_epoch": 3, "epochs": 1, "epochs_long": 3, "augment": False,
+    "batch_size": 4, "steps_per_epoch": 3, "epochs": 1, "epochs_long": 3, "augment": "none",
     "precision": "float32",
 }  # fmt: skip
 SCORES = ["loss", "accuracy", "val_accuracy", "val_mean_iou"]
