@@ -31,6 +31,8 @@ import pandas as pd
 from bonelib import provenance
 from bonelib.settings import MODEL_NAMES, Settings, get_settings
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # in the processes, too
+
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 MARK = "<!-- what benchmarks/speed.py --keep has measured -->"
 REPEATS = 3  # of each measurement; tables show the median
@@ -61,6 +63,8 @@ def apart(measure, *arguments):
 
 def _with_peak(measure, *arguments):
     result = measure(*arguments)
+    for loader in multiprocessing.active_children():
+        loader.terminate()  # this process would wait for them, and they for work
     return result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
