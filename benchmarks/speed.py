@@ -421,8 +421,6 @@ def evaluating(folder: Path, settings: Settings, work: Path) -> dict:
     history = pd.DataFrame({"epoch": horizons, "val_mean_iou": 0.5})
     history.to_csv(results.history(FED), index=False)
     count = (slices.read_table(folder)["split"] == "test").sum()
-    for file in (results.scores(FED), results.prediction(FED, "any", 0)):
-        file.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     evaluation.evaluate(FED, paths.SliceFolder(folder), results, settings)
     return {"slices": int(count), "seconds": time.perf_counter() - started}
@@ -500,24 +498,13 @@ def conditions(settings: Settings, limit: dict) -> str:
         if versions.get(name)
     )
     return (
-        f"{date.today()}, {provenance.num_cores()} cores ({cpu_name()}), GPUs: "
+        f"{date.today()}, {provenance.num_cores()} cores ({device['processor']}), GPUs: "
         f"{', '.join(map(str, device['gpus'])) or 'none'}; Python {platform.python_version()}, "
         f"{names}, {peer}; backend {backend}, {provenance.fastest_precision()}, slices of "
         f"{settings.image_size} × {settings.image_size}, batch {settings.batch_size}.\n\n"
         f"Limits in the same run: a product of {MATRIX} × {MATRIX} makes "
         f"{limit['operations'] / 1e9:,.0f} GFLOP/s, a copy moves {limit['bytes'] / 1e9:.1f} GB/s."
     )
-
-
-def cpu_name() -> str:
-    """Return the processor's name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    names = [
-        line.partition(":")[2].strip()
-        for line in (info.read_text().splitlines() if info.exists() else [])
-        if line.startswith("model name")
-    ]
-    return names[0] if names else platform.machine()
 
 
 PARTS = ("training", "feeding", "prediction", "preparation", "growth")
@@ -564,7 +551,7 @@ def main() -> None:
     finally:
         shutil.rmtree(work)
     text = "\n\n".join(
-        f"### {title}\n\n{table.to_markdown(index=False, floatfmt=',.4g')}"
+        f"### {title}\n\n{table.to_markdown(index=False, floatfmt=',.4g', missingval='')}"
         for title, table in tables.items()
     )
     text = f"{about}\n\n{text}\n\nIn all {time.perf_counter() - started:.0f} s.\n"
