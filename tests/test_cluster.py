@@ -120,6 +120,8 @@ def start(processes, scans, results) -> subprocess.Popen:
              "--dataset", "folder", "--data", str(scans), "--models", "unet",
              "--set", *OVERRIDES, "--results", str(results), "--scheduler", processes.address],
             stdout=output, stderr=output,
+            # A shell's background job, which these tests may be, ignores Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
 
