@@ -5,6 +5,8 @@ from scipy import ndimage
 
 from bonelib.settings import BONE, IGNORE, NUM_CLASSES
 
+TOLERANCES_MM = (1.0, 2.0)  # within which a surface counts as found
+
 
 def count_columns(num_classes: int = NUM_CLASSES) -> list[str]:
     """Return the names n<reference class><predicted class> of counts in a table, row by row."""
@@ -98,10 +100,47 @@ def surface_distances(reference, prediction, spacing_mm) -> np.ndarray:
     the other, so the largest value is their Hausdorff distance. Raises ValueError where a mask
     is empty.
     """
+    return np.concatenate(_directed_distances(reference, prediction, spacing_mm))
+
+
+def _directed_distances(reference, prediction, spacing_mm) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distances from the reference's edge to the prediction's, and the other way."""
     reference, prediction = np.asarray(reference, bool), np.asarray(prediction, bool)
     if not (reference.any() and prediction.any()):
         raise ValueError("a mask without a voxel has no surface to measure from")
     box = ndimage.find_objects((reference | prediction).astype(np.uint8))[0]
     edges = [mask & ~ndimage.binary_erosion(mask) for mask in (reference[box], prediction[box])]
     one, other = (ndimage.distance_transform_edt(~edge, sampling=spacing_mm) for edge in edges)
-    return np.concatenate([other[edges[0]], one[edges[1]]])
+    return other[edges[0]], one[edges[1]]
+
+
+def surface_scores(reference, prediction, spacing_mm) -> dict[str, float]:
+    """Return how far the surfaces of two masks (slice, row, column) lie apart.
+
+    `assd_mm` is the mean distance over both surfaces, `hd95_mm` the larger of the 95th
+    percentiles of either direction, `nsd_1mm` and `nsd_2mm` the share of both surfaces that
+    lies within 1 and 2 mm of the other. `spacing_mm` has the order of the axes.
+
+    A structure that one mask lacks counts as worst: no distance within the grid is longer
+    than its diagonal, which stands for both distances, and the shares are 0. Where both
+    lack it there is nothing to score: NaN.
+    """
+    reference, prediction = np.asarray(reference, bool), np.asarray(prediction, bool)
+    shares = [f"nsd_{tolerance:g}mm" for tolerance in TOLERANCES_MM]
+    present = reference.any(), prediction.any()
+    if not all(present):
+        worst = (
+            np.nan if not any(present) else np.linalg.norm(np.multiply(reference.shape, spacing_mm))
+        )
+        scores = {"assd_mm": worst, "hd95_mm": worst}
+        return scores | dict.fromkeys(shares, np.nan if not any(present) else 0.0)
+    directed = _directed_distances(reference, prediction, spacing_mm)
+    distances_mm = np.concatenate(directed)
+    return {
+        "assd_mm": distances_mm.mean(),
+        "hd95_mm": max(np.percentile(one, 95) for one in directed),
+        **{
+            share: (distances_mm <= tolerance).mean()
+            for share, tolerance in zip(shares, TOLERANCES_MM, strict=True)
+        },
+    }

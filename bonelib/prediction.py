@@ -22,10 +22,11 @@ BODY_HU = -200.0  # between lung or clothes and fat
 BONE_HU = 160.0  # the usual threshold for bone; marrow is filled in afterwards
 CLOSING_MM = 4.0  # gaps in a cortex that the baseline bridges
 SMALLEST_BONE_MM2 = 60.0  # smaller specks are contrast, calcification or noise
+MOST_CERTAIN = 255  # a probability of 1, as 8 bits
 
 Progress = Callable[[int, int], None]  # is told how much of all is done
 
-Segmenter = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Segmenter = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
 
 def silent(done: int, total: int) -> None:
@@ -61,22 +62,23 @@ def load_network(path: Path, name: str, settings: Settings) -> keras.Model:
     return model
 
 
-def network_segmenter(model: keras.Model) -> Segmenter:
+def network_segmenter(model: keras.Model, with_probabilities: bool = False) -> Segmenter:
     """Return a function from 8-bit slices (slice, row, column) to their label maps.
 
     It returns two uint8 stacks: on the input grid, from bilinearly upsampled
-    probabilities, and on the network's own output grid.
+    probabilities, and on the network's own output grid. With probabilities, a third has
+    those of the input grid (slice, row, column, class), 255 for certainty.
     """
     # Compiled with the network: at 512 x 512 NumPy takes longer to find a slice's classes
     # than a GPU takes for the network.
-    labelling = Labelling(model)
+    labelling = Labelling(model, with_probabilities)
 
-    def segment(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        label_maps, native = zip(
+    def segment(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        stacks = zip(
             *([part[:count] for part in parts] for parts, count in _predict(labelling, images)),
             strict=True,
         )
-        return np.concatenate(label_maps), np.concatenate(native)
+        return tuple(map(np.concatenate, stacks))
 
     return segment
 
@@ -84,14 +86,15 @@ def network_segmenter(model: keras.Model) -> Segmenter:
 class Labelling(keras.Model):
     """A network with what makes its input from slices and label maps from its output."""
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, with_probabilities: bool = False):
         super().__init__()
         self.model = model
+        self.with_probabilities = with_probabilities
 
     def call(self, images):
         """Return label maps of 8-bit slices (slice, row, column) on their grid and the network's.
 
-        Upsampling is bilinear between pixel centres.
+        Upsampling is bilinear between pixel centres; probabilities follow where asked for.
         """
         grey = keras.ops.cast(images, "float32")
         channels = keras.ops.stack([grey - mean for mean in CHANNEL_MEANS], axis=-1)
@@ -99,7 +102,11 @@ class Labelling(keras.Model):
         native = probabilities
         for axis in (2, 1):
             probabilities = _upsampled(probabilities, images.shape[axis], axis)
-        return _classes(probabilities), _classes(native)
+        label_maps = _classes(probabilities), _classes(native)
+        if not self.with_probabilities:
+            return label_maps
+        levels = keras.ops.round(MOST_CERTAIN * keras.ops.cast(probabilities, "float32"))
+        return *label_maps, keras.ops.cast(levels, "uint8")
 
 
 def _classes(probabilities):

@@ -73,6 +73,7 @@ class Settings:
 
     profile: str = "paper"
     seed: int = 2021
+    replicate: int = 0  # of trainings that differ in their random numbers and in nothing else
 
     # Data (section 4)
     image_size: int = 512  # pixels
@@ -144,6 +145,11 @@ class Settings:
     def pixel_spacing_mm(self) -> float:
         """Return the in-plane spacing of a prepared slice in millimetres."""
         return self.field_of_view_mm / self.image_size
+
+    @property
+    def training_seed(self) -> int:
+        """Return the seed of weights, batches and augmentation; data knows `seed` alone."""
+        return self.seed + self.replicate
 
     @property
     def window_hu(self) -> tuple[float, float]:

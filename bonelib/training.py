@@ -260,7 +260,7 @@ def train(
         print(f"{name} is trained already: {results.training(name).name}")
         return pd.read_csv(results.history(name))
 
-    keras.utils.set_random_seed(settings.seed)
+    keras.utils.set_random_seed(settings.training_seed)
     record["precision"] = set_precision(settings)
     record |= {"backend": keras.backend.backend(), "devices": num_devices(settings)}
     with sharing(settings):

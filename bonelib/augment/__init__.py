@@ -295,14 +295,16 @@ def _samples(
 ) -> Iterator[list[_Sample]]:
     """Yield the samples of each batch: endless passes, each in an order of its own."""
     orders = cache(
-        lambda number: np.random.default_rng([settings.seed, number]).permutation(len(slice_files))
+        lambda number: np.random.default_rng([settings.training_seed, number]).permutation(
+            len(slice_files)
+        )
     )
     per_epoch = settings.steps_per_epoch * settings.batch_size
     for start in count(first_epoch * per_epoch, settings.batch_size):
         batch = []
         for position in range(start, start + settings.batch_size):
             number, index = divmod(position, len(slice_files))
-            seed = settings.seed, *divmod(position, per_epoch)
+            seed = settings.training_seed, *divmod(position, per_epoch)
             batch.append(_Sample(*slice_files[orders(number)[index]], seed))
         yield batch
 
@@ -340,7 +342,7 @@ def batches(
     (batch, row, column, 3), or without an axis of channels where nothing is augmented, and
     label maps, uint8 (batch, output_size, output_size), see `resize_labels`. For the engine
     "keras" it is images and label maps as they are and their `plans.Plan`, see
-    `device.augmented`. The order and every augmentation depend only on `settings.seed`, the
+    `device.augmented`. The order and all augmentation depend on `settings.training_seed`, the
     epoch and the sample, never on `workers`: loader processes, or 0 to load in this one.
     They end with the generator. Raises SliceError, which names the file, for a slice that
     cannot be read, and ValueError for an empty list.
