@@ -1,6 +1,8 @@
 """Train U-net in the quick profile with each engine of augmentation; compare scores and speed.
 
-python benchmarks/augmentation.py [--seeds 3]    about 2 minutes a training on 2 cores
+python benchmarks/augmentation.py             about 2 minutes a training on 2 cores
+python benchmarks/augmentation.py --seeds 5   trainings by each engine, 3 by default
+python benchmarks/augmentation.py --keep      writes the results into docs/speed.md, too
 
 It takes the slices that `make quick` has prepared, or prepares them.
 """
@@ -8,34 +10,43 @@ It takes the slices that `make quick` has prepared, or prepares them.
 import argparse
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from bonelib import augment, evaluation, provenance, runs, slices, tables, training
+from bonelib import augment, evaluation, provenance, runs, scoring, slices, training
 from bonelib.augment import device, plans
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.settings import AUGMENTATIONS, BONE
+from bonelib.settings import AUGMENTATIONS, BONE, Settings
 
+PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+MARK = "<!-- what benchmarks/augmentation.py --keep has measured -->"
+END = "<!-- end of what it has measured -->"
 NETWORK = "unet"
 IMAGES = 200  # augmented to measure an engine's seconds
 SIZE = 512
 
 
 def scores(engine: str, seed: int, folder: SliceFolder) -> dict:
-    """Train and return the last epoch's loss and the pooled test scores of the best epochs."""
+    """Train; return seconds an epoch, the last loss and pooled test scores of the best epochs."""
     settings = runs.open_run("quick", overrides={"augment": engine, "seed": seed}).settings
     with tempfile.TemporaryDirectory() as scratch:
         results = ResultFolder(Path(scratch))
         history = training.train(NETWORK, folder, results, settings)
         evaluation.evaluate(NETWORK, folder, results, settings)
-        read = tables.read_scores(results, [NETWORK])
-        row = {"augment": engine, "seed": seed, "loss, last epoch": history["loss"].iloc[-1]}
+        read = scoring.read_scores(results, [NETWORK])
+        row = {
+            "augment": engine,
+            "seed": seed,
+            "s an epoch": history["seconds"].median(),
+            "loss, last epoch": history["loss"].iloc[-1],
+        }
         for epochs in settings.horizons(NETWORK):
-            chosen = tables.select(read, NETWORK, epochs, "input")
-            row[f"bone IoU %, {epochs} epochs"] = tables.pooled(chosen, "iou")[1 + BONE]
+            chosen = scoring.select(read, NETWORK, epochs, "input")
+            row[f"bone IoU %, {epochs} epochs"] = scoring.pooled(chosen, "iou")[1 + BONE]
         return row
 
 
@@ -57,12 +68,36 @@ def milliseconds(images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"imgaug": 1000 * imgaug, "keras": 1000 * keras}
 
 
+def conditions(settings: Settings, seeds: int) -> str:
+    """Return the hardware and the versions that were measured, and what a number is."""
+    versions, machine = provenance.versions(), provenance.device()
+    names = ", ".join(f"{name} {versions[name]}" for name in ("keras", "tensorflow", "imgaug"))
+    return (
+        f"{date.today()}, {provenance.num_cores()} cores ({machine['processor']}), GPUs: "
+        f"{', '.join(machine['gpus']) or 'none'}; {names}. {NETWORK} in the quick profile, slices "
+        f"of {settings.image_size} × {settings.image_size}, {seeds} trainings by each engine: mean "
+        f"± standard deviation. Milliseconds are one process's, of {SIZE} × {SIZE}."
+    )
+
+
+def summary(table: pd.DataFrame, seconds: dict[str, float]) -> pd.DataFrame:
+    """Return a row an engine: its milliseconds, then mean and deviation over the seeds."""
+    groups = table.drop(columns="seed").groupby("augment", sort=False)
+    means, deviations = groups.mean(), groups.std()
+    rows = {"ms an image": {engine: f"{value:.1f}" for engine, value in seconds.items()}}
+    for name in means:
+        pairs = zip(means[name], deviations[name], strict=True)
+        rows[name] = dict(zip(means.index, (f"{m:.3g} ± {d:.2g}" for m, d in pairs), strict=True))
+    return pd.DataFrame(rows).reindex(means.index).fillna("").rename_axis("augment")
+
+
 def main() -> None:
-    """Print both tables."""
+    """Measure, and print both tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--keep", action="store_true", help=f"write into {PAGE.name}")
     options = parser.parse_args()
     run = runs.open_run("quick")
     workers = provenance.num_cores()
@@ -73,8 +108,8 @@ def main() -> None:
         np.stack([cv2.resize(part, (SIZE, SIZE), interpolation=kind) for part in stack])
         for stack, kind in ((images, cv2.INTER_LINEAR), (labels, cv2.INTER_NEAREST))
     ]
-    for engine, value in milliseconds(*enlarged).items():
-        print(f"{engine}: {value:.1f} ms an image of {SIZE} x {SIZE}", flush=True)
+    seconds = milliseconds(*enlarged)
+    print(seconds, flush=True)
     rows = []
     for seed in range(options.seeds):
         for engine in AUGMENTATIONS:
@@ -82,9 +117,12 @@ def main() -> None:
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     print(f"\n{table.to_markdown(index=False, floatfmt='.4g')}\n")
-    means = table.drop(columns="seed").groupby("augment", sort=False).agg(["mean", "std"])
-    means.columns = [" ".join(names) for names in means.columns]
-    print(means.to_markdown(floatfmt=".4g"))
+    about = conditions(run.settings, options.seeds)
+    text = f"{about}\n\n{summary(table, seconds).to_markdown(disable_numparse=True)}\n"
+    print(text)
+    if options.keep:
+        before, _, rest = PAGE.read_text().partition(MARK)
+        PAGE.write_text(f"{before}{MARK}\n\n{text}\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,10 @@ Module order is data order; a module imports only from those above it::
     agreement          bone as found + as drawn -> overlap and distances in mm
     exports            label map + the DICOM files it belongs to -> DICOM SEG
     viewer             surfaces -> a page that turns them, without a network
-    tables, figures    scores -> the paper's tables and figures
-    report             tables, figures, manifest -> report.html
+    scoring            scores on disk -> frames, chosen and pooled
+    tables/, figures   scores -> the paper's tables and figures
+    replication        tables -> which of the paper's claims hold
+    report             tables, figures, verdicts, manifest -> report.html
     realism            phantom series -> HU, shares, shapes, noise beside a patient's
     previews, browser  what notebooks show besides the paper's figures
     planes             one scan and its label map in three planes, by sliders

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bonelib import datasets, inspection, paths, published, runs, scans, slices
+from bonelib import datasets, inspection, paths, published, runs, scans, scoring, slices
 from bonelib.datasets import download
 from bonelib.errors import InputError
 from bonelib.provenance import num_cores
@@ -141,10 +141,10 @@ def run_evaluate(options: argparse.Namespace) -> None:
                 f"{weights}: is not there; run `python -m bonelib train --model {options.model}` "
                 "with the same options first"
             )
-    from bonelib import evaluation, tables
+    from bonelib import evaluation
 
     scores = evaluation.evaluate(options.model, run.slices, run.results, run.settings)
-    print(tables.pooled_scores(scores, run.settings).round(2).to_markdown(index=False))
+    print(scoring.pooled_scores(scores, run.settings).round(2).to_markdown(index=False))
     print(f"scores of each slice are in {run.results.scores(options.model)}")
 
 

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from bonelib import metrics, tables
+from bonelib import metrics, scoring
 from bonelib.augment import augment_slice
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.provenance import replacing
@@ -204,13 +204,13 @@ def choose_model(available: Sequence[str]) -> str:
 
 def _longest(scores: pd.DataFrame) -> pd.DataFrame:
     """Return every model's rows at its longest horizon, which its predictions are of."""
-    parts = [tables.select(scores, model) for model in scores["model"].unique()]
+    parts = [scoring.select(scores, model) for model in scores["model"].unique()]
     rows = pd.concat(parts) if parts else scores
-    return rows.assign(bone_iou=tables.bone_iou(rows))
+    return rows.assign(bone_iou=scoring.bone_iou(rows))
 
 
 def _has_bone(rows: pd.DataFrame) -> np.ndarray:
-    return tables.counts(rows)[:, BONE:].sum(axis=(1, 2)) > 0
+    return scoring.counts(rows)[:, BONE:].sum(axis=(1, 2)) > 0
 
 
 def _extent_mm(example: Example) -> tuple[float, float, float, float]:

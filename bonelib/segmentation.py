@@ -180,11 +180,13 @@ def _parts(
     probabilities: Probabilities, label_map: SimpleITK.Image, options: Options, done
 ) -> tuple[dict[str, trimesh.Trimesh], SimpleITK.Image, dict[int, str]]:
     """Return surfaces by name, ids on the grid of `label_map`, and the ids' names."""
-    bone = probabilities.label_map() == BONE
+    classes = probabilities.label_map()
+    bone = classes == BONE
     structures, names = label_map == BONE, {1: ALL_BONE} if bone.any() else {}
     parts = {name: None for name in names.values()}
     if options.bones:
-        ids, names = bones.separate(bone, probabilities.spacing_mm)
+        middle_mm = _middle(classes) * probabilities.spacing_mm[2]
+        ids, names = bones.separate(bone, probabilities.spacing_mm, middle_mm)
         parts |= {name: ids == number for number, name in names.items()}
         structures = _on_scan(probabilities, ids, label_map)
     surfaces = {}
@@ -197,6 +199,12 @@ def _parts(
         surfaces[name] = meshes.coarsen(surface, budget)
         done(number, len(parts))
     return surfaces, structures, names
+
+
+def _middle(classes: np.ndarray) -> int:
+    """Return the column that halves the patient, which bone that is seen on one side does not."""
+    halves = (classes >= PATIENT).sum(axis=(0, 1)).cumsum()
+    return int(np.searchsorted(halves, halves[-1] / 2))
 
 
 def _on_scan(

@@ -132,6 +132,14 @@ def test_a_spine_is_counted_from_the_lowest_where_no_sacrum_is():
     assert (found["bone_left_1"] == rods(ARMS[1])).all()
 
 
+def test_the_patients_middle_tells_a_spine_beside_ribs_of_one_side():
+    mask = rods(*SPINE, (2, 58, 30, 190, 4), shape=(60, 60, 200))
+    assert "bone_right_1" in set(masks_of(mask, (2.0, 2.0, 2.0)))
+    _, names = separate(mask, (2.0, 2.0, 2.0), middle_mm=2.0 * 70)
+    bodies = {f"vertebra_from_lowest_{number}" for number in (1, 2, 3)}
+    assert set(names.values()) == {*bodies, "bone_left_1"}
+
+
 def test_others_are_numbered_by_size():
     mask = rods(*SPINE, *ARMS, (30, 58, 30, 105, 3))
     found = masks_of(mask, (2.0, 2.0, 2.0))

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from bonelib import figures, previews, tables, training
+from bonelib import figures, previews, scoring, training
 from bonelib.figures import CLASS_COLOURS
 from bonelib.settings import CLASS_SCHEMES, IGNORE, get_settings
 from tests.synthetic_results import MODELS, small_results
@@ -29,7 +29,7 @@ def close():
 
 @pytest.fixture
 def history(run):
-    return tables.read_histories(run[1], ["unet"])["unet"]
+    return scoring.read_histories(run[1], ["unet"])["unet"]
 
 
 def slice_rows(structures):
@@ -63,9 +63,9 @@ def test_levels_without_structures_are_evenly_spaced_in_a_training_series(run):
 
 
 def test_quartiles_go_from_best_to_worst(run):
-    scores = tables.read_scores(run[1], MODELS)
+    scores = scoring.read_scores(run[1], MODELS)
     chosen = figures.choose_quartiles(scores, "unet")
-    everything = tables.bone_iou(tables.select(scores, "unet"))
+    everything = scoring.bone_iou(scoring.select(scores, "unet"))
     assert len(chosen) == 4 and chosen["bone_iou"].is_monotonic_decreasing
     assert chosen["bone_iou"].iloc[0] == np.nanmax(everything)
     assert chosen["bone_iou"].iloc[-1] == np.nanmin(everything)
@@ -75,10 +75,10 @@ def test_quartiles_go_from_best_to_worst(run):
 
 
 def test_compared_slice_shows_bone(run):
-    row = figures.choose_compared(tables.read_scores(run[1], MODELS))
+    row = figures.choose_compared(scoring.read_scores(run[1], MODELS))
     assert (figures.read_example(run[0], row).labels == 2).any()
     with pytest.raises(ValueError, match="no network has scores"):
-        figures.choose_compared(tables.read_scores(run[1], ["threshold"]))
+        figures.choose_compared(scoring.read_scores(run[1], ["threshold"]))
 
 
 def test_example_is_read_in_its_spacing(run):
@@ -134,7 +134,7 @@ def test_figure6_scores_what_it_shows(run):
 
 
 def test_figure7_has_a_row_a_slice(run):
-    rows = figures.choose_quartiles(tables.read_scores(run[1], ["unet"]), "unet")
+    rows = figures.choose_quartiles(scoring.read_scores(run[1], ["unet"]), "unet")
     examples = [figures.read_example(run[0], row) for row in rows.itertuples()]
     predictions = [
         figures.read_predictions(run[1], ["unet"], row)["unet"] for row in rows.itertuples()

@@ -6,10 +6,10 @@ import pytest
 import trimesh
 from matplotlib import pyplot as plt
 
-from bonelib import figures, report, tables
+from bonelib import figures, replication, report, scoring, tables
 from bonelib.paths import ResultFolder
 from bonelib.provenance import write_json
-from bonelib.report import FAILS, HOLDS, UNTESTED
+from bonelib.replication import FAILS, HOLDS, UNTESTED, findings, verdict
 from bonelib.settings import deviations
 from tests.synthetic_results import MODELS, SETTINGS, small_results
 
@@ -18,7 +18,7 @@ from tests.synthetic_results import MODELS, SETTINGS, small_results
 def run(tmp_path_factory):
     results = small_results(tmp_path_factory.mktemp("run"))[1]
     figure, axes = figures.canvas(1, 1)
-    figures.figure5(tables.read_histories(results, ["unet"])["unet"], axes[0, 0])
+    figures.figure5(scoring.read_histories(results, ["unet"])["unet"], axes[0, 0])
     figures.save(figure, "figure5", results.figures)
     plt.close(figure)
     results.meshes.mkdir()
@@ -40,10 +40,10 @@ def run(tmp_path_factory):
 
 def inputs(results, models=MODELS):
     return (
-        tables.read_scores(results, models),
-        tables.read_records(results, models),
+        scoring.read_scores(results, models),
+        scoring.read_records(results, models),
         SETTINGS,
-        tables.read_histories(results, models),
+        scoring.read_histories(results, models),
     )
 
 
@@ -54,14 +54,14 @@ def by_claim(found, words):
 
 def test_findings_follow_the_scores(run):
     scores, records, settings, histories = inputs(run)
-    found = report.findings(scores, records, settings, histories)
+    found = findings(scores, records, settings, histories)
     assert by_claim(found, "rank by mean IoU").verdict == HOLDS
     assert by_claim(found, "best of the five").verdict == HOLDS
     assert by_claim(found, "Mean pixel accuracy").verdict == FAILS
     assert by_claim(found, "parameter counts").ours == "5 of 5 equal"
     swap = {"unet": "fcn32", "fcn32": "unet"}
     swapped = scores.assign(model=scores["model"].replace(swap))
-    found = report.findings(swapped, records, settings, histories)
+    found = findings(swapped, records, settings, histories)
     assert by_claim(found, "rank by mean IoU").verdict == FAILS
     assert by_claim(found, "best of the five").verdict == FAILS
     assert "best mean: FCN32" in by_claim(found, "best of the five").why
@@ -71,7 +71,7 @@ def test_findings_follow_the_scores(run):
 def test_costs_are_compared(run):
     scores, records, settings, _ = inputs(run)
     records["unet"] = records["fcn8"] | {"milliseconds_per_slice": 99.0}
-    found = report.findings(scores, records, settings)
+    found = findings(scores, records, settings)
     assert by_claim(found, "smaller than FCN8").verdict == FAILS
     assert by_claim(found, "faster than FCN8").verdict == FAILS
     assert by_claim(found, "parameter counts").verdict == FAILS
@@ -79,25 +79,26 @@ def test_costs_are_compared(run):
 
 def test_random_encoders_test_nothing(run):
     scores, records, settings, _ = inputs(run)
-    assert by_claim(report.findings(scores, records, settings), "VGG-U-net beats").verdict == HOLDS
+    assert by_claim(findings(scores, records, settings), "VGG-U-net beats").verdict == HOLDS
     records["vgg_unet"] = records["vgg_unet"] | {"encoder_weights": "random"}
-    finding = by_claim(report.findings(scores, records, settings), "VGG-U-net beats U-net")
+    finding = by_claim(findings(scores, records, settings), "VGG-U-net beats U-net")
     assert finding.verdict == UNTESTED and "random encoder" in finding.why
 
 
 def test_what_was_not_run_is_not_tested(run):
-    found = report.findings(*inputs(run, ["unet"]))
+    found = findings(*inputs(run, ["unet"]))
     ranking = by_claim(found, "rank by mean IoU")
     assert ranking.verdict == UNTESTED and "FCN32" in ranking.why
     assert by_claim(found, "Longer training").verdict != UNTESTED
-    assert all(item.verdict == UNTESTED for item in report.findings(*inputs(run, [])))
+    assert all(item.verdict == UNTESTED for item in findings(*inputs(run, [])))
 
 
 def test_a_class_without_pixels_is_no_score(run):
     scores, records, settings, _ = inputs(run)
-    bone = [name for name in tables.COUNT_COLUMNS if "2" in name]
+    bone = [name for name in scoring.COUNT_COLUMNS if "2" in name]
     finding = by_claim(
-        report.findings(scores.assign(**dict.fromkeys(bone, 0)), records, settings), "Every test"
+        findings(scores.assign(**dict.fromkeys(bone, 0)), records, settings),
+        "Every test",
     )
     assert finding.verdict == UNTESTED
 
@@ -105,17 +106,15 @@ def test_a_class_without_pixels_is_no_score(run):
 def test_findings_on_the_papers_classes_are_not_tested_on_others(run):
     scores, records, settings, histories = inputs(run)
     bones = replace(settings, class_scheme="bones")
-    found = report.findings(scores, records, bones, histories)
-    assert len(found) == len(report.CLAIMS)
+    found = findings(scores, records, bones, histories)
+    assert len(found) == len(replication.CLAIMS)
     for item in found:
         assert item.verdict == UNTESTED and "class scheme bones" in item.why and not item.ours
 
 
 def test_verdict_counts():
-    made = [report.Finding("", "", "", word) for word in (HOLDS, HOLDS, FAILS, UNTESTED)]
-    assert report.verdict(made) == (
-        "2 of 3 findings tested here hold, 1 do not; 1 of 4 were not tested."
-    )
+    made = [replication.Finding("", "", "", word) for word in (HOLDS, HOLDS, FAILS, UNTESTED)]
+    assert verdict(made) == ("2 of 3 findings tested here hold, 1 do not; 1 of 4 were not tested.")
 
 
 class Links(HTMLParser):
@@ -143,9 +142,9 @@ def test_report_is_one_file_with_everything(run):
     assert len(pictures) == 1
     assert others == ["#protocol", "meshes/test01.stl", "notebooks/03_train.ipynb"]
     words = re.sub("<[^>]*>", " ", text)
-    table = tables.table1(tables.read_scores(run, MODELS), SETTINGS)
+    table = tables.table1(scoring.read_scores(run, MODELS), SETTINGS)
     for expected in (
-        report.verdict(report.findings(*inputs(run))),
+        verdict(findings(*inputs(run))),
         table.caption,
         f"{table.frame['bone'].iloc[0]:.2f}",
         figures.CAPTIONS["figure5"],
@@ -157,7 +156,7 @@ def test_report_is_one_file_with_everything(run):
         *(item["setting"] for item in deviations(SETTINGS)),
     ):
         assert str(expected) in words
-    assert words.index(report.verdict(report.findings(*inputs(run)))) < words.index(table.caption)
+    assert words.index(verdict(findings(*inputs(run)))) < words.index(table.caption)
     assert not list(run.root.glob(".*report.html"))
 
 

@@ -211,3 +211,5 @@ def test_real_abdomen_is_segmented_without_its_uids(shared_data, tmp_path):
     assert label_map.GetSize() == scans.read_scan(path).GetSize()
     assert any("no DICOM SEG: has slices without a valid" in note for note in record["notes"])
     assert record["volumes_ml"]["bone"] > 20 and "bone.stl" in record["files"]
+    # The network sees ribs on the left only, and yet knows where the patient's middle is.
+    assert "vertebra_from_lowest_1" in record["volumes_ml"]

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bonelib import metrics, published, tables
+from bonelib import metrics, published, scoring, tables
 from bonelib.settings import BASELINE, CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
 from tests.synthetic_results import MODELS, SETTINGS, small_results
 
@@ -14,12 +14,12 @@ def results(tmp_path_factory):
 
 @pytest.fixture
 def scores(results):
-    return tables.read_scores(results, MODELS)
+    return scoring.read_scores(results, MODELS)
 
 
 @pytest.fixture
 def records(results):
-    return tables.read_records(results, MODELS)
+    return scoring.read_records(results, MODELS)
 
 
 def test_published_values_are_consistent():
@@ -47,7 +47,7 @@ def made(model, counts, series="s1", epochs=10):
         [model, epochs, 3, "input", series, index, *np.ravel(each)]
         for index, each in enumerate(counts)
     ]
-    return pd.DataFrame(rows, columns=tables.KEY_COLUMNS + metrics.count_columns(len(counts[0])))
+    return pd.DataFrame(rows, columns=scoring.KEY_COLUMNS + metrics.count_columns(len(counts[0])))
 
 
 def test_pixels_are_pooled_before_classes_are_averaged():
@@ -61,11 +61,11 @@ def test_pixels_are_pooled_before_classes_are_averaged():
 
 
 def test_pooled_scores_have_a_row_a_horizon_and_grid(scores):
-    frame = tables.pooled_scores(scores[scores["model"] == "unet"], SETTINGS)
+    frame = scoring.pooled_scores(scores[scores["model"] == "unet"], SETTINGS)
     assert len(frame) == 2 * 2 * 3
     row = frame[(frame["resolution"] == "input") & (frame["epochs"] == SETTINGS.epochs)].iloc[0]
-    expected = tables.pooled(tables.select(scores, "unet", SETTINGS.epochs), "iou")
-    assert [row[name] for name in tables.SCORE_COLUMNS] == list(expected)
+    expected = scoring.pooled(scoring.select(scores, "unet", SETTINGS.epochs), "iou")
+    assert [row[name] for name in scoring.SCORE_COLUMNS] == list(expected)
 
 
 def test_rows_carry_ours_the_papers_and_the_difference(scores):
@@ -114,7 +114,7 @@ def test_table4_pairs_series_by_order(scores, records):
     assert list(table.frame["images"]) == [7, 5, 12]
     assert list(table.frame["images_paper"]) == [85, 152, 730]
     assert list(table.frame["bone_paper"]) == [92.83, 93.10, 92.87]
-    counts = tables.counts(tables.select(scores, "resnet50_unet")).sum(axis=0)
+    counts = scoring.counts(scoring.select(scores, "resnet50_unet")).sum(axis=0)
     bone = 100 * counts[2, 2] / (counts[2].sum() + counts[:, 2].sum() - counts[2, 2])
     assert table.frame["bone"].iloc[-1] == pytest.approx(bone, abs=0.005)
 
@@ -127,17 +127,17 @@ def test_table4_takes_more_series_than_the_paper_has():
 
 
 def test_validation_chooses_the_best_model(scores, results):
-    histories = tables.read_histories(results, MODELS)
-    assert tables.best_model(scores, SETTINGS, histories)[0] == "resnet50_unet"
+    histories = scoring.read_histories(results, MODELS)
+    assert scoring.best_model(scores, SETTINGS, histories)[0] == "resnet50_unet"
     best = SETTINGS.epochs_long - 1
     histories["vgg_unet"].loc[best, "val_mean_iou"] = 0.99
     histories["unet"].loc[best + 1, "val_mean_iou"] = 1.0  # beyond the horizon of Table 3
-    model, rule = tables.best_model(scores, SETTINGS, histories)
+    model, rule = scoring.best_model(scores, SETTINGS, histories)
     assert model == "vgg_unet" and "validation" in rule
-    model, rule = tables.best_model(scores, SETTINGS)
+    model, rule = scoring.best_model(scores, SETTINGS)
     assert model == "resnet50_unet" and "test series" in rule
     with pytest.raises(ValueError, match="no network has scores"):
-        tables.best_model(scores[scores["model"] == "threshold"], SETTINGS)
+        scoring.best_model(scores[scores["model"] == "threshold"], SETTINGS)
 
 
 def test_slices_without_bone_are_left_out_and_counted():
@@ -177,7 +177,7 @@ def test_save_writes_three_formats(scores, records, tmp_path):
 
 
 def test_nothing_run_gives_tables_that_say_so(results, tmp_path):
-    scores = tables.read_scores(results, ["no_such_model"])
+    scores = scoring.read_scores(results, ["no_such_model"])
     for table in (
         tables.table1(scores, SETTINGS),
         tables.table2({}, SETTINGS),
@@ -198,8 +198,8 @@ def test_a_bone_model_needs_bone():
     rows[[f"n{row}{column}" for row in range(3) for column in range(3)]] = 0
     rows[["n00", "n11", "n21"]] = 5
     found = rows.assign(n22=[1, 1])
-    assert tables.network_with_bone(found, SETTINGS)[0] == "unet"
-    network, why = tables.network_with_bone(rows.assign(n22=[0, 1]), SETTINGS)
+    assert scoring.network_with_bone(found, SETTINGS)[0] == "unet"
+    network, why = scoring.network_with_bone(rows.assign(n22=[0, 1]), SETTINGS)
     assert network is None and "next to no bone" in why
 
 
@@ -254,7 +254,7 @@ def test_a_series_that_lacks_a_class_has_no_mean():
 
 def test_bone_of_single_slices_is_all_classes_of_bone():
     rows = made("unet", six_classes())
-    assert tables.bone_iou(rows) == pytest.approx([100, 100 * 40 / 45])
+    assert scoring.bone_iou(rows) == pytest.approx([100, 100 * 40 / 45])
     frame = tables.per_image_table(rows, BONES).frame
     assert frame["minimum"].iloc[0] == pytest.approx(88.89, abs=0.005)
 
@@ -268,11 +268,11 @@ def test_more_classes_explain_more_parameters(records):
 def test_bone_of_any_class_makes_a_bone_model():
     found, nothing = six_classes()[0], np.diag([100, 50, 0, 0, 0, 0])
     nothing[3:, 1] = 9
-    assert tables.network_with_bone(made("unet", [found]), BONES)[0] == "unet"
-    assert tables.network_with_bone(made("unet", [nothing]), BONES)[0] is None
+    assert scoring.network_with_bone(made("unet", [found]), BONES)[0] == "unet"
+    assert scoring.network_with_bone(made("unet", [nothing]), BONES)[0] is None
 
 
 def test_pooled_scores_name_the_classes():
-    frame = tables.pooled_scores(made("unet", six_classes()), BONES)
+    frame = scoring.pooled_scores(made("unet", six_classes()), BONES)
     assert list(frame)[-7:] == ["mean", *BONES.class_names]
     assert frame["sacrum"].iloc[0] == pytest.approx(66.67, abs=0.005)

@@ -16,6 +16,7 @@ from bonelib import (
     metrics,
     models,
     provenance,
+    scoring,
     slices,
     tables,
     training,
@@ -295,5 +296,5 @@ def test_classes_of_bone_are_trained_and_scored(tmp_path):
     assert counts[:7].sum(axis=0).reshape(6, 6).sum(axis=1).tolist() == np.bincount(known).tolist()
     record = provenance.read_json(results.score_record("unet"))
     assert record["parameters"] > 4_472_323  # one more filter a class in the last layer
-    table = tables.table3(tables.read_scores(results, ["unet"]), {}, BONES).frame
+    table = tables.table3(scoring.read_scores(results, ["unet"]), {}, BONES).frame
     assert {"femur", "hip bone", "sacrum", "vertebra"} <= set(table)

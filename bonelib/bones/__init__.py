@@ -32,32 +32,40 @@ __all__ = ["separate"]
 
 
 def separate(
-    bone: np.ndarray, spacing_mm: tuple[float, float, float]
+    bone: np.ndarray,
+    spacing_mm: tuple[float, float, float],
+    middle_mm: float | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Return the bones of a mask as ids, uint8 of the same shape, and the names by id.
 
     `bone` is bool (slice, row, column): slices from feet to head, rows from front to back,
     columns from the patient's right to left; `spacing_mm` has the same order. Every voxel of
     the mask has an id, 0 is no bone. Specks belong to the nearest bone. Where no pelvis tells
-    the patient's middle, it is that of all bone.
+    the patient's middle, it is at `middle_mm` from the first column, or else that of all bone.
     """
     ids = np.zeros(bone.shape, np.uint8)
     if not bone.any():
         return ids, {}
     grid = Grid.around(bone, spacing_mm)
     coarse = grid.take(bone)
-    labels, names = _name(coarse, grid)
+    width_mm = coarse.shape[2] * grid.step_mm
+    middle_mm = width_mm / 2 if middle_mm is None else middle_mm + grid.field_mm[0, 2]
+    labels, names = _name(coarse, grid, middle_mm)
     ids[grid.box] = grid.give_back(labels) * bone[grid.box]
     return ids, names
 
 
-def _name(coarse: np.ndarray, grid: Grid) -> tuple[np.ndarray, dict[int, str]]:
-    """Return ids on the working grid, 0 where a voxel has to follow its neighbours, and names."""
+def _name(
+    coarse: np.ndarray, grid: Grid, middle_mm: float
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Return ids on the working grid, 0 where a voxel has to follow its neighbours, and names.
+
+    `middle_mm` is the patient's, unless a pelvis tells it.
+    """
     depth_mm = depth_of(coarse, grid.step_mm)
     pieces = cut_at_narrows(coarse, depth_mm)
     halved = block_reduce(coarse, HALVING, np.max)
     pose, fit = pelvis.locate(halved, HALVING * grid.step_mm, grid.field_mm)
-    middle_mm = coarse.shape[2] * grid.step_mm / 2
     if fit >= LEAST_FIT:
         kinds = _kinds(coarse, depth_mm, pieces, pose, grid.step_mm)
     else:

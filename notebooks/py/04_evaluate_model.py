@@ -30,7 +30,7 @@ overrides = {}
 model = "unet"
 
 # %% tags=["nbval-ignore-output"]
-from bonelib import evaluation, previews, tables
+from bonelib import evaluation, previews, scoring
 from bonelib.runs import open_run
 
 # %%
@@ -57,7 +57,7 @@ scores.head()
 # Over all test pixels first, then over the classes.
 
 # %% tags=["nbval-ignore-output"]
-tables.pooled_scores(scores, run.settings).round(2)
+scoring.pooled_scores(scores, run.settings).round(2)
 
 # %% [markdown]
 # ## Worst and best

@@ -30,15 +30,15 @@ overrides = {}
 models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %%
-from bonelib import datasets, report, tables
+from bonelib import datasets, report, scoring, tables
 from bonelib.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
 methods = run.settings.methods(models)
-scores = tables.read_scores(run.results, methods)
-records = tables.read_records(run.results, methods)
-histories = tables.read_histories(run.results, models)
+scores = scoring.read_scores(run.results, methods)
+records = scoring.read_records(run.results, methods)
+histories = scoring.read_histories(run.results, models)
 print(f"{len(scores):,} rows of counts of {scores['model'].nunique()} methods")
 
 # %%

@@ -30,16 +30,16 @@ overrides = {}
 models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %%
-from bonelib import augment, figures, slices, tables
+from bonelib import augment, figures, scoring, slices, tables
 from bonelib.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
 table = slices.read_table(run.slices.root)
 methods = run.settings.methods(models)
-scores = tables.read_scores(run.results, methods)
+scores = scoring.read_scores(run.results, methods)
 shown = figures.choose_model(models)
-history = tables.read_histories(run.results, models)[shown]
+history = scoring.read_histories(run.results, models)[shown]
 note = "Networks of Tables 1 and 3 are shown after the longer training."
 note += tables.scheme_note(run.settings)
 print(f"curves and examples of {shown}")

@@ -36,7 +36,7 @@ from dataclasses import replace
 import trimesh
 from IPython.display import HTML
 
-from bonelib import agreement, figures, meshes, paths, segmentation, slices, tables, viewer
+from bonelib import agreement, figures, meshes, paths, scoring, segmentation, slices, viewer
 from bonelib.runs import open_run
 
 # %% [markdown]
@@ -47,9 +47,9 @@ from bonelib.runs import open_run
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
 series = figures.choose_series(slices.read_table(run.slices.root))["series"].iloc[0]
 case = next(case for case in run.cases() if case.series_id == series)
-scores = tables.read_scores(run.results, run.settings.methods(models))
-histories = tables.read_histories(run.results, models)
-best, rule = tables.network_with_bone(
+scores = scoring.read_scores(run.results, run.settings.methods(models))
+histories = scoring.read_histories(run.results, models)
+best, rule = scoring.network_with_bone(
     scores[scores["series"] == series], run.settings, histories
 )
 

@@ -30,7 +30,7 @@ overrides = {}
 models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %%
-from bonelib import report, tables
+from bonelib import replication, report, scoring
 from bonelib.runs import open_run
 
 # %%
@@ -41,13 +41,13 @@ methods = run.settings.methods(models)
 # ## The verdict, computed from the scores
 
 # %% tags=["nbval-ignore-output"]
-tested = report.findings(
-    tables.read_scores(run.results, methods),
-    tables.read_records(run.results, methods),
+tested = replication.findings(
+    scoring.read_scores(run.results, methods),
+    scoring.read_records(run.results, methods),
     run.settings,
-    tables.read_histories(run.results, models),
+    scoring.read_histories(run.results, models),
 )
-print(report.verdict(tested))
+print(replication.verdict(tested))
 
 # %% tags=["nbval-ignore-output"]
 for finding in tested:

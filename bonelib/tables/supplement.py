@@ -1,0 +1,72 @@
+"""Tables that the paper does not have."""
+
+import numpy as np
+import pandas as pd
+
+from bonelib import published
+from bonelib.scoring import bone_iou, method_name, methods, select
+from bonelib.settings import Settings
+from bonelib.tables.paper import paper_of
+from bonelib.tables.rows import compare, method_rows, scheme_note, size
+from bonelib.tables.table import Table
+
+
+def per_image_table(
+    scores: pd.DataFrame, settings: Settings, records: dict[str, dict] | None = None
+) -> Table:
+    """Return the spread of bone IoU over single test slices (section 5.3 quotes U-net's).
+
+    Classes of bone count as one.
+    """
+    rows = []
+    for model, epochs in methods(scores):
+        values = bone_iou(select(scores, model, epochs))
+        known = values[~np.isnan(values)]
+        if not known.size:
+            continue
+        ours = {
+            "minimum": known.min(),
+            "maximum": known.max(),
+            "mean": known.mean(),
+            "standard_deviation": known.std(),
+        }
+        is_papers = model == "unet" and epochs == settings.epochs
+        rows.append(
+            {
+                "name": method_name(model, records),
+                "epochs": int(epochs),
+                "images": len(known),
+                "without_bone": len(values) - len(known),
+                **compare(
+                    {name: round(value, 2) for name, value in ours.items()},
+                    published.UNET_IMAGES if is_papers else {},
+                ),
+            }
+        )
+    notes = (
+        "Slices without bone in both reference and prediction have no IoU and are left out; "
+        "'without bone' counts them. Bone predicted where there is none scores 0.",
+        "Standard deviation over slices, of the population (divided by n).",
+    )
+    caption = f"Bone IoU of single test slices, %.{scheme_note(settings)}"
+    return Table(pd.DataFrame(rows), caption, notes if rows else ("Not run.",))
+
+
+def native_table(
+    scores: pd.DataFrame, settings: Settings, records: dict[str, dict] | None = None
+) -> Table:
+    """Return the scores on each scan's own grid, beside the paper's."""
+    rows, parts = [], []
+    for model, epochs in methods(scores):
+        part = select(scores, model, epochs, "native")
+        if len(part):
+            paper = paper_of(model, epochs, settings)
+            lines = method_rows(part, model, paper, settings, records)
+            rows += [{"name": line.pop("name"), "epochs": int(epochs), **line} for line in lines]
+            parts.append(part)
+    frame = pd.DataFrame(rows)
+    if rows:
+        frame = frame.astype({"epoch": "Int64", "epoch_paper": "Int64"})
+    notes = ("The paper does not say on which grid it scored.", *size(parts))
+    caption = f"Scores on the native grid.{scheme_note(settings)}"
+    return Table(frame, caption, notes if rows else ("Not run.",))
