@@ -24,6 +24,8 @@ Module order is data order; a module imports only from those above it::
     training           model + batches -> best weights, history
     cards              trained weights -> scores on held-out series, model card
     pretraining        phantoms and label maps -> the weights that the package ships
+    levels             names of a slice's bones -> its level, from the feet to the head
+    mistakes           reference + prediction + slice -> causes of false bone, calibration
     evaluation         best weights + test slices -> counts, time per slice
     bones              mask of all bone -> single bones, named by where they are
     meshes             probabilities or label map -> surface, STL

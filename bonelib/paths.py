@@ -125,6 +125,23 @@ class ResultFolder:
         """Return the JSON record of an evaluation: time per slice, parameters."""
         return self.root / "scores" / f"{model}.json"
 
+    def surfaces(self, model: str) -> Path:
+        """Return how far a method's surfaces lie from the reference's, by series."""
+        return self.root / "scores" / f"{model}_surfaces.csv"
+
+    def reliability(self, model: str) -> Path:
+        """Return a network's probabilities beside how often they came true, by series."""
+        return self.root / "scores" / f"{model}_reliability.csv"
+
+    def false_bone(self, model: str) -> Path:
+        """Return the pixels that a method wrongly calls bone, by cause and slice."""
+        return self.root / "scores" / f"{model}_false_bone.csv"
+
+    @property
+    def scored_slices(self) -> Path:
+        """Return the table of test slices: where they lie and how much bone they hold."""
+        return self.root / "scores" / "slices.csv"
+
     def prediction(self, model: str, series_id: str, slice_index: int) -> Path:
         """Return the predicted label map of one test slice, at the longest horizon."""
         return self.root / "predictions" / model / f"{series_id}_{slice_index:04d}.png"

@@ -6,12 +6,14 @@ two decimals as the paper's.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from bonelib import metrics, published
+from bonelib.levels import LEVELS
 from bonelib.paths import ResultFolder
 from bonelib.provenance import read_json
 from bonelib.settings import BONE, CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
@@ -24,6 +26,16 @@ COUNT_COLUMNS = metrics.count_columns()
 
 KEY_COLUMNS = ["model", "epochs", "epoch", "resolution", "series", "slice"]
 
+SURFACE_COLUMNS = [
+    "model", "epochs", "series", "structure", "state", "assd_mm", "hd95_mm",
+    *(f"nsd_{tolerance:g}mm" for tolerance in metrics.TOLERANCES_MM),
+]  # fmt: skip
+RELIABILITY_COLUMNS = [
+    "model", "epochs", "series", "class", "bin", "pixels", "probability", "positive",
+]  # fmt: skip
+FALSE_BONE_COLUMNS = ["model", "epochs", "series", "slice", "cause", "pixels"]
+SLICE_COLUMNS = ["series", "slice", "position_mm", "spacing", "level", "bone_mm2"]
+
 LEAST_BONE = 0.1  # of the reference's pixels: enough for a surface
 
 
@@ -32,11 +44,48 @@ def read_scores(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
 
     Columns: model, epochs, epoch, resolution, series, slice, n00 to n22 or beyond.
     """
-    files = [results.scores(model) for model in models if results.scores(model).exists()]
-    if not files:
-        return pd.DataFrame(columns=KEY_COLUMNS + COUNT_COLUMNS)
-    scores = pd.concat([pd.read_csv(file, dtype={"series": str}) for file in files])
+    scores = _read(map(results.scores, models), KEY_COLUMNS + COUNT_COLUMNS)
     return scores.drop_duplicates(KEY_COLUMNS, ignore_index=True)
+
+
+def read_surfaces(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
+    """Return how far the surfaces of those `models` lie from the reference's.
+
+    A row a horizon, test series and structure, "patient" or a class of bone: its state
+    (found, missed, invented or absent) and the scores of `metrics.surface_scores`.
+    """
+    return _read(map(results.surfaces, models), SURFACE_COLUMNS)
+
+
+def read_reliability(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
+    """Return the probabilities of those `models` beside how often they came true.
+
+    A row a horizon, test series, class and bin of probability, from 0 on: its pixels, the sum
+    of their probabilities, and how many of them are of the class.
+    """
+    return _read(map(results.reliability, models), RELIABILITY_COLUMNS)
+
+
+def read_false_bone(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
+    """Return the pixels that those `models` wrongly call bone, a row a slice and cause."""
+    return _read(map(results.false_bone, models), FALSE_BONE_COLUMNS)
+
+
+def read_slices(results: ResultFolder) -> pd.DataFrame:
+    """Return the test slices: position in mm, spacing, level and area of bone in mm2.
+
+    The levels are ordered from feet to head.
+    """
+    table = _read([results.scored_slices], SLICE_COLUMNS)
+    found = [level for level in LEVELS if level in set(table["level"])]
+    return table.assign(level=pd.Categorical(table["level"], found, ordered=True))
+
+
+def _read(files: Iterable[Path], columns: list[str]) -> pd.DataFrame:
+    """Return the rows of those files that exist, or none under `columns`."""
+    frames = [pd.read_csv(file, dtype={"series": str}) for file in files if file.exists()]
+    frames = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=columns)]
+    return pd.concat(frames, ignore_index=True)
 
 
 def read_records(results: ResultFolder, models: Sequence[str]) -> dict[str, dict]:

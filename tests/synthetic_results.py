@@ -7,11 +7,22 @@ import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
-from bonelib import metrics, published
+from bonelib import metrics, published, scoring
+from bonelib.levels import levels_of
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.settings import CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, get_settings
+from bonelib.settings import (
+    BACKGROUND,
+    BONE,
+    CLASS_NAMES,
+    IGNORE,
+    PATIENT,
+    TABLE1_MODELS,
+    TABLE3_MODELS,
+    get_settings,
+)
 
 SETTINGS = get_settings("smoke")
+SPACING_MM = (25.0, 7.5, 7.5)
 MODELS = ("fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet", "threshold")
 # Grid points by which a method's outlines are off: bigger is worse, in the paper's order.
 ERRORS = {
@@ -41,10 +52,25 @@ def worsen(labels, error, rng):
     return ndimage.map_coordinates(labels, places, order=0, mode="nearest")
 
 
-def write_slices(root, volumes, spacing, structures=lambda labels: ""):
+def no_names(labels):
+    """Return the names of the bones in a slice: none."""
+    return ""
+
+
+def slice_rows(volumes, spacing, structures=no_names):
+    """Return the table of the slices of {series: (split, label volume)}."""
+    return pd.DataFrame([
+        {"series": series, "slice": index, "split": split, "source": "made",
+         "spacing": " ".join(map(str, spacing)), "position_mm": index * spacing[0],
+         "bone_pixels": int((labels == 2).sum()), "structures": structures(labels)}
+        for series, (split, volume) in volumes.items() for index, labels in enumerate(volume)
+    ])  # fmt: skip
+
+
+def write_slices(root, volumes, spacing, structures=no_names):
     """Write prepared slices of {series: (split, label volume)}."""
-    folder, rng, rows = SliceFolder(root), np.random.default_rng(0), []
-    for series, (split, volume) in volumes.items():
+    folder, rng = SliceFolder(root), np.random.default_rng(0)
+    for series, (_, volume) in volumes.items():
         for index, labels in enumerate(volume):
             grey = np.choose(labels.clip(0, 2), [10, 90, 200]) + rng.normal(0, 9, labels.shape)
             for path, picture in (
@@ -53,35 +79,46 @@ def write_slices(root, volumes, spacing, structures=lambda labels: ""):
             ):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(path)
-            rows.append(
-                {"series": series, "slice": index, "split": split, "source": "made",
-                 "spacing": " ".join(map(str, spacing)), "position_mm": index * spacing[0],
-                 "bone_pixels": int((labels == 2).sum()), "structures": structures(labels)}
-            )  # fmt: skip
-    pd.DataFrame(rows).to_csv(folder.table, index=False)
+    slice_rows(volumes, spacing, structures).to_csv(folder.table, index=False)
     return folder
 
 
-def write_results(root, volumes, models=MODELS, settings=SETTINGS, random_encoders=()):
+def write_results(
+    root, volumes, models=MODELS, settings=SETTINGS, random_encoders=(), spacing=SPACING_MM,
+    structures=no_names,
+):  # fmt: skip
     """Write scores, records, histories, predictions and a manifest of the test series."""
     results = ResultFolder(root)
+    tested = {series: volume for series, (split, volume) in volumes.items() if split == "test"}
+    write_scored_slices(results, slice_rows(volumes, spacing, structures))
     for model in models:
         rng = np.random.default_rng(sum(map(ord, model)))
         short = [settings.epochs] if model in TABLE1_MODELS else []
         long = [settings.epochs_long] if model in TABLE3_MODELS else []
-        rows = []
-        for series, (split, volume) in volumes.items():
-            for index, labels in enumerate(volume) if split == "test" else ():
-                for epochs in short + long or [0]:
-                    less = 0.9 if epochs in long else 1.0
-                    prediction = worsen(labels, ERRORS[model] * less, rng)
+        rows, surfaces, reliable, false = [], [], [], []
+        for series, volume in tested.items():
+            for epochs in short + long or [0]:
+                error = ERRORS[model] * (0.9 if epochs in long else 1.0)
+                predicted = np.stack([worsen(labels, error, rng) for labels in volume])
+                for index, (labels, prediction) in enumerate(zip(volume, predicted, strict=True)):
                     counts = metrics.confusion_matrix(labels, prediction)
                     rows += [[model, epochs, epochs, grid, series, index, *counts.ravel()]
                              for grid in ("input", "native")]  # fmt: skip
+                    false += false_bone(model, epochs, series, index, counts)
+                surfaces += surface_rows(model, epochs, series, volume, predicted, spacing)
+                if model != "threshold":
+                    reliable += reliability(model, epochs, series, volume, error)
+            for index, prediction in enumerate(predicted):
                 path = results.prediction(model, series, index)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(prediction.astype(np.uint8)).save(path)
         write_scores(results, model, rows)
+        for path, columns, found in (
+            (results.surfaces(model), scoring.SURFACE_COLUMNS, surfaces),
+            (results.reliability(model), scoring.RELIABILITY_COLUMNS, reliable),
+            (results.false_bone(model), scoring.FALSE_BONE_COLUMNS, false),
+        ):
+            write_text(path, pd.DataFrame(found, columns=columns).to_csv(index=False))
         paper = published.TABLE2.get(model, {"parameters": 0, "trainable": 0})
         encoder = {"vgg_unet": "imagenet", "resnet50_unet": "imagenet"}.get(model)
         write_text(results.score_record(model), json.dumps({
@@ -93,6 +130,56 @@ def write_results(root, volumes, models=MODELS, settings=SETTINGS, random_encode
         if model != "threshold":
             write_text(results.history(model), history(max(short + long), ERRORS[model]))
     return results
+
+
+def write_scored_slices(results, table):
+    table = table[table["split"] == "test"]
+    pixel_mm2 = table["spacing"].map(lambda spacing: np.prod([*map(float, spacing.split())][1:]))
+    table = table.assign(level=levels_of(table), bone_mm2=table["bone_pixels"] * pixel_mm2)
+    write_text(results.scored_slices, table[scoring.SLICE_COLUMNS].to_csv(index=False))
+
+
+def surface_rows(model, epochs, series, reference, prediction, spacing):
+    """Return the distances of the patient and of all bone."""
+    known, rows = reference != IGNORE, []
+    for structure, first in (("patient", PATIENT), ("bone", BONE)):
+        masks = (reference >= first) & known, (prediction >= first) & known
+        state = STATES[tuple(mask.any() for mask in masks)]
+        scores = metrics.surface_scores(*masks, spacing)
+        rows.append([model, epochs, series, structure, state, *scores.values()])
+    return rows
+
+
+STATES = {
+    (True, True): "found", (True, False): "missed", (False, True): "invented",
+    (False, False): "absent",
+}  # fmt: skip
+
+
+def reliability(model, epochs, series, labels, error):
+    """Return counts of a network that is surer of itself the more it errs."""
+    rows = []
+    for number, name in enumerate(CLASS_NAMES):
+        share = (labels == number).mean()
+        ends = np.array([1 - share, *np.full(18, 0.005), share])
+        for place, part in enumerate(ends / ends.sum()):
+            pixels, probability = int(part * labels.size), (place + 0.5) / 20
+            comes_true = probability + 0.05 * error * np.sin(2 * np.pi * probability)
+            positive = int(pixels * np.clip(comes_true, 0, 1))
+            rows.append(
+                [model, epochs, series, name, place, pixels, pixels * probability, positive]
+            )
+    return rows
+
+
+def false_bone(model, epochs, series, index, counts):
+    """Return the pixels wrongly called bone: most lie beside bone, all others have one cause."""
+    wrong = {"outside the patient": counts[BACKGROUND, BONE]}
+    wrong["beside bone"] = counts[PATIENT, BONE] * 3 // 4
+    causes = "metal or marker", "contrast or calcification", "soft tissue"
+    wrong[causes[index % 3]] = counts[PATIENT, BONE] - wrong["beside bone"]
+    return [[model, epochs, series, index, cause, pixels] for cause, pixels in wrong.items()
+            if pixels]  # fmt: skip
 
 
 def write_scores(results, model, rows):
@@ -128,5 +215,5 @@ def small_results(folder, **options):
         "test01": ("test", ellipses()),
         "test02": ("test", ellipses(slices=5)),
     }
-    slices = write_slices(folder / "prepared", volumes, (25.0, 7.5, 7.5))
+    slices = write_slices(folder / "prepared", volumes, SPACING_MM)
     return slices, write_results(folder / "results", volumes, **options)
