@@ -4,6 +4,8 @@ Keras takes seconds to load, so what needs it is imported by the command that do
 """
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +29,8 @@ GRIDS = {"fcn8": "1/1", "fcn32": "1/1", "pspnet": "1/4"}  # of the image's side;
 
 def run_segment(options: argparse.Namespace) -> None:
     """Segment one scan, and tell what came of it."""
-    from bonelib import postprocessing, segmentation
+    with _loading_keras():
+        from bonelib import postprocessing, segmentation
 
     chosen = segmentation.Options(
         model=options.model,
@@ -121,7 +124,8 @@ def run_train(options: argparse.Namespace) -> None:
     """Train one network on prepared slices, as notebook 03 does."""
     run = runs.run_of(options)
     slices.read_table(run.slices.root)  # refuses what is not prepared, before Keras is loaded
-    from bonelib import evaluation, training
+    with _loading_keras():
+        from bonelib import evaluation, training
 
     history = training.train(options.model, run.slices, run.results, run.settings)
     best = evaluation.best_epoch(history, len(history))
@@ -141,7 +145,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
                 f"{weights}: is not there; run `python -m bonelib train --model {options.model}` "
                 "with the same options first"
             )
-    from bonelib import evaluation
+    with _loading_keras():
+        from bonelib import evaluation
 
     scores = evaluation.evaluate(options.model, run.slices, run.results, run.settings)
     print(scoring.pooled_scores(scores, run.settings).round(2).to_markdown(index=False))
@@ -151,7 +156,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
 def run_pretrain(options: argparse.Namespace) -> None:
     """Train, and say where the weights are."""
     settings = replaced(PRETRAINING, runs.overrides(options.set))
-    from bonelib import pretraining
+    with _loading_keras():
+        from bonelib import pretraining
 
     weights = pretraining.pretrain(
         options.model,
@@ -167,7 +173,8 @@ def run_pretrain(options: argparse.Namespace) -> None:
 
 def run_score(options: argparse.Namespace) -> None:
     """Print the scores of each series of a split."""
-    from bonelib import cards
+    with _loading_keras():
+        from bonelib import cards
 
     cases = datasets.find_cases(
         options.dataset, options.data, PRETRAINING, num_cores(), (options.split,)
@@ -175,6 +182,23 @@ def run_score(options: argparse.Namespace) -> None:
     chosen = [case for case in cases if case.split == options.split]
     table = cards.compare(chosen, options.model, PRETRAINING, options.weights or paths.WEIGHTS)
     print(table.round(1).to_markdown(index=False))
+
+
+@contextmanager
+def _loading_keras() -> Iterator[None]:
+    """Drop what TensorFlow writes of itself when it is imported; no setting silences it.
+
+    It writes past Python, to the file descriptor. What goes wrong is an exception all the same.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

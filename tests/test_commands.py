@@ -240,6 +240,15 @@ def test_a_scan_that_is_not_there_is_one_line_and_no_file(capsys, tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_nothing_stands_beside_what_is_wrong(tmp_path):
+    """Not what TensorFlow writes past Python when it is imported, either."""
+    command = [sys.executable, "-m", "bonelib", "segment", tmp_path / "ct", "-o", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("bonelib: ") and "there is no such file or folder" in line
+
+
 def test_the_options_of_a_segmentation_arrive(segmented, tmp_path):
     arguments = (
         "segment my_ct -o out --series 4 --model segnet --weights w.keras --bones --roi "

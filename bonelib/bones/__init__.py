@@ -55,9 +55,7 @@ def separate(
     return ids, names
 
 
-def _name(
-    coarse: np.ndarray, grid: Grid, middle_mm: float
-) -> tuple[np.ndarray, dict[int, str]]:
+def _name(coarse: np.ndarray, grid: Grid, middle_mm: float) -> tuple[np.ndarray, dict[int, str]]:
     """Return ids on the working grid, 0 where a voxel has to follow its neighbours, and names.
 
     `middle_mm` is the patient's, unless a pelvis tells it.
