@@ -5,6 +5,7 @@
     python run_all.py --dataset folder --data DIR       your own scans (data/README.md)
     python run_all.py --dataset label_maps --data DIR   scans rendered from annotations
     python run_all.py --models unet segnet --set epochs=4
+    python run_all.py --profile quick --ablations       what the paper leaves open, too
     python run_all.py --scheduler HOST:8786             on a dask cluster (README.md)
 
 Killed at any time and started again, it goes on where it was.
@@ -18,6 +19,7 @@ import sys
 import psutil
 
 from bonelib import runs
+from bonelib.ablations import WITHOUT_ENCODER
 from bonelib.pipeline import Driver
 from bonelib.settings import MODEL_NAMES
 
@@ -51,6 +53,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--scheduler", default="", metavar="ADDRESS", help="a dask cluster's, all on one disk"
     )
+    parser.add_argument(
+        "--ablations", action="store_true", help="train variants, too, and compare them"
+    )
     parser.add_argument("--force", action="store_true", help="run what is up to date, too")
     parser.add_argument("--list", action="store_true", help="say what would run, and stop")
     return parser.parse_args(arguments)
@@ -66,10 +71,12 @@ def main(arguments: list[str] | None = None) -> int:
         run.check()
     except ValueError as error:
         return fail(str(error))
+    if options.ablations and WITHOUT_ENCODER not in options.models:
+        return fail(f"--ablations compares trainings of {WITHOUT_ENCODER}: add it to --models")
     workers = options.workers or (0 if options.scheduler else run.settings.parallel_notebooks)
     driver = Driver(
         run, list(dict.fromkeys(options.models)), runs.overrides(options.set),
-        workers, options.scheduler, options.force,
+        workers, options.scheduler, options.force, options.ablations,
     )  # fmt: skip
     if options.list:
         print(driver.plan(driver.stale()))

@@ -33,6 +33,7 @@ Module order is data order; a module imports only from those above it::
     exports            label map + the DICOM files it belongs to -> DICOM SEG
     viewer             surfaces -> a page that turns them, without a network
     scoring            scores on disk -> frames, chosen and pooled
+    ablations          settings -> trainings that answer what the paper leaves open
     tables/, figures   scores -> the paper's tables and figures
     replication        tables -> which of the paper's claims hold
     report             tables, figures, verdicts, manifest -> report.html
@@ -44,7 +45,8 @@ Module order is data order; a module imports only from those above it::
     workbench          the same in JupyterLab, by buttons
     estimates          settings + machine -> seconds that a step will take
     cluster            work -> a worker on another machine with the same disk
-    pipeline           notebooks -> tasks, run in order, skipped where up to date
+    steps              a run -> notebooks, their parameters, what they read and write
+    pipeline           steps -> tasks, run in order, skipped where up to date
     commands           what python -m bonelib does
 
 One noun per thing: series (files) -> scan (volume) -> label map -> slice -> batch ->

@@ -1,4 +1,4 @@
-"""Notebooks -> doit tasks: what is up to date, what runs, in which order, how long.
+"""Steps -> doit tasks: what is up to date, what runs, in which order, how long.
 
 Each task executes one notebook through papermill, in a process of its own, here or on a worker
 of a cluster. It depends on the notebook's cells, on the modules of bonelib that they import, on
@@ -30,8 +30,10 @@ from bonelib import cluster, estimates, paths, provenance
 from bonelib.errors import InputError
 from bonelib.runs import Run
 from bonelib.settings import MODEL_NAMES
+from bonelib.steps import Plan, Step
 
 BAR_SECONDS = 10.0  # between two lines of a progress bar
+NAME_WIDTH = 34  # characters for the name of a step, unless one is longer
 
 # Without these, glibc returns the memory of every large tensor to the system and faults it in
 # again a moment later: a fifth of the processor's time in FCN8's training.
@@ -40,25 +42,6 @@ KERNEL_ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**34),
 }
-
-
-@dataclass(frozen=True)
-class Step:
-    """One notebook with its parameters, as one task."""
-
-    name: str
-    notebook: Path
-    parameters: dict
-    inputs: list[Path]
-    outputs: list[Path]
-    seconds: float  # estimate of a first run
-    state: Path | None = None  # what --force removes, so that nothing is taken over
-    data_version: str = ""  # changes when files of the user's own data change
-
-    @property
-    def on_gpu(self) -> bool:
-        """Tell whether it trains or evaluates a network."""
-        return self.parameters.get("model") in MODEL_NAMES
 
 
 @dataclass
@@ -71,6 +54,8 @@ class Driver:
     workers: int = 1  # notebooks at the same time; 0: as many as the cluster takes
     scheduler: str = ""
     force: bool = False
+    with_ablations: bool = False
+    is_rebuilding: bool = False  # tables, figures and report, of a run made elsewhere
 
     def __post_init__(self):
         self.steps = {step.name: step for step in self._steps()}
@@ -80,107 +65,11 @@ class Driver:
         self.refused = False  # whether a notebook failed for bad input
 
     def _steps(self) -> list[Step]:
-        run, results, speed = self.run, self.run.results, estimates.gigaflops()
+        speed = estimates.gigaflops()
         if speed < estimates.GPU_GIGAFLOPS:
             speed /= max(1, self.workers)  # notebooks at the same time share the cores
-        common = {
-            "profile": run.settings.profile,
-            "dataset": run.dataset,
-            "data_dir": str(run.data_dir or ""),
-            "results_dir": str(results.root),
-            "overrides": self.overrides,
-        }
-        chosen = {"models": self.models}
-        scored = run.settings.methods(self.models)
-        dataset = [run.slices.description]
-
-        def step(
-            notebook,
-            name="",
-            *,
-            inputs,
-            outputs,
-            seconds=estimates.START_SECONDS,
-            state=None,
-            **own,
-        ):
-            version = data_version(run.data_dir) if notebook == "01_prepare_data" else ""
-            return Step(
-                notebook + (f"-{name}" if name else ""),
-                paths.NOTEBOOKS / f"{notebook}.ipynb",
-                common | own,
-                inputs,
-                outputs,
-                seconds,
-                state,
-                version,
-            )
-
-        trained = {
-            model: [
-                results.history(model),
-                *(results.best(model, epochs) for epochs in run.settings.horizons(model)),
-            ]
-            for model in self.models
-        }
-        scores = [results.scores(method) for method in scored]
-        records = [results.score_record(method) for method in scored]
-        histories = [results.history(model) for model in self.models]
-        tables = [results.tables / f"table{number}.csv" for number in range(1, 5)]
-        figures = [results.figures / f"figure{number}.png" for number in range(1, 8)]
-        surface = results.meshes / "bone.stl"
-        segmented = paths.SegmentationFolder(results.segmentation)
-        judged = []
-        if run.dataset == "phantom":
-            judged = [step("10_phantom_versus_reality", inputs=[], outputs=[], seconds=50.0)]
-        return [
-            step(
-                "01_prepare_data",
-                inputs=[],
-                outputs=[*dataset, run.slices.table],
-                seconds=estimates.preparation_seconds(run.settings),
-                state=run.slices.root,
-            ),
-            step("02_preview_augmentation", inputs=dataset, outputs=[]),
-            *judged,
-            *(
-                step(
-                    "03_train_model",
-                    model,
-                    inputs=dataset,
-                    outputs=trained[model],
-                    seconds=estimates.training_seconds(model, run.settings, speed),
-                    state=results.training(model),
-                    model=model,
-                )
-                for model in self.models
-            ),
-            *(
-                step(
-                    "04_evaluate_model",
-                    method,
-                    inputs=dataset + trained.get(method, []),
-                    outputs=[results.scores(method), results.score_record(method)],
-                    seconds=estimates.evaluation_seconds(method, run.settings, speed),
-                    model=method,
-                )
-                for method in scored
-            ),
-            step("05_tables", inputs=scores + records + histories, outputs=tables, **chosen),
-            step(
-                "06_figures", inputs=dataset + scores + histories, outputs=figures, seconds=20.0,
-                **chosen,
-            ),
-            step("07_bone_model", inputs=scores + histories, outputs=[surface], **chosen),
-            step(
-                "08_report", inputs=[*tables, *figures, surface], outputs=[results.report],
-                **chosen,
-            ),
-            step(
-                "09_segment_your_scan", inputs=dataset, seconds=60.0,
-                outputs=[segmented.label_map, segmented.record],
-            ),
-        ]  # fmt: skip
+        plan = Plan(self.run, self.models, self.overrides, speed)
+        return plan.rebuilding() if self.is_rebuilding else plan.steps(self.with_ablations)
 
     # What doit is given
 
@@ -244,7 +133,8 @@ class Driver:
                 self.workers = self.workers or cluster.num_threads(self.client)
                 print(cluster.description(self.client))
             print(self.plan(stale), flush=True)
-            self._record_environment()
+            if not self.is_rebuilding:  # whose record says what made the scores
+                self._record_environment()
             os.environ |= KERNEL_ENVIRONMENT | dict(os.environ)  # what a user has set, stays
             runner = MThreadRunner(
                 self.state(), Progress(self), True, self.force, Stream(2), at_once
@@ -257,13 +147,14 @@ class Driver:
     def plan(self, stale: list[str]) -> str:
         """Return the lines that say what will run, what is up to date, and how long it takes."""
         names = list(self.steps)
+        width = max(NAME_WIDTH, *map(len, names))
         lines = [
             f"profile {self.run.settings.profile}, data set {self.run.dataset}, "
             f"results in {self.run.results.root}"
         ]
         for name in names:
             state = f"about {clock(self.expected(name))}" if name in stale else "up to date"
-            lines.append(f"  {name:<34} {state}")
+            lines.append(f"  {name:<{width}} {state}")
         if stale:
             total = sum(map(self.expected, stale)) / min(self.workers or 1, len(stale))
             lines.append(f"{len(stale)} of {len(names)} to run, roughly {clock(total)}")
@@ -290,9 +181,8 @@ class Driver:
         for output in step.outputs:
             output.parent.mkdir(parents=True, exist_ok=True)
         started, clock_start = datetime.now(UTC), time.perf_counter()
-        record = {"status": "running", "started": started.isoformat(timespec="seconds")}
-        self._record_notebook(step.name, record)
-        record["status"] = "failed"
+        record = {"status": "failed", "started": started.isoformat(timespec="seconds")}
+        self._record_notebook(step.name)
         try:
             measured = self._perform(step, executed)
             missing = [str(output) for output in step.outputs if not output.exists()]
@@ -330,20 +220,22 @@ class Driver:
             "workers": self.workers,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self._record_notebook()
+        provenance.write_json(self.run.results.manifest, self.manifest)
 
-    def _record_notebook(self, name: str = "", record: dict | None = None) -> None:
+    def _record_notebook(self, name: str, record: dict | None = None) -> None:
+        """Record what became of a notebook, or nothing as it starts."""
         with self.lock:
             notebooks = self.manifest.setdefault("notebooks", {})
-            if name:
-                notebooks[name] = dict(record)
+            notebooks.pop(name, None)
+            if record:
+                notebooks[name] = record
             order = {step: position for position, step in enumerate(self.steps)}
             self.manifest["notebooks"] = dict(
                 sorted(notebooks.items(), key=lambda item: (item[0][:2], order.get(item[0], 0)))
             )
-            self.manifest["dataset_fingerprint"] = provenance.read_json(
-                self.run.slices.description
-            ).get("fingerprint")
+            if not self.is_rebuilding:
+                described = provenance.read_json(self.run.slices.description)
+                self.manifest["dataset_fingerprint"] = described.get("fingerprint")
             provenance.write_json(self.run.results.manifest, self.manifest)
 
 
@@ -479,17 +371,6 @@ def code(notebook: Path) -> str:
     """Return the code cells of a notebook."""
     cells = nbformat.read(notebook, as_version=4).cells
     return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-
-
-def data_version(directory: Path | None) -> str:
-    """Return a hash of the names, sizes and times of the files below a user's data folder."""
-    if directory is None:
-        return ""
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    return provenance.text_hash(
-        [(str(path.relative_to(directory)), path.stat().st_size, path.stat().st_mtime_ns)
-         for path in files]
-    )  # fmt: skip
 
 
 def clock(seconds: float) -> str:

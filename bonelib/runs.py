@@ -34,13 +34,14 @@ def open_run(
     data_dir: str = "",
     results_dir: str = "",
     overrides: dict | None = None,
+    slices_dir: str = "",
 ) -> Run:
     """Return the run that a notebook's parameters name.
 
     `data_dir` is the folder of a data set on disk, `results_dir` replaces
     results/<profile>, `overrides` replaces settings of the profile; its slices then lie among
-    the results. Raises ValueError, with the valid names, for an unknown profile, data set or
-    setting.
+    the results. `slices_dir` is a folder of slices that another run has prepared. Raises
+    ValueError, with the valid names, for an unknown profile, data set or setting.
     """
     settings = get_settings(profile, overrides)
     directory = Path(data_dir).resolve() if data_dir else None
@@ -49,6 +50,8 @@ def open_run(
     slices_root = paths.prepared(profile, name)
     if overrides:  # other settings, other slices: leave the profile's own alone
         slices_root = results / "prepared" / name
+    if slices_dir:
+        slices_root = Path(slices_dir)
     return Run(
         settings,
         dataset,

@@ -28,6 +28,7 @@ dataset = "phantom"
 data_dir = ""
 results_dir = ""
 overrides = {}
+slices_dir = ""
 model = "unet"
 
 # %% tags=["nbval-ignore-output"]
@@ -40,7 +41,7 @@ from bonelib.runs import open_run
 # The layers are those of the library that the paper used.
 
 # %%
-run = open_run(profile, dataset, data_dir, results_dir, overrides)
+run = open_run(profile, dataset, data_dir, results_dir, overrides, slices_dir)
 network = models.build_model(model, run.settings.image_size, run.settings.num_classes)
 print(f"{published.METHOD_NAMES[model]}: {network.count_params():,} parameters, "
       f"{models.trainable_parameters(network):,} trainable")
@@ -51,7 +52,7 @@ drawing.draw_architecture(network, axes[0, 0])
 
 # %% [markdown]
 # ## The training
-# Adadelta with learning rate 1, categorical cross-entropy; after each epoch the whole
+# Adadelta, categorical cross-entropy; after each epoch the whole
 # validation set is scored on the input grid.
 
 # %% tags=["nbval-ignore-output"]

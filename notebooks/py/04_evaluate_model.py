@@ -27,6 +27,7 @@ dataset = "phantom"
 data_dir = ""
 results_dir = ""
 overrides = {}
+slices_dir = ""
 model = "unet"
 
 # %% tags=["nbval-ignore-output"]
@@ -34,7 +35,7 @@ from bonelib import evaluation, previews, scoring
 from bonelib.runs import open_run
 
 # %%
-run = open_run(profile, dataset, data_dir, results_dir, overrides)
+run = open_run(profile, dataset, data_dir, results_dir, overrides, slices_dir)
 
 # %% tags=["nbval-ignore-output"]
 scores = evaluation.evaluate(model, run.slices, run.results, run.settings)

@@ -1,0 +1,65 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 11 Ablations
+#
+# **What depends on choices that the paper does not print, and what on chance?** (beyond the
+# paper)
+#
+# *Reads* the scores of U-net and of the variants that `run_all.py --ablations` trains.
+# *Writes* nothing; notebook 5 writes the table.
+
+# %% tags=["parameters"]
+profile = "smoke"
+dataset = "phantom"
+data_dir = ""
+results_dir = ""
+overrides = {}
+
+# %%
+from bonelib import ablations
+from bonelib.runs import open_run
+from bonelib.tables.ablations import ablation_table
+
+# %% [markdown]
+# ## The questions
+
+# %%
+for variant in ablations.VARIANTS:
+    print(f"{variant.name:<20} {variant.question}\n{'':<20} Open, since {variant.reason}.")
+
+# %% [markdown]
+# ## The trainings
+# Each differs from the run's own in the settings of its variant and in its random numbers. A
+# random encoder is tried where the run's own started from ImageNet.
+
+# %%
+run = open_run(profile, dataset, data_dir, results_dir, overrides)
+scores = ablations.read_ablations(run.results, run.settings)
+
+# %% tags=["nbval-ignore-output"]
+scores
+
+# %% [markdown]
+# ## The answers
+# Without trainings to compare the table says how to get them.
+
+# %% tags=["nbval-ignore-output"]
+ablation_table(run.results, run.settings)
+
+# %% [markdown]
+# **Found:** a difference within the spread of equal trainings is chance; the table says which
+# are larger.
