@@ -33,6 +33,7 @@ Module order is data order; a module imports only from those above it::
     exports            label map + the DICOM files it belongs to -> DICOM SEG
     viewer             surfaces -> a page that turns them, without a network
     scoring            scores on disk -> frames, chosen and pooled
+    uncertainty        scores -> intervals, differences, paired comparisons
     ablations          settings -> trainings that answer what the paper leaves open
     tables/, figures   scores -> the paper's tables and figures
     replication        tables -> which of the paper's claims hold
