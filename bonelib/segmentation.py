@@ -248,8 +248,12 @@ def _write(
         for name, surface in model.surfaces.items():
             file = folder.surface if name == ALL_BONE else folder.bone_surface(name)
             meshes.write_stl(surface, file)
-        single = {name: one for name, one in model.surfaces.items() if name != ALL_BONE}
         if model.surfaces:
+            single = {
+                name.replace("_", " "): one
+                for name, one in model.surfaces.items()
+                if name != ALL_BONE
+            }
             page = viewer.surface_page(single or model.surfaces, "bone model")
             folder.viewer.write_text(page, encoding="utf-8")
         figure = overview.draw_overview(model.scan, model.label_map, model.surfaces.get(ALL_BONE))
