@@ -100,7 +100,10 @@ def signed_rank(differences: np.ndarray) -> tuple[float, float]:
         return 1.0, 0.0
     ranks = stats.rankdata(np.abs(differences))
     effect = (np.sign(differences) * ranks).sum() / ranks.sum()
-    return float(stats.wilcoxon(differences, zero_method="zsplit").pvalue), float(effect)
+    is_tied = not differences.all() or len(np.unique(ranks)) < len(ranks)
+    method = "asymptotic" if is_tied else "auto"  # exact p-values know no ties
+    p = stats.wilcoxon(differences, zero_method="zsplit", method=method).pvalue
+    return float(p), float(effect)
 
 
 def _bone_scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
