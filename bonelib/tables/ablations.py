@@ -49,10 +49,14 @@ def ablation_table(results: ResultFolder, settings: Settings) -> Table:
         "%, counts pooled over all pixels of the test slices. Difference: of the mean to that of "
         f"the trainings {OWN.title}; beyond spread: it is larger than the sample standard "
         "deviation of either, which is little proof with so few trainings.",
-        *(f"{each.title.capitalize()}: {each.question} Open because {each.reason}."
+        *(f"{each.title[0].upper()}{each.title[1:]}: {each.question} Open because {each.reason}."
           for each in shown.values()),
     )  # fmt: skip
-    return Table(pd.DataFrame(rows), caption, notes)
+    return Table(pd.DataFrame(rows), caption, notes, blocks="name", formats={"difference": _signed})
+
+
+def _signed(points: float) -> str:
+    return "" if np.isnan(points) else f"{points:+.2f}".replace("-", "−")
 
 
 def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, tuple[Variant, pd.DataFrame]]]:
@@ -77,7 +81,9 @@ def _rows(model: str, variant: Variant, part: pd.DataFrame, own: pd.DataFrame) -
             "name": method_name(model),
             "setting": variant.title,
             "measure": title,
-            **{f"training_{number + 1}": values.get(number) for number in range(REPLICATES)},
+            **{
+                f"training_{number + 1}": values.get(number, np.nan) for number in range(REPLICATES)
+            },
             "mean": round(values.mean(), 2),
             "spread": round(spread, 2),
             "difference": np.nan if variant == OWN else round(difference, 2),

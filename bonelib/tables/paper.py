@@ -1,5 +1,7 @@
 """Tables 1 to 4: ours, the paper's and the difference in every row."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from bonelib import published
@@ -7,15 +9,17 @@ from bonelib.scoring import best_model, method_name, select
 from bonelib.settings import CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
 from bonelib.tables.rows import (
     BASELINE_NOTE,
+    BEST_NOTE,
     LACKS_A_CLASS,
     NO_BASELINE_NOTE,
     compare,
+    framed,
     method_rows,
     not_run,
     random_encoders,
     scheme_note,
+    score_notes,
     scores_of,
-    size,
 )
 from bonelib.tables.table import Table
 
@@ -30,11 +34,14 @@ def _score_table(scores, methods, paper, caption, settings, records=None) -> Tab
             parts.append(part)
         else:
             missing.append(published.METHOD_NAMES[model])
-    frame = pd.DataFrame(rows)
-    if rows:
-        frame = frame.astype({"epoch": "Int64", "epoch_paper": "Int64"})
-    notes = (*size(parts), *not_run(missing))
-    return Table(frame, caption + scheme_note(settings), notes)
+    notes = (*score_notes(parts), *((BEST_NOTE,) if rows else ()), *not_run(missing))
+    return Table(
+        framed(rows, "epoch", "epoch_paper"),
+        caption + scheme_note(settings),
+        notes,
+        blocks="measure" if rows else "",
+        best=dict.fromkeys(("mean", *settings.class_names), max),
+    )
 
 
 def table1(scores: pd.DataFrame, settings: Settings) -> Table:
@@ -48,8 +55,7 @@ def table1(scores: pd.DataFrame, settings: Settings) -> Table:
         f"best of {settings.epochs} epochs (paper: {Settings().epochs}).",
         settings,
     )
-    notes = (*table.notes, BASELINE_NOTE if baseline else NO_BASELINE_NOTE)
-    return Table(table.frame, table.caption, notes)
+    return replace(table, notes=(*table.notes, BASELINE_NOTE if baseline else NO_BASELINE_NOTE))
 
 
 def table2(records: dict[str, dict], settings: Settings) -> Table:
@@ -84,7 +90,9 @@ def table2(records: dict[str, dict], settings: Settings) -> Table:
             f"{len(CLASS_NAMES)}: hence the difference in parameters."
         )
     caption = "Table 2. Mean execution time of a slice and number of parameters."
-    return Table(frame, caption, (*notes, *not_run(missing)), decimals=1)
+    return Table(
+        frame, caption, (*notes, *not_run(missing)), decimals=1, best={"milliseconds": min}
+    )
 
 
 def table3(scores: pd.DataFrame, records: dict[str, dict], settings: Settings) -> Table:
@@ -99,8 +107,7 @@ def table3(scores: pd.DataFrame, records: dict[str, dict], settings: Settings) -
         settings,
         records,
     )
-    notes = (*table.notes, *random_encoders(TABLE3_MODELS, records))
-    return Table(table.frame, table.caption, notes)
+    return replace(table, notes=(*table.notes, *random_encoders(TABLE3_MODELS, records)))
 
 
 def table4(
@@ -138,7 +145,8 @@ def table4(
         f"Ours: {method_name(model, records)}, {rule}, best of {rows['epochs'].iloc[0]} epochs. "
         f"Paper: {paper_model}.",
         "Our series are not the paper's; they stand beside its sets by order alone.",
-        *size([rows]),
+        *score_notes([rows]),
+        "The intervals of single series are of their slices alone.",
         *((LACKS_A_CLASS,) if frame["mean"].isna().any() else ()),
     )
     caption = f"{title}, {method_name(model, records)}.{scheme_note(settings)}"

@@ -4,10 +4,18 @@ import numpy as np
 import pandas as pd
 
 from bonelib import published
-from bonelib.scoring import bone_iou, method_name, methods, select
+from bonelib.scoring import bone_iou, methods, select
 from bonelib.settings import Settings
 from bonelib.tables.paper import paper_of
-from bonelib.tables.rows import compare, method_rows, scheme_note, size
+from bonelib.tables.rows import (
+    BEST_NOTE,
+    compare,
+    framed,
+    method_keys,
+    method_rows,
+    scheme_note,
+    score_notes,
+)
 from bonelib.tables.table import Table
 
 
@@ -33,8 +41,7 @@ def per_image_table(
         is_papers = model == "unet" and epochs == settings.epochs
         rows.append(
             {
-                "name": method_name(model, records),
-                "epochs": int(epochs),
+                **method_keys(model, epochs, records),
                 "images": len(known),
                 "without_bone": len(values) - len(known),
                 **compare(
@@ -49,7 +56,7 @@ def per_image_table(
         "Standard deviation over slices, of the population (divided by n).",
     )
     caption = f"Bone IoU of single test slices, %.{scheme_note(settings)}"
-    return Table(pd.DataFrame(rows), caption, notes if rows else ("Not run.",))
+    return Table(framed(rows, "epochs"), caption, notes if rows else ("Not run.",))
 
 
 def native_table(
@@ -62,11 +69,13 @@ def native_table(
         if len(part):
             paper = paper_of(model, epochs, settings)
             lines = method_rows(part, model, paper, settings, records)
-            rows += [{"name": line.pop("name"), "epochs": int(epochs), **line} for line in lines]
+            rows += [{**method_keys(model, epochs, records), **line} for line in lines]
             parts.append(part)
-    frame = pd.DataFrame(rows)
-    if rows:
-        frame = frame.astype({"epoch": "Int64", "epoch_paper": "Int64"})
-    notes = ("The paper does not say on which grid it scored.", *size(parts))
-    caption = f"Scores on the native grid.{scheme_note(settings)}"
-    return Table(frame, caption, notes if rows else ("Not run.",))
+    notes = ("The paper does not say on which grid it scored.", *score_notes(parts), BEST_NOTE)
+    return Table(
+        framed(rows, "epochs", "epoch", "epoch_paper"),
+        f"Scores on the native grid.{scheme_note(settings)}",
+        notes if rows else ("Not run.",),
+        blocks="measure" if rows else "",
+        best=dict.fromkeys(("mean", *settings.class_names), max),
+    )
