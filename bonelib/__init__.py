@@ -26,16 +26,16 @@ Module order is data order; a module imports only from those above it::
     pretraining        phantoms and label maps -> the weights that the package ships
     levels             names of a slice's bones -> its level, from the feet to the head
     mistakes           reference + prediction + slice -> causes of false bone, calibration
-    evaluation         best weights + test slices -> counts, time per slice
+    scoring            scores on disk -> frames, chosen and pooled
+    evaluation         best weights + test slices -> scores, label maps, time per slice
     bones              mask of all bone -> single bones, named by where they are
     meshes             probabilities or label map -> surface, STL
     agreement          bone as found + as drawn -> overlap and distances in mm
     exports            label map + the DICOM files it belongs to -> DICOM SEG
     viewer             surfaces -> a page that turns them, without a network
-    scoring            scores on disk -> frames, chosen and pooled
     uncertainty        scores -> intervals, differences, paired comparisons
     ablations          settings -> trainings that answer what the paper leaves open
-    tables/, figures   scores -> the paper's tables and figures
+    tables/, figures/  scores -> the paper's tables and figures
     replication        tables -> which of the paper's claims hold
     report             tables, figures, verdicts, manifest -> report.html
     realism            phantom series -> HU, shares, shapes, noise beside a patient's

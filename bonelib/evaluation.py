@@ -1,18 +1,29 @@
-"""Weights + test slices -> per-image counts, label maps, time per slice (section 5.3)."""
+"""Weights + test slices -> counts, distances, mistakes, label maps, time (section 5.3)."""
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-from bonelib import augment, metrics, models, provenance, slices
+from bonelib import augment, metrics, mistakes, models, provenance, scoring, slices
+from bonelib.levels import levels_of
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.prediction import load_segmenter
-from bonelib.settings import BASELINE, Settings
+from bonelib.prediction import BONE_HU, MOST_CERTAIN, Segmenter, load_segmenter, network_segmenter
+from bonelib.settings import BASELINE, BONE, IGNORE, PATIENT, Settings
 
 TIMED_SLICES = 20  # slices whose prediction is timed, one by one, after a warm-up
+
+# Of a structure, by whether the reference and the prediction have it.
+STATES = {
+    (True, True): "found",
+    (True, False): "missed",
+    (False, True): "invented",
+    (False, False): "absent",
+}
 
 
 def evaluate(
@@ -22,42 +33,36 @@ def evaluate(
 
     One row an image, training horizon and resolution ("input", and "native": the
     network's own output grid, with nearest-neighbour labels); counts n<reference
-    class><predicted class> in pixels. Writes them to scores/<method>.csv, the time and
-    the parameters to scores/<method>.json, and the label maps of the longest horizon to
-    predictions/<method>/.
+    class><predicted class> in pixels. Writes them to scores/<method>.csv, and beside it
+    what else `scoring` reads: distances of surfaces, reliability of probabilities, causes of
+    false bone, and the table of slices; the time and the parameters to
+    scores/<method>.json; and the label maps of the longest horizon to predictions/<method>/.
     """
     table = slices.read_table(folder.root)
     table = table[table["split"] == "test"]
-    history = pd.DataFrame()
-    if method != BASELINE:
-        history = pd.read_csv(results.history(method))
+    files = {
+        results.scores(method): scoring.KEY_COLUMNS + metrics.count_columns(settings.num_classes),
+        results.surfaces(method): scoring.SURFACE_COLUMNS,
+        results.reliability(method): scoring.RELIABILITY_COLUMNS,
+        results.false_bone(method): scoring.FALSE_BONE_COLUMNS,
+    }
     horizons = (0,) if method == BASELINE else settings.horizons(method)
-    rows = []
+    found = []
     for horizon in horizons:
         segment, model = load_segmenter(method, results.best(method, horizon), settings)
-        epoch = best_epoch(history, horizon)
-        is_longest = horizon == max(horizons)
+        with_probabilities = network_segmenter(model, with_probabilities=True) if model else segment
+        epoch = best_epoch(pd.read_csv(results.history(method)), horizon) if model else 0
         for series_id, series in tqdm(table.groupby("series"), desc=f"{method}, series"):
-            images, labels = slices.load(folder.root, series)
-            predicted, native = segment(images)
-            native_labels = [augment.resize_labels(one, native.shape[1:]) for one in labels]
-            for index, slice_index in enumerate(series["slice"]):
-                for resolution, pair in {
-                    "input": (labels[index], predicted[index]),
-                    "native": (native_labels[index], native[index]),
-                }.items():
-                    counts = metrics.confusion_matrix(*pair, settings.num_classes)
-                    rows.append(
-                        (method, horizon, epoch, resolution, series_id, slice_index, *counts.flat)
-                    )
-                if is_longest:
-                    save_label_map(
-                        predicted[index], results.prediction(method, series_id, slice_index)
-                    )
-    keys = ["model", "epochs", "epoch", "resolution", "series", "slice"]
-    scores = pd.DataFrame(rows, columns=keys + metrics.count_columns(settings.num_classes))
-    with provenance.replacing(results.scores(method)) as scratch:
-        scores.to_csv(scratch, index=False)
+            key = {"model": method, "epochs": horizon, "epoch": epoch, "series": series_id}
+            predicted, frames = score_series(with_probabilities, folder, series, settings)
+            found.append([frame.assign(**key) for frame in frames])
+            if horizon == max(horizons):
+                for slice_index, label_map in zip(series["slice"], predicted, strict=True):
+                    save_label_map(label_map, results.prediction(method, series_id, slice_index))
+    frames = [pd.concat(parts, ignore_index=True) for parts in zip(*found, strict=True)]
+    for frame, (path, columns) in zip(frames, files.items(), strict=True):
+        write_table(frame[columns], path)
+    write_table(scored_slices(table), results.scored_slices)
     training = provenance.read_json(results.training_record(method))
     images, _ = slices.load(folder.root, table.head(TIMED_SLICES))
     provenance.write_json(
@@ -71,7 +76,123 @@ def evaluate(
             "encoder_weights": training.get("encoder_weights"),
         },
     )
-    return scores
+    return frames[0][[*files.values()][0]]
+
+
+def score_series(
+    segment: Segmenter, folder: SliceFolder, series: pd.DataFrame, settings: Settings
+) -> tuple[np.ndarray, list[pd.DataFrame]]:
+    """Return the label maps of one series; its counts, distances, reliability, false bone.
+
+    `series` are its rows in the table of slices. Its slices and label maps are in memory, but
+    the probabilities of `SLICES_AT_ONCE` slices only.
+    """
+    images, labels = slices.load(folder.root, series)
+    predicted, native, reliability = segment_series(segment, images, labels)
+    native_labels = [augment.resize_labels(one, native.shape[1:]) for one in labels]
+    spacing_mm = tuple(map(float, series["spacing"].iloc[0].split()))
+    grids = {"input": (labels, predicted), "native": (native_labels, native)}
+    counts = [
+        count_pixels(*pair, series["slice"], settings).assign(resolution=resolution)
+        for resolution, pair in grids.items()
+    ]
+    return predicted, [
+        pd.concat(counts),
+        measure_surfaces(labels, predicted, spacing_mm, settings),
+        tell_reliability(reliability, settings),
+        explain_false_bone(images, labels, predicted, spacing_mm, series["slice"], settings),
+    ]
+
+
+def segment_series(
+    segment: Segmenter, images: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return label maps on the input grid and on the network's, and `mistakes.reliability`.
+
+    That is empty where `segment` gives no probabilities. Slices go in equal parts, so that
+    the network is compiled once.
+    """
+    parts = -(-len(images) // slices.SLICES_AT_ONCE)
+    reliability = np.zeros((0, mistakes.BINS, 3), np.int64)
+    label_maps = []
+    for part, reference in zip(
+        np.array_split(images, parts), np.array_split(labels, parts), strict=True
+    ):
+        predicted, native, *probabilities = segment(part)
+        label_maps.append((predicted, native))
+        if probabilities:
+            counts = mistakes.reliability(*probabilities, reference)
+            reliability = reliability + counts if len(reliability) else counts
+    return *map(np.concatenate, zip(*label_maps, strict=True)), reliability
+
+
+def count_pixels(
+    references: Sequence[np.ndarray], predicted: np.ndarray, slice_indices, settings: Settings
+) -> pd.DataFrame:
+    """Return the confusion counts of each slice."""
+    counts = [
+        metrics.confusion_matrix(*pair, settings.num_classes).ravel()
+        for pair in zip(references, predicted, strict=True)
+    ]
+    frame = pd.DataFrame(counts, columns=metrics.count_columns(settings.num_classes))
+    return frame.assign(slice=list(slice_indices))
+
+
+def measure_surfaces(
+    reference: np.ndarray, predicted: np.ndarray, spacing_mm, settings: Settings
+) -> pd.DataFrame:
+    """Return how far the outline of the patient, bone included, and each class of bone lie off.
+
+    Both are stacks (slice, row, column); what is `IGNORE` in the reference belongs to neither.
+    """
+    known = reference != IGNORE
+    rows = []
+    for label, structure in enumerate(("patient", *settings.class_names[BONE:]), PATIENT):
+        masks = [
+            known & (labels >= PATIENT if label == PATIENT else labels == label)
+            for labels in (reference, predicted)
+        ]
+        state = STATES[tuple(bool(mask.any()) for mask in masks)]
+        scores = metrics.surface_scores(*masks, spacing_mm)
+        rows.append({"structure": structure, "state": state} | scores)
+    return pd.DataFrame(rows)
+
+
+def tell_reliability(counts: np.ndarray, settings: Settings) -> pd.DataFrame:
+    """Return what `mistakes.reliability` counted, a row a class and bin of probability."""
+    rows = [
+        (settings.class_names[label], place, pixels, levels / MOST_CERTAIN, positive)
+        for label, of_class in enumerate(counts)
+        for place, (pixels, levels, positive) in enumerate(of_class.tolist())
+    ]
+    return pd.DataFrame(rows, columns=["class", "bin", "pixels", "probability", "positive"])
+
+
+def explain_false_bone(
+    images: np.ndarray,
+    reference: np.ndarray,
+    predicted: np.ndarray,
+    spacing_mm,
+    slice_indices,
+    settings: Settings,
+) -> pd.DataFrame:
+    """Return the pixels wrongly called bone, a row a slice and cause that has any."""
+    bright_level = slices.window(BONE_HU, settings)
+    causes = mistakes.causes(images, reference, spacing_mm, bright_level)
+    false = mistakes.false_bone(reference, predicted)
+    rows = [
+        (slice_index, mistakes.CAUSES[cause], pixels)
+        for slice_index, cause_map, mask in zip(slice_indices, causes, false, strict=True)
+        for cause, pixels in zip(*np.unique(cause_map[mask], return_counts=True), strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["slice", "cause", "pixels"])
+
+
+def scored_slices(table: pd.DataFrame) -> pd.DataFrame:
+    """Return where each slice of a table lies and how much bone it holds."""
+    spacing_mm = table["spacing"].str.split(expand=True).astype(float)
+    bone_mm2 = table["bone_pixels"] * spacing_mm[1] * spacing_mm[2]
+    return table.assign(level=levels_of(table), bone_mm2=bone_mm2)[scoring.SLICE_COLUMNS]
 
 
 def best_epoch(history: pd.DataFrame, horizon: int) -> int:
@@ -91,7 +212,13 @@ def milliseconds_per_slice(segment, images: np.ndarray) -> float:
     return round(1000 * (time.perf_counter() - started) / len(images), 2)
 
 
-def save_label_map(label_map: np.ndarray, path) -> None:
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, in one step."""
+    with provenance.replacing(path) as scratch:
+        table.to_csv(scratch, index=False)
+
+
+def save_label_map(label_map: np.ndarray, path: Path) -> None:
     """Write one label map (row, column) as an 8-bit PNG, in one step."""
     with provenance.replacing(path) as scratch:
         Image.fromarray(label_map).save(scratch)
