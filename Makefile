@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup smoke quick paper lab test notebooks lock
+.PHONY: setup smoke quick paper report reference lab test notebooks lock
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
@@ -17,6 +17,16 @@ $(READY): requirements.lock pyproject.toml
 smoke quick paper: $(READY)
 	$(BIN)/python run_all.py --profile $@
 
+# Tables, curves and report from the scores kept in results/reference, in a minute.
+report: $(READY)
+	$(BIN)/python run_all.py --reference
+
+# Keeps the scores of a quick run there.
+reference: $(READY)
+	$(BIN)/python run_all.py --profile quick --ablations
+	$(BIN)/python -c "from run_all import REFERENCE; from bonelib import paths, reference; \
+		reference.keep(paths.ResultFolder(paths.RESULTS / 'quick'), REFERENCE)"
+
 lab: $(READY)
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
@@ -24,7 +34,7 @@ lab: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadscope tests
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests
 	$(BIN)/python run_all.py --profile smoke
 	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-cell-timeout 600 notebooks
 
@@ -58,7 +68,11 @@ clean:
 		"$$(du -shc $($(kind)) 2>/dev/null | tail -n 1 | cut -f 1)" $(kind);)
 	@echo "All but the downloads: make clean-all"
 
-$(KINDS:%=clean-%): clean-%:
+$(patsubst %,clean-%,$(filter-out results,$(KINDS))): clean-%:
 	rm -rf $($*)
+
+# What `make reference` keeps belongs to the repository.
+clean-results:
+	[ ! -d results ] || find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
 
 clean-all: $(patsubst %,clean-%,$(filter-out downloads,$(KINDS)))

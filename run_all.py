@@ -7,6 +7,7 @@
     python run_all.py --models unet segnet --set epochs=4
     python run_all.py --profile quick --ablations       what the paper leaves open, too
     python run_all.py --scheduler HOST:8786             on a dask cluster (README.md)
+    python run_all.py --reference                       tables and report of a run kept here
 
 Killed at any time and started again, it goes on where it was.
 """
@@ -15,13 +16,17 @@ import argparse
 import contextlib
 import os
 import sys
+from pathlib import Path
 
 import psutil
 
-from bonelib import runs
+from bonelib import paths, reference, runs
 from bonelib.ablations import WITHOUT_ENCODER
 from bonelib.pipeline import Driver
 from bonelib.settings import MODEL_NAMES
+
+REFERENCE = paths.RESULTS / "reference"
+REBUILT = paths.RESULTS / "from-reference"
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,9 +61,35 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--ablations", action="store_true", help="train variants, too, and compare them"
     )
+    parser.add_argument(
+        "--reference", nargs="?", const=str(REFERENCE), default="", metavar="DIR",
+        help="tables, curves and report from kept scores (default: results/reference)",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="run what is up to date, too")
     parser.add_argument("--list", action="store_true", help="say what would run, and stop")
     return parser.parse_args(arguments)
+
+
+def running(options: argparse.Namespace) -> Driver:
+    """Return the driver of what the options name; raises ValueError for what cannot be run."""
+    if options.ablations and WITHOUT_ENCODER not in options.models:
+        raise ValueError(f"--ablations compares trainings of {WITHOUT_ENCODER}: add it to --models")
+    run = runs.run_of(options)
+    run.check()
+    workers = options.workers or (0 if options.scheduler else run.settings.parallel_notebooks)
+    return Driver(
+        run, list(dict.fromkeys(options.models)), runs.overrides(options.set),
+        workers, options.scheduler, options.force, options.ablations,
+    )  # fmt: skip
+
+
+def rebuilding(options: argparse.Namespace) -> Driver:
+    """Return the driver of kept results; raises ValueError where there are none."""
+    results = paths.ResultFolder(Path(options.results or REBUILT).resolve())
+    reference.restore(Path(options.reference), results)
+    run, models, replaced = runs.run_of_manifest(results)
+    workers = options.workers or run.settings.parallel_notebooks
+    return Driver(run, models, replaced, workers, force=options.force, is_rebuilding=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,17 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.workers is not None and options.workers < 1:
         return fail(f"--workers takes a number from 1, not {options.workers}")
     try:
-        run = runs.run_of(options)
-        run.check()
+        driver = rebuilding(options) if options.reference else running(options)
     except ValueError as error:
         return fail(str(error))
-    if options.ablations and WITHOUT_ENCODER not in options.models:
-        return fail(f"--ablations compares trainings of {WITHOUT_ENCODER}: add it to --models")
-    workers = options.workers or (0 if options.scheduler else run.settings.parallel_notebooks)
-    driver = Driver(
-        run, list(dict.fromkeys(options.models)), runs.overrides(options.set),
-        workers, options.scheduler, options.force, options.ablations,
-    )  # fmt: skip
     if options.list:
         print(driver.plan(driver.stale()))
         return 0

@@ -55,7 +55,7 @@ class Driver:
     scheduler: str = ""
     force: bool = False
     with_ablations: bool = False
-    is_rebuilding: bool = False  # tables, figures and report, of a run made elsewhere
+    is_rebuilding: bool = False  # tables, figures and report of a run, from its scores alone
 
     def __post_init__(self):
         self.steps = {step.name: step for step in self._steps()}
@@ -133,8 +133,7 @@ class Driver:
                 self.workers = self.workers or cluster.num_threads(self.client)
                 print(cluster.description(self.client))
             print(self.plan(stale), flush=True)
-            if not self.is_rebuilding:  # whose record says what made the scores
-                self._record_environment()
+            self._record_environment()
             os.environ |= KERNEL_ENVIRONMENT | dict(os.environ)  # what a user has set, stays
             runner = MThreadRunner(
                 self.state(), Progress(self), True, self.force, Stream(2), at_once
@@ -233,7 +232,7 @@ class Driver:
             self.manifest["notebooks"] = dict(
                 sorted(notebooks.items(), key=lambda item: (item[0][:2], order.get(item[0], 0)))
             )
-            if not self.is_rebuilding:
+            if not self.is_rebuilding:  # from scores of slices that are elsewhere
                 described = provenance.read_json(self.run.slices.description)
                 self.manifest["dataset_fingerprint"] = described.get("fingerprint")
             provenance.write_json(self.run.results.manifest, self.manifest)

@@ -2,10 +2,11 @@
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bonelib import datasets, paths
+from bonelib.provenance import read_json
 from bonelib.settings import PROFILES, Settings, get_settings
 
 
@@ -87,3 +88,18 @@ def run_of(options: argparse.Namespace) -> Run:
     results = str(Path(options.results).resolve()) if options.results else ""
     replaced = overrides(options.set)
     return open_run(options.profile, options.dataset, options.data, results, replaced)
+
+
+def run_of_manifest(results: paths.ResultFolder) -> tuple[Run, list[str], dict]:
+    """Return the run that made `results`, its models, and the settings that it replaced.
+
+    Its data set need not be here.
+    """
+    manifest = read_json(results.manifest)
+    profile = manifest["profile"]
+    usual = asdict(PROFILES[profile])
+    replaced = {
+        name: value for name, value in manifest["settings"].items() if usual.get(name) != value
+    }
+    run = open_run(profile, manifest["dataset"], "", str(results.root), replaced)
+    return run, manifest["models"], replaced

@@ -69,7 +69,7 @@ class Plan:
             *(self._evaluation(method, method, results, run.settings) for method in self.methods),
             *(self._training(*one, **own) for *one, own in compared),
             *(self._evaluation(*one, **own) for *one, own in compared),
-            self._step("11_ablations", inputs=self._ablations(with_ablations)),
+            self._step("11_ablations", inputs=self._scores() + self._ablations(with_ablations)),
             self._tables(with_ablations),
             self._figures(dataset, PAPERS_FIGURES),
             self._step(
@@ -204,7 +204,13 @@ def trained(model: str, results: paths.ResultFolder, settings: Settings) -> list
 
 def scored(method: str, results: paths.ResultFolder) -> list[Path]:
     """Return the files of an evaluation."""
-    return [results.scores(method), results.score_record(method)]
+    return [
+        results.scores(method),
+        results.score_record(method),
+        results.surfaces(method),
+        results.reliability(method),
+        results.false_bone(method),
+    ]
 
 
 def data_version(directory: Path | None) -> str:

@@ -11,7 +11,7 @@ from bonelib.paths import REPOSITORY
 from bonelib.settings import PROFILES
 
 OF_A_KIND = {
-    "results": ["results/smoke/report.html", "results/mine/models/unet/best_of_10.keras"],
+    "results": ["results/smoke/report.html", "results/my run/models/unet/best_of_10.keras"],
     "prepared": [
         "data/prepared/smoke/phantom/slices.csv",
         "data/raw/phantom-quick/split.csv",
@@ -31,7 +31,7 @@ OF_A_KIND = {
 NEVER = [
     "Makefile", "README.md", "data/README.md", "bonelib/paths.py", "my_bones/bone.stl",
     "data/raw/my scans/split.csv", "data/raw/my scans/__pycache__/kept", "data/raw/phantom-mine/ct",
-    "data/raw/label_maps-maps/subject1",
+    "data/raw/label_maps-maps/subject1", "results/reference/manifest.json",
 ]  # fmt: skip
 
 

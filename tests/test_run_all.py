@@ -12,10 +12,10 @@ import pytest
 import SimpleITK
 
 import run_all
-from bonelib import pipeline, provenance
+from bonelib import pipeline, provenance, reference
 from bonelib.paths import NOTEBOOKS, REPOSITORY, ResultFolder, prepared
 from bonelib.runs import open_run
-from bonelib.settings import get_settings
+from bonelib.settings import get_settings, replaced
 
 SMALL = ["--profile", "smoke", "--models", "unet", "--set", "epochs=1", "epochs_long=3"]
 
@@ -29,10 +29,11 @@ def call(*arguments) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(small_scans, tmp_path_factory):
     """A run that was killed after its first epoch and started again."""
     results = ResultFolder(tmp_path_factory.mktemp("run"))
-    arguments = [*SMALL, "--results", results.root]
+    data = ["--dataset", "folder", "--data", small_scans]
+    arguments = [*SMALL, *data, "--results", results.root]
     with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True) as first:
         before = []
         for line in first.stdout:
@@ -46,7 +47,7 @@ def finished(tmp_path_factory):
 def test_a_run_says_at_the_start_what_and_how_long(finished):
     before = finished[2]
     assert "03_train_model-unet" in before
-    assert re.search(r"11 of 11 to run, roughly \d:\d\d:\d\d", before)
+    assert re.search(r"10 of 10 to run, roughly \d:\d\d:\d\d", before)
 
 
 def test_a_killed_run_goes_on_at_the_last_epoch(finished):
@@ -73,7 +74,7 @@ def test_everything_is_written(finished):
 
 def test_the_manifest_tells_what_made_the_results(finished):
     manifest = provenance.read_json(finished[0].manifest)
-    assert (manifest["profile"], manifest["dataset"]) == ("smoke", "phantom")
+    assert (manifest["profile"], manifest["dataset"]) == ("smoke", "folder")
     assert manifest["seed"] == get_settings("smoke").seed
     assert manifest["settings"]["epochs_long"] == 3
     assert {"python", "keras", "tensorflow"} <= set(manifest["versions"])
@@ -110,11 +111,38 @@ def test_only_what_depends_on_a_change_runs_again(finished):
     kept = scores.read_bytes()
     scores.write_bytes(kept + b"\n")
     assert stale(call(*arguments, "--list").stdout) == [
-        "05_tables", "06_figures", "07_bone_model", "08_report",
+        "11_ablations", "05_tables", "06_figures", "07_bone_model", "08_report",
     ]  # fmt: skip
     scores.write_bytes(kept)
     assert stale(call(*arguments, "--list").stdout) == []
-    assert len(stale(call(*arguments, "--list", "--force").stdout)) == 11
+    assert len(stale(call(*arguments, "--list", "--force").stdout)) == 10
+
+
+def test_ablations_add_their_trainings_and_what_reads_them(finished):
+    results, arguments, *_ = finished
+    listed = stale(call(*arguments, "--ablations", "--list").stdout)
+    steps = [f"{step}_model-unet-relu_decoder-{number}"
+             for step in ("03_train", "04_evaluate") for number in range(3)]  # fmt: skip
+    assert set(steps) <= set(listed)
+    assert [name for name in listed if name in steps] == steps
+    assert not any("own-0" in name or "random_encoder" in name for name in listed)
+    assert listed[-3:] == ["11_ablations", "05_tables", "08_report"]
+
+
+def test_tables_curves_and_report_come_from_kept_scores_alone(finished, tmp_path):
+    reference.keep(finished[0], tmp_path / "kept")
+    results = ResultFolder(tmp_path / "rebuilt")
+    arguments = ["--reference", tmp_path / "kept", "--results", results.root]
+    run = call(*arguments)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "3 of 3 to run" in run.stdout
+    for name in (f"table{number}.csv" for number in range(1, 5)):
+        assert (results.tables / name).read_text() == (finished[0].tables / name).read_text()
+    assert (results.figures / "figure4.pdf").exists() and results.report.exists()
+    made, kept = (provenance.read_json(one.manifest) for one in (results, finished[0]))
+    assert made["settings"] == kept["settings"] and made["models"] == ["unet"]
+    assert made["dataset_fingerprint"] == kept["dataset_fingerprint"]
+    assert "Everything is up to date" in call(*arguments).stdout
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(finished):
@@ -123,6 +151,36 @@ def test_a_scheduler_that_does_not_answer_is_one_line(finished):
     assert run.returncode == 2
     assert run.stderr.splitlines() == [run.stderr.strip()]
     assert "no dask scheduler answers at 'nowhere'" in run.stderr
+
+
+def run_of_step(step):
+    """The run that a step's notebook opens."""
+    names = ("profile", "dataset", "data_dir", "results_dir", "overrides", "slices_dir")
+    return open_run(*(step.parameters[name] for name in names if name in step.parameters))
+
+
+def test_slices_that_another_run_has_prepared(tmp_path):
+    run = open_run("smoke", results_dir=str(tmp_path), overrides={"replicate": 1},
+                   slices_dir=str(tmp_path / "others"))  # fmt: skip
+    assert run.slices.root == tmp_path / "others"
+    assert run.results.root == tmp_path and run.settings.replicate == 1
+
+
+@pytest.mark.parametrize("overrides", [{}, {"epochs_long": "7"}])
+def test_a_step_of_an_ablation_has_settings_and_results_of_its_own_and_the_run_s_slices(
+    overrides, tmp_path
+):
+    run = open_run("smoke", results_dir=str(tmp_path), overrides=overrides)
+    steps = pipeline.Driver(run, ["unet"], overrides, with_ablations=True).steps
+    for name in ("03_train_model", "04_evaluate_model"):
+        step = steps[f"{name}-unet-no_augmentation-2"]
+        own = run_of_step(step)
+        assert own.settings == replaced(run.settings, {"augment": "none", "replicate": 2})
+        assert own.slices == run.slices
+        assert own.results.root == tmp_path / "ablations" / "no_augmentation-2"
+        assert all(path.is_relative_to(own.results.root) for path in step.outputs)
+        assert step.seconds == steps[f"{name}-unet"].seconds
+    assert steps["03_train_model-unet-no_augmentation-2"].state == own.results.training("unet")
 
 
 @pytest.mark.parametrize("results_dir", ["", "elsewhere"])
@@ -134,8 +192,7 @@ def test_slices_of_other_settings_leave_the_profile_s_own_alone(results_dir):
     driver = pipeline.Driver(run, ["unet"], {"class_scheme": "bones"})
     assert not any("threshold" in name for name in driver.steps)
     for step in driver.steps.values():
-        given = ("profile", "dataset", "data_dir", "results_dir", "overrides")
-        assert open_run(*(step.parameters[name] for name in given)) == run
+        assert run_of_step(step) == run
 
 
 def test_a_step_depends_on_the_modules_that_its_notebook_imports():
@@ -155,6 +212,8 @@ def test_a_step_depends_on_the_modules_that_its_notebook_imports():
         (["--set", "epochs"], "SETTING=VALUE"),
         (["--set", "class_scheme=nonsense"], "bone, bones"),
         (["--workers", "0"], "from 1"),
+        (["--ablations", "--models", "segnet"], "--models"),
+        (["--reference", "/nowhere"], "/nowhere"),
         (["--dataset", "folder"], "--data DIR"),
         (["--dataset", "folder", "--data", "/nowhere"], "no such folder"),
     ],

@@ -71,7 +71,7 @@ NOTEBOOK_FILES = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
 def test_every_notebook_has_its_pair():
-    assert len(NOTEBOOK_FILES) == 10
+    assert len(NOTEBOOK_FILES) == 11
     assert {path.stem for path in NOTEBOOK_FILES} == {
         path.stem for path in (NOTEBOOKS / "py").glob("*.py")
     }

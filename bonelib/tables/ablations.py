@@ -74,22 +74,20 @@ def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, tuple[Variant, pd.DataF
 def _rows(model: str, variant: Variant, part: pd.DataFrame, own: pd.DataFrame) -> Iterator[dict]:
     for measure, title in MEASURES.items():
         values = part.set_index("replicate")[measure]
-        spread, own_spread = values.std(), own[measure].std()
-        difference = values.mean() - own[measure].mean()
-        is_beyond = "yes" if abs(difference) > np.fmax(spread, own_spread) else "no"
+        difference, beyond = np.nan, ""
+        if variant != OWN:
+            difference = values.mean() - own[measure].mean()
+            spread = np.fmax(values.std(), own[measure].std())
+            beyond = "" if np.isnan(spread) else "yes" if abs(difference) > spread else "no"
         yield {
             "name": method_name(model),
             "setting": variant.title,
             "measure": title,
-            **{
-                f"training_{number + 1}": values.get(number, np.nan) for number in range(REPLICATES)
-            },
+            **{f"training_{one + 1}": values.get(one, np.nan) for one in range(REPLICATES)},
             "mean": round(values.mean(), 2),
-            "spread": round(spread, 2),
-            "difference": np.nan if variant == OWN else round(difference, 2),
-            "beyond_spread": ""
-            if variant == OWN or np.isnan([spread, own_spread]).all()
-            else is_beyond,
+            "spread": round(values.std(), 2),
+            "difference": round(difference, 2),
+            "beyond_spread": beyond,
         }
 
 
