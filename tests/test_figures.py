@@ -162,7 +162,7 @@ def test_save_writes_both_formats_and_the_caption(tmp_path, history):
     figures.figure5(history, axes[0, 0])
     figures.save(figure, "figure5", tmp_path, "Of U-net.")
     assert (tmp_path / "figure5.pdf").read_bytes().startswith(b"%PDF")
-    assert Image.open(tmp_path / "figure5.png").size == (800, 600)
+    assert Image.open(tmp_path / "figure5.png").size == (1200, 900)  # 300 dpi
     caption = figures.read_caption(tmp_path / "figure5.png")
     assert caption == f"{figures.CAPTIONS['figure5']} Of U-net."
 

@@ -1,0 +1,118 @@
+"""Data -> the paper's figures, drawn on axes that are given."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from bonelib import metrics
+from bonelib.figures.pictures import Example, class_legend, draw_labels, draw_slice, finish
+from bonelib.figures.style import CLASS_COLOURS, DARK, MARKS, PAIR_COLOURS
+from bonelib.published import METHOD_NAMES
+from bonelib.settings import BONE, CLASS_NAMES
+
+MOST_LABELS_INSIDE = 3  # of curves; a longer list would lie on them
+
+
+def figure1(examples: Sequence[Example], axes: np.ndarray) -> None:
+    """Draw four example slices, lettered a) to d), on as many axes."""
+    for letter, example, panel in zip("abcd", examples, axes.flat, strict=False):
+        draw_slice(example, panel, f"{letter})  {example.series}, slice {example.slice}")
+    finish(axes, examples, len(examples))
+
+
+def figure2(examples: Sequence[Example], axes: np.ndarray) -> None:
+    """Draw an original slice, which comes first, and augmented ones."""
+    for letter, example, panel in zip("abcdefgh", examples, axes.flat, strict=False):
+        draw_slice(example, panel, f"{letter})  {'original' if letter == 'a' else 'augmented'}")
+    finish(axes, examples, len(examples))
+
+
+def _curves(history: pd.DataFrame, columns: dict, colours, axes: Axes, model: str) -> None:
+    """Draw columns of a history (label to column) in %, marked by shape as well as colour."""
+    for (label, column), colour, mark in zip(columns.items(), colours, MARKS, strict=False):
+        axes.plot(
+            history["epoch"], 100 * history[column], color=colour, marker=mark, label=label,
+            markeredgecolor=DARK, markeredgewidth=0.4,
+        )  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0.5, len(history) + 0.5)
+    axes.set_xlabel("epoch")
+    axes.set_title(METHOD_NAMES.get(model, model))
+    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+    axes.legend(**beside if len(columns) > MOST_LABELS_INSIDE else {"loc": "best"})
+
+
+def figure3(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
+    """Draw the accuracy of training and validation by epoch."""
+    columns = {"training": "accuracy", "validation": "val_accuracy"}
+    _curves(history, columns, PAIR_COLOURS, axes, model)
+    axes.set_ylabel("pixel accuracy (%)")
+
+
+def figure4(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
+    """Draw the validation IoU of each class by epoch; one that no slice has is marked absent."""
+    columns = {
+        name.removeprefix("val_iou_") + (" (absent)" if history[name].isna().all() else ""): name
+        for name in history.filter(like="val_iou_")
+    }
+    _curves(history, columns, CLASS_COLOURS, axes, model)
+    axes.set_ylabel("validation IoU (%)")
+
+
+def figure5(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
+    """Draw the validation mean IoU and mean Dice coefficient by epoch."""
+    columns = {"mean IoU": "val_mean_iou", "mean Dice": "val_mean_dice"}
+    _curves(history, columns, PAIR_COLOURS, axes, model)
+    axes.set_ylabel("validation score (%)")
+
+
+def image_scores(
+    example: Example, labels: np.ndarray, class_names: Sequence[str] = CLASS_NAMES
+) -> tuple[float, float]:
+    """Return (mean IoU, bone IoU) of one prediction in %.
+
+    The mean is of the classes present; bone is all classes of bone as one.
+    """
+    counts = metrics.confusion_matrix(example.labels, labels, len(class_names))
+    bone = metrics.iou(metrics.bone_as_one(counts))[BONE]
+    return float(100 * np.nanmean(metrics.iou(counts))), float(100 * bone)
+
+
+def figure6(
+    example: Example,
+    predictions: dict[str, np.ndarray],
+    axes: np.ndarray,
+    class_names: Sequence[str] = CLASS_NAMES,
+) -> None:
+    """Draw the slice, its reference and every method's segmentation with its bone IoU."""
+    draw_slice(example, axes.flat[0], f"{example.series}, slice {example.slice}")
+    draw_labels(example, example.labels, axes.flat[1], "reference")
+    for (model, labels), panel in zip(predictions.items(), axes.flat[2:], strict=False):
+        bone = image_scores(example, labels, class_names)[1]
+        name = METHOD_NAMES.get(model, model)
+        draw_labels(example, labels, panel, f"{name}\nbone IoU {bone:.1f} %")
+    finish(axes, [example], 2 + len(predictions))
+    class_legend(axes.flat[0].figure, class_names, [example])
+
+
+def figure7(
+    examples: Sequence[Example],
+    predictions: Sequence[np.ndarray],
+    axes: np.ndarray,
+    model: str,
+    class_names: Sequence[str] = CLASS_NAMES,
+) -> None:
+    """Draw reference (left) and prediction (right) of each slice, with the slice's scores."""
+    for example, labels, (left, right), letter in zip(
+        examples, predictions, axes.reshape(-1, 2), "abcdefgh", strict=False
+    ):
+        mean, bone = image_scores(example, labels, class_names)
+        title = f"{letter})  {example.series}\nslice {example.slice}"
+        draw_labels(example, example.labels, left, title)
+        draw_labels(example, labels, right, f"mean IoU {mean:.1f} %\nbone IoU {bone:.1f} %")
+    finish(axes, examples, 2 * len(examples))
+    title = f"left: reference, right: {METHOD_NAMES.get(model, model)}"
+    class_legend(axes.flat[0].figure, class_names, examples, title)
