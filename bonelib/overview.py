@@ -13,7 +13,11 @@ from bonelib.settings import BONE, CLASS_NAMES, PATIENT
 
 WINDOW_HU = (-450, 1050)  # bone
 MONTAGE = (2, 5)  # rows and columns of axial slices
-INCHES = (15.0, 9.5)
+LOWER = 4  # two planes and two views of the surface
+WIDTH_INCHES = 15.0
+TITLE_INCHES = 0.4  # of a row of panels
+AXIS_INCHES = 0.8  # below the lower row
+MOST_UPRIGHT = 1.15  # height of a panel to its width; what is longer gets narrower
 MARGIN = 8  # pixels around the patient
 
 
@@ -28,8 +32,17 @@ def draw_overview(
     volume, labels = map(SimpleITK.GetArrayViewFromImage, (scan, label_map))
     box = _box_of_patient(labels)
     volume, labels = volume[box], labels[box]
-    figure = Figure(figsize=INCHES, layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1.15, 1))
+    height_mm, down_mm, across_mm = volume.shape * np.array(scan.GetSpacing()[::-1])
+    shapes = [height_mm / across_mm, height_mm / down_mm]
+    if surface is not None:
+        x_mm, y_mm, z_mm = surface.extents
+        shapes += [z_mm / x_mm, z_mm / y_mm]
+    heights = (
+        TITLE_INCHES + MONTAGE[0] * (TITLE_INCHES + _inches(down_mm / across_mm, MONTAGE[1])),
+        TITLE_INCHES + _inches(max(shapes), LOWER) + AXIS_INCHES,
+    )
+    figure = Figure(figsize=(WIDTH_INCHES, sum(heights)), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=heights)
     panels = upper.subplots(*MONTAGE).ravel()
     last = len(volume) - 1
     chosen = np.linspace(last, 0, len(panels) + 2)[1:-1].round().astype(int)
@@ -42,7 +55,7 @@ def draw_overview(
         for label in (PATIENT, BONE)
     ]
     upper.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    panels = lower.subplots(1, 2 if surface is None else 4)
+    panels = lower.subplots(1, len(shapes))
     bone = labels == BONE
     for panel, axis, name in zip(panels, (1, 2), ("coronal", "sagittal"), strict=False):
         counts = bone.sum(axis=tuple({0, 1, 2} - {axis}))
@@ -54,6 +67,11 @@ def draw_overview(
         for panel, view in zip(panels[2:], meshes.VIEWS, strict=True):
             meshes.draw_surface(surface, panel, view)
     return figure
+
+
+def _inches(shape: float, count: int) -> float:
+    """Return the height of one of `count` panels beside each other; `shape`: height to width."""
+    return WIDTH_INCHES / count * min(shape, MOST_UPRIGHT)
 
 
 def _box_of_patient(labels: np.ndarray) -> tuple[slice, slice, slice]:
