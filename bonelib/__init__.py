@@ -36,8 +36,9 @@ Module order is data order; a module imports only from those above it::
     uncertainty        scores -> intervals, differences, paired comparisons
     ablations          settings -> trainings that answer what the paper leaves open
     tables/, figures/  scores -> the paper's tables and figures
-    replication        tables -> which of the paper's claims hold
-    report             tables, figures, verdicts, manifest -> report.html
+    replication/       scores, curves, costs -> which of the paper's claims hold
+    report/            tables, figures, verdicts, manifest -> report.html
+    reference          a run's results <-> its small files, kept in the repository
     realism            phantom series -> HU, shares, shapes, noise beside a patient's
     previews, browser  what notebooks show besides the paper's figures
     planes             one scan and its label map in three planes, by sliders
