@@ -53,8 +53,8 @@ def training_seconds(model: str, settings: Settings, speed: float) -> float:
     return START_SECONDS + steps * step * 1.15
 
 
-def evaluation_seconds(method: str, settings: Settings, speed: float) -> float:
-    """Estimate the prediction of the test slices, once for each horizon."""
+def evaluation_seconds(method: str, settings: Settings, speed: float, horizons: int = 0) -> float:
+    """Estimate the prediction of the test slices, once for each horizon, of one or of all."""
     slices = _slices("test", settings.phantom_slice_distance_mm)
-    horizons = 1 if method == BASELINE else len(settings.horizons(method))
+    horizons = horizons or (1 if method == BASELINE else len(settings.horizons(method)))
     return START_SECONDS + slices * horizons * (0.01 + _forward_seconds(method, settings, speed))

@@ -27,10 +27,15 @@ STATES = {
 
 
 def evaluate(
-    method: str, folder: SliceFolder, results: ResultFolder, settings: Settings
+    method: str,
+    folder: SliceFolder,
+    results: ResultFolder,
+    settings: Settings,
+    horizons: Sequence[int] = (),
 ) -> pd.DataFrame:
     """Score a trained network, or the baseline, on every test slice; return the counts.
 
+    `horizons` are the epochs after which a network is scored, by default all of `settings`.
     One row an image, training horizon and resolution ("input", and "native": the
     network's own output grid, with nearest-neighbour labels); counts n<reference
     class><predicted class> in pixels. Writes them to scores/<method>.csv, and beside it
@@ -46,7 +51,7 @@ def evaluate(
         results.reliability(method): scoring.RELIABILITY_COLUMNS,
         results.false_bone(method): scoring.FALSE_BONE_COLUMNS,
     }
-    horizons = (0,) if method == BASELINE else settings.horizons(method)
+    horizons = horizons or ((0,) if method == BASELINE else settings.horizons(method))
     found = []
     for horizon in horizons:
         segment, model = load_segmenter(method, results.best(method, horizon), settings)

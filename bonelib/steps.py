@@ -68,7 +68,10 @@ class Plan:
             *(self._training(model, model, results, run.settings) for model in self.models),
             *(self._evaluation(method, method, results, run.settings) for method in self.methods),
             *(self._training(*one, **own) for *one, own in compared),
-            *(self._evaluation(*one, **own) for *one, own in compared),
+            *(
+                self._evaluation(*one, **own, horizons=[run.settings.epochs_long])
+                for *one, own in compared
+            ),
             self._step("11_ablations", inputs=self._scores() + self._ablations(with_ablations)),
             self._tables(with_ablations),
             self._figures(dataset, PAPERS_FIGURES),
@@ -123,7 +126,9 @@ class Plan:
             name,
             inputs=[self.run.slices.description, *weights],
             outputs=scored(method, results),
-            seconds=estimates.evaluation_seconds(method, settings, self.speed),
+            seconds=estimates.evaluation_seconds(
+                method, settings, self.speed, len(own.get("horizons", []))
+            ),
             model=method,
             **own,
         )

@@ -104,13 +104,15 @@ def test_a_replicate_has_other_weights_and_other_batches(small):
 
 def test_the_steps_of_an_ablation_train_it_and_the_table_shows_it(small):
     steps = {step.name: step for step in Plan(small, ["unet"], SMALL, 100.0).steps(True)}
-    for step in (steps["03_train_model-unet"], steps["03_train_model-unet-own-1"]):
-        given = {"slices_dir": str(small.slices.root)} | step.parameters
-        model = given.pop("model")
+    for name in ("unet", "unet-own-1"):
+        trained, evaluated = steps[f"03_train_model-{name}"], steps[f"04_evaluate_model-{name}"]
+        given = {"slices_dir": str(small.slices.root), "horizons": []} | evaluated.parameters
+        model, horizons = given.pop("model"), given.pop("horizons")
         run = open_run(**given)
         training.train(model, run.slices, run.results, run.settings)
-        evaluation.evaluate(model, run.slices, run.results, run.settings)
-        assert all(path.exists() for path in step.outputs)
+        scores = evaluation.evaluate(model, run.slices, run.results, run.settings, horizons)
+        assert set(scores["epochs"]) == ({1, 2} if name == "unet" else {2})
+        assert all(path.exists() for path in trained.outputs + evaluated.outputs)
     losses = [pd.read_csv(steps[f"03_train_model-unet{name}"].outputs[0])["loss"]
               for name in ("", "-own-1")]  # fmt: skip
     assert (losses[0] != losses[1]).all()

@@ -179,7 +179,8 @@ def test_a_step_of_an_ablation_has_settings_and_results_of_its_own_and_the_run_s
         assert own.slices == run.slices
         assert own.results.root == tmp_path / "ablations" / "no_augmentation-2"
         assert all(path.is_relative_to(own.results.root) for path in step.outputs)
-        assert step.seconds == steps[f"{name}-unet"].seconds
+    assert step.parameters["horizons"] == [run.settings.epochs_long]
+    assert step.seconds < steps["04_evaluate_model-unet"].seconds
     assert steps["03_train_model-unet-no_augmentation-2"].state == own.results.training("unet")
 
 

@@ -28,6 +28,7 @@ data_dir = ""
 results_dir = ""
 overrides = {}
 slices_dir = ""
+horizons = []
 model = "unet"
 
 # %% tags=["nbval-ignore-output"]
@@ -38,7 +39,7 @@ from bonelib.runs import open_run
 run = open_run(profile, dataset, data_dir, results_dir, overrides, slices_dir)
 
 # %% tags=["nbval-ignore-output"]
-scores = evaluation.evaluate(model, run.slices, run.results, run.settings)
+scores = evaluation.evaluate(model, run.slices, run.results, run.settings, horizons)
 
 # %% [markdown]
 # ## Counts
