@@ -145,3 +145,100 @@ def test_distances_of_shifted_boxes_are_known_by_hand():
     assert distances.max() == 6.0 and distances.min() == 0.0
     with pytest.raises(ValueError, match="no surface"):
         metrics.surface_distances(reference, np.zeros_like(reference), (1, 1, 1))
+
+
+ANISOTROPIC_MM = (2.5, 0.8, 1.1)
+
+
+def image_of(mask, spacing_mm):
+    image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))
+    image.SetSpacing(spacing_mm[::-1])
+    return image
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_surface_scores_are_those_of_simpleitks_contours_and_distance_maps(seed):
+    pair = masks(seed)
+    images = [image_of(mask, ANISOTROPIC_MM) for mask in pair]
+    edges = [SimpleITK.LabelContour(SimpleITK.ConstantPad(one, [1] * 3, [1] * 3)) for one in images]
+    maps = [
+        np.abs(
+            SimpleITK.GetArrayFromImage(
+                SimpleITK.SignedMaurerDistanceMap(edge, squaredDistance=False, useImageSpacing=True)
+            )
+        )
+        for edge in edges
+    ]
+    first, second = (SimpleITK.GetArrayViewFromImage(edge) == 1 for edge in edges)
+    directed = maps[1][first], maps[0][second]
+    both = np.concatenate(directed)
+    scores = metrics.surface_scores(*pair, ANISOTROPIC_MM)
+    assert scores["assd_mm"] == pytest.approx(both.mean(), rel=1e-4)
+    assert scores["hd95_mm"] == pytest.approx(
+        max(np.percentile(one, 95) for one in directed), rel=1e-4
+    )
+    assert scores["nsd_1mm"] == pytest.approx((both <= 1).mean())
+    assert scores["nsd_2mm"] == pytest.approx((both <= 2).mean())
+    referee = SimpleITK.HausdorffDistanceImageFilter()
+    referee.Execute(*images)
+    assert scores["assd_mm"] < scores["hd95_mm"] <= referee.GetHausdorffDistance() + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("shift", "expected"),
+    [  # of a plate of 5 x 5 voxels, which is all edge, where voxels are 2.5 x 1.5 x 3 mm
+        ((0, 0, 0), (0, 0, 1, 1)),
+        ((2, 0, 0), (5, 5, 0, 0)),
+        ((0, 1, 0), (1.5 / 5, 1.5, 0.8, 1)),
+        ((0, 0, 1), (3 / 5, 3, 0.8, 0.8)),
+        ((0, 0, 2), ((3 + 6) / 5, 6, 0.6, 0.6)),
+        ((1, 4, 0), ((np.hypot(2.5, 6) + np.hypot(2.5, 4.5) + np.hypot(2.5, 3)
+                      + np.hypot(2.5, 1.5) + 2.5) / 5, 6.5, 0, 0)),
+    ],
+)  # fmt: skip
+def test_surface_scores_of_shifted_plates_are_known_by_hand(shift, expected):
+    reference = np.zeros((8, 12, 12), bool)
+    reference[2, 2:7, 3:8] = True
+    prediction = np.roll(reference, shift, (0, 1, 2))
+    scores = metrics.surface_scores(reference, prediction, (2.5, 1.5, 3.0))
+    assert tuple(scores.values()) == pytest.approx(expected)
+
+
+def test_a_hole_has_an_edge_of_its_own():
+    reference, prediction = np.zeros((2, 9, 12, 12), bool)
+    reference[2:7, 3:8, 3:8] = prediction[2:7, 3:8, 3:8] = True
+    prediction[4, 5, 5] = False  # its six neighbours lie one voxel below the edge of the box
+    scores = metrics.surface_scores(reference, prediction, (2.0, 1.0, 1.0))
+    edges = 2 * (5**3 - 3**3) + 6
+    assert scores["assd_mm"] == pytest.approx((2 * 2 + 4 * 1) / edges)
+    assert scores["nsd_1mm"] == pytest.approx(1 - 2 / edges) and scores["nsd_2mm"] == 1
+
+
+def test_a_missed_or_invented_structure_is_as_far_off_as_the_grid_is_long():
+    some, none = np.zeros((2, 10, 20, 30), bool)
+    some[4, 5, 6] = True
+    worst = np.sqrt((10 * 2.5) ** 2 + (20 * 0.5) ** 2 + (30 * 2) ** 2)
+    for pair in ((some, none), (none, some)):
+        scores = metrics.surface_scores(*pair, (2.5, 0.5, 2.0))
+        assert tuple(scores.values()) == pytest.approx((worst, worst, 0, 0))
+    absent = metrics.surface_scores(none, none, (2.5, 0.5, 2.0))
+    assert list(absent) == list(scores) and np.isnan(list(absent.values())).all()
+
+
+SMALL_MASKS = arrays(bool, (3, 5, 4))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SMALL_MASKS, SMALL_MASKS, st.tuples(*[st.sampled_from([0.5, 1.0, 2.5])] * 3))
+def test_surface_scores_are_symmetric_and_within_bounds(reference, prediction, spacing_mm):
+    scores = metrics.surface_scores(reference, prediction, spacing_mm)
+    swapped = metrics.surface_scores(prediction, reference, spacing_mm)
+    assert scores == pytest.approx(swapped, nan_ok=True)
+    if reference.any() or prediction.any():
+        longest = np.linalg.norm(np.multiply(reference.shape, spacing_mm))
+        assert 0 <= scores["assd_mm"] <= longest and 0 <= scores["hd95_mm"] <= longest
+        assert 0 <= scores["nsd_1mm"] <= scores["nsd_2mm"] <= 1
+    same = metrics.surface_scores(reference, reference, spacing_mm)
+    assert tuple(same.values()) == (
+        (0, 0, 1, 1) if reference.any() else pytest.approx([np.nan] * 4, nan_ok=True)
+    )

@@ -1,0 +1,188 @@
+"""Causes of false bone, by hand and against a phantom's tissues; counts of reliability."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.calibration import calibration_curve
+
+from bonelib import labels, mistakes, slices
+from bonelib.mistakes import BESIDE, CONTRAST, METAL, OUTSIDE, SOFT
+from bonelib.phantom.anatomy import cut_slice
+from bonelib.phantom.patient import Patient
+from bonelib.phantom.rendering import Protocol, Scanner
+from bonelib.phantom.series import scan_slices
+from bonelib.phantom.tissues import Tissue
+from bonelib.prediction import BONE_HU
+from bonelib.settings import BACKGROUND, BONE, IGNORE, PATIENT, Settings
+
+SPACING_MM = (10.0, 2.0, 2.0)
+MUSCLE, BRIGHT, BRIGHTEST = 80, 150, 255
+BRIGHT_LEVEL = 115
+
+
+def patient(count=1):
+    """Grey and labels of a patient with one bone; air ends at row and column 4."""
+    reference = np.full((count, 60, 60), PATIENT, np.uint8)
+    reference[:, :4] = reference[:, :, :4] = BACKGROUND
+    reference[:, 40:50, 40:50] = BONE
+    images = np.full_like(reference, MUSCLE)
+    images[reference == BACKGROUND] = 0
+    images[reference == BONE] = 200
+    return images, reference
+
+
+def causes(images, reference, spacing_mm=SPACING_MM):
+    return np.stack(list(mistakes.causes(images, reference, spacing_mm, BRIGHT_LEVEL)))
+
+
+def test_place_tells_first():
+    images, reference = patient()
+    found = causes(images, reference)[0]
+    assert found[2, 30] == OUTSIDE  # in the air
+    assert found[5, 30] == OUTSIDE and found[6, 30] == SOFT  # 4 and 6 mm from it
+    assert found[45, 38] == BESIDE and found[45, 37] == SOFT  # 4 and 6 mm from bone
+    assert found[50, 50] == BESIDE and found[51, 50] == SOFT  # across its corner: 2.8 and 4.5 mm
+    assert set(np.unique(found)) == {OUTSIDE, BESIDE, SOFT}
+
+
+def test_grey_tells_what_lies_far_from_bone_and_skin():
+    images, reference = patient()
+    images[0, 20:23, 20:23] = BRIGHT
+    images[0, 20:23, 50:53], images[0, 21, 51] = BRIGHT, BRIGHTEST
+    found = causes(images, reference)[0]
+    assert (found[20:23, 20:23] == CONTRAST).all() and (found[20:23, 50:53] == METAL).all()
+    assert found[20, 24] == CONTRAST and found[20, 25] == SOFT  # its blurred edge: 4 mm
+    images[0, 20:23, 20:23] = BRIGHT_LEVEL - 1
+    assert (causes(images, reference)[0][20:23, 20:23] == SOFT).all()
+
+
+def test_bright_edges_of_bone_are_beside_it_but_a_prosthesis_in_it_is_metal():
+    images, reference = patient()
+    images[0, 39, 40:50] = BRIGHT
+    images[0, 45, 39] = BRIGHTEST
+    found = causes(images, reference)[0]
+    assert (found[39, 40:50] == BESIDE).all() and found[45, 39] == BESIDE
+    images[0, 30:40, 42:48] = BRIGHTEST
+    found = causes(images, reference)[0]
+    assert (found[30:40, 42:48] == METAL).all()
+
+
+@pytest.mark.parametrize(("distance_mm", "cause"), [(3.0, BESIDE), (5.0, SOFT)])
+def test_the_margin_of_bone_goes_through_the_slices(distance_mm, cause):
+    images, reference = patient(3)
+    reference[1, 20, 20], images[1, 20, 20] = BONE, 200
+    found = causes(images, reference, (distance_mm, 2.0, 2.0))
+    assert found[0, 20, 20] == found[2, 20, 20] == cause
+    assert found[0, 20, 22] == SOFT  # 5 mm and more
+
+
+def test_the_margin_holds_the_next_pixels_of_a_coarse_grid():
+    images, reference = patient()
+    found = causes(images, reference, (10.0, 7.5, 7.5))[0]
+    assert found[39, 39] == BESIDE and found[38, 45] == SOFT
+
+
+def test_unknown_pixels_count_as_bone_nearby_and_are_never_false():
+    images, reference = patient()
+    reference[0, 20, 20] = IGNORE
+    assert causes(images, reference)[0, 20, 22] == BESIDE
+    prediction = np.full_like(reference, BONE + 1)
+    false = mistakes.false_bone(reference, prediction)
+    assert not false[0, 20, 20] and not false[0, 45, 45] and false[0, 30, 30] and false[0, 0, 0]
+    assert not mistakes.false_bone(reference, np.full_like(reference, PATIENT)).any()
+
+
+@pytest.fixture(scope="module")
+def known():
+    """Cause and tissue of every pixel of a phantom in which there is everything."""
+    settings = Settings(image_size=256, field_of_view_mm=480.0)
+    patient = replace(
+        Patient.from_seed(0),
+        replaced_hips=(4,),
+        vessels_enhanced=True,
+        calcified=True,
+        bladder_contrast=-500.0,
+        gold_seeds=((-8.0, -6.0, -24.0), (9.0, -8.0, -21.0)),
+        skin_markers=((-0.8, 22.0), (0.0, 22.0), (0.8, 22.0)),
+        cushion=15.0,
+    )
+    heights_mm = (-130.0, -90.0, -22.0, 2.0, 22.0, 50.0, 90.0, 120.0)
+    axis_mm = np.arange(500) - 249.5
+    drawn = [(z, *cut_slice(patient, axis_mm, axis_mm + 20, z)) for z in heights_mm]
+    image_hu, tissues, bones = scan_slices(drawn, Scanner.from_seed(0, Protocol()), 1, 1.0)
+
+    def on_grid(voxels, is_label):
+        image = SimpleITK.GetImageFromArray(voxels)
+        image.SetSpacing((1.0, 1.0, 25.0))
+        return SimpleITK.GetArrayFromImage(slices.to_grid(image, settings, is_label)), image
+
+    grey, scan = on_grid(image_hu, False)
+    tissues, _ = on_grid(tissues, True)
+    _, mask = on_grid(bones, True)
+    reference, _ = on_grid(SimpleITK.GetArrayFromImage(labels.label_map(scan, mask)), True)
+    spacing_mm = (25.0, settings.pixel_spacing_mm, settings.pixel_spacing_mm)
+    found = mistakes.causes(
+        slices.window(grey, settings), reference, spacing_mm, slices.window(BONE_HU, settings)
+    )
+    return np.stack(list(found))[reference < BONE], tissues[reference < BONE]
+
+
+@pytest.mark.parametrize(
+    ("tissue", "expected", "least"),
+    [
+        (Tissue.COUCH_SHELL, {OUTSIDE}, 0.98),
+        (Tissue.COUCH_CORE, {OUTSIDE}, 0.98),
+        (Tissue.CUSHION, {OUTSIDE}, 0.98),
+        (Tissue.SKIN_MARKER, {OUTSIDE}, 0.98),
+        (Tissue.METAL, {METAL}, 0.98),
+        (Tissue.GOLD_SEED, {METAL}, 0.98),
+        (Tissue.BOWEL_CONTRAST, {CONTRAST}, 0.9),
+        (Tissue.ENHANCED_BLOOD, {CONTRAST}, 0.8),
+        (Tissue.CALCIFICATION, {CONTRAST, METAL}, 0.98),  # some saturates the window, too
+        (Tissue.CALCIFICATION, {CONTRAST}, 0.5),
+        (Tissue.MUSCLE, {SOFT, BESIDE}, 0.9),
+        (Tissue.FAT, {SOFT, BESIDE, OUTSIDE}, 0.95),
+    ],
+)
+def test_what_is_called_bone_gets_the_cause_that_it_has(known, tissue, expected, least):
+    cause, tissues = known
+    of_tissue = cause[tissues == tissue]
+    assert len(of_tissue) > 1
+    assert np.isin(of_tissue, list(expected)).mean() >= least
+
+
+PROBABILITIES = arrays(np.uint8, (2, 9, 8, 3), elements=st.integers(0, 255))
+LABELS = arrays(np.uint8, (2, 9, 8), elements=st.sampled_from([0, 1, 2, IGNORE]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(PROBABILITIES, LABELS)
+def test_reliability_is_scikit_learns_calibration_curve(probabilities, reference):
+    counts = mistakes.reliability(probabilities, reference)
+    seen = reference != IGNORE
+    assert (
+        counts.shape == (3, mistakes.BINS, 3) and (counts[..., 0].sum(axis=1) == seen.sum()).all()
+    )
+    for label in range(3):
+        if not seen.any():
+            continue
+        pixels, levels, positive = counts[label][counts[label][:, 0] > 0].T
+        often, mean = calibration_curve(
+            reference[seen] == label, probabilities[seen][:, label] / 255, n_bins=mistakes.BINS
+        )
+        np.testing.assert_allclose(positive / pixels, often)
+        np.testing.assert_allclose(levels / 255 / pixels, mean)
+
+
+def test_reliability_by_hand():
+    probabilities = np.array([[[0, 255], [51, 204], [52, 203], [255, 0]]], np.uint8)
+    counts = mistakes.reliability(probabilities, np.array([[1, 0, 1, IGNORE]], np.uint8))
+    first = {place: counts[0, place].tolist() for place in np.flatnonzero(counts[0, :, 0])}
+    assert first == {0: [1, 0, 0], 3: [1, 51, 1], 4: [1, 52, 0]}  # 51 of 255 is 20 %
+    second = {place: counts[1, place].tolist() for place in np.flatnonzero(counts[1, :, 0])}
+    assert second == {15: [2, 204 + 203, 1], 19: [1, 255, 1]}
