@@ -68,7 +68,7 @@ VARIANTS = (
         "small_learning_rate",
         "learning rate 0.001",
         "Which learning rate can the paper have meant by Adadelta?",
-        "it names none; the default was 1.0 in its Keras and is 0.001 in today's",
+        "the paper names none; the default was 1.0 in its Keras and is 0.001 in today's",
         {"learning_rate": 0.001},
     ),
     Variant(
