@@ -1,15 +1,22 @@
+import re
 from dataclasses import replace
+from itertools import combinations
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from PIL import Image
+from skimage.color import rgb2lab
+from sklearn.calibration import calibration_curve
 
-from bonelib import figures, previews, scoring, training
-from bonelib.figures import CLASS_COLOURS
+from bonelib import figures, mistakes, previews, scoring, training
+from bonelib.figures import CLASS_COLOURS, evidence, style
+from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import CLASS_SCHEMES, IGNORE, get_settings
 from tests.synthetic_results import MODELS, small_results
 
@@ -221,7 +228,7 @@ def test_slices_of_any_scheme_are_drawn_and_scored(six):
             assert to_hex(drawn[example.labels == label][0]) == colour
     figure, axes = figures.canvas(1, 2)
     figures.figure7([example], [predicted], axes, "unet", CLASS_NAMES)
-    assert axes[0, 1].get_title() == f"mean IoU {mean:.1f} %, bone IoU 100.0 %"
+    assert axes[0, 1].get_title() == f"mean IoU {mean:.1f} %\nbone IoU 100.0 %"
 
 
 @pytest.mark.parametrize("scheme", CLASS_SCHEMES)
@@ -249,3 +256,273 @@ def test_previews_outline_every_class(six):
         to_hex(contour.get_edgecolor()[0]) for panel in figure.axes for contour in panel.collections
     }
     assert colours == {colour.lower() for colour in CLASS_COLOURS[1:]}
+
+
+# Print
+
+
+@pytest.fixture(scope="module")
+def made(run):
+    """Every figure of a run that has all files."""
+    slices, results = run
+    slices.description.write_text("{}")
+    drawn = figures.all_figures(slices, results, get_settings("smoke"), MODELS[:-1])
+    yield drawn
+    for figure in drawn.values():
+        plt.close(figure)
+
+
+def texts(figure):
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+
+
+FIGURES = [name for name in figures.CAPTIONS if name.startswith("figure")]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_fits_a_journal(made, name):
+    figure = made[name]
+    width_mm, height_mm = 25.4 * figure.get_size_inches()
+    assert width_mm == pytest.approx(figures.COLUMN_MM if name[-1] in "345" else figures.PAGE_MM)
+    assert height_mm < 240  # a page less its margins and a caption
+    assert min(text.get_fontsize() for text in texts(figure)) >= 7
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()  # inches: nothing is cut off
+    assert box.x0 >= 0 and box.y0 >= 0
+    assert box.x1 <= width_mm / 25.4 and box.y1 <= height_mm / 25.4
+
+
+def tick_labels(panel):
+    """The labels that are drawn: Matplotlib keeps some of ticks outside the limits, too."""
+    for axis, number in ((panel.xaxis, 0), (panel.yaxis, 1)):
+        low, high = sorted(axis.get_view_interval())
+        for label in axis.get_ticklabels():
+            if label.get_visible() and low <= label.get_position()[number] <= high:
+                yield label
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_lies_on_another(made, name):
+    figure = made[name]
+    figure.draw_without_rendering()
+    boxes = [
+        (text.get_text(), text.get_window_extent())
+        for panel in figure.axes
+        for text in (panel.title, *panel.texts, *tick_labels(panel))
+        if text.get_text()
+    ]
+    for (one, box), (other, beside) in combinations(boxes, 2):
+        overlap = Bbox.intersection(box, beside)
+        assert overlap is None or min(overlap.size) < 1, (one, other)
+
+
+@pytest.mark.parametrize("name", ["figure4", "figureS4_confusion", "figureS6_false_bone"])
+def test_a_pdf_is_vectors_at_its_size_with_its_fonts(made, name, tmp_path):
+    figures.save(made[name], name, tmp_path)
+    pdf = (tmp_path / f"{name}.pdf").read_bytes()
+    width, height = 72 * made[name].get_size_inches()
+    left, bottom, right, top = map(float, re.search(rb"/MediaBox \[ (.*?) \]", pdf)[1].split())
+    assert (right - left, top - bottom) == pytest.approx((width, height), abs=0.01)
+    assert b"/Subtype /Image" not in pdf and b"/Subtype /Type3" not in pdf
+    assert 0 < len(re.findall(rb"/Type /FontDescriptor", pdf)) == pdf.count(b"/FontFile2")
+
+
+# Machado et al. 2009: what who lacks the receptors for green sees, in linear RGB.
+DEUTERANOPIA = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
+
+
+def as_deuteranope(rgb):
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = (linear @ DEUTERANOPIA.T).clip(0, 1)
+    return np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("colours", [CLASS_COLOURS, style.PAIR_COLOURS, evidence.CAUSE_COLOURS])
+def test_colours_differ_in_grey_and_to_colour_blind_readers(colours):
+    rgb = np.array([to_rgb(colour) for colour in colours])
+    lightness = rgb2lab(rgb)[:, 0]
+    seen = rgb2lab(as_deuteranope(rgb))
+    for one, other in combinations(range(len(colours)), 2):
+        assert abs(lightness[one] - lightness[other]) > 6
+        assert np.linalg.norm(seen[one] - seen[other]) > 12
+
+
+# What a run's files allow
+
+
+def test_every_figure_is_drawn_in_the_order_of_the_captions(made):
+    assert list(made) == FIGURES
+    assert figures.drawn(made) == "13 figures"
+
+
+def test_what_has_no_files_is_skipped_with_one_note(run, tmp_path):
+    _, results = run
+    kept = ResultFolder(tmp_path)
+    for path in (results.scores("unet"), results.history("unet"), results.scored_slices):
+        copied = tmp_path / path.relative_to(results.root)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copied.write_bytes(path.read_bytes())
+    settings = get_settings("smoke")
+    made = figures.all_figures(SliceFolder(tmp_path / "absent"), kept, settings, ["unet"])
+    curves, supplement = ["figure3", "figure4", "figure5"], FIGURES[7:11]
+    assert list(made) == [*curves, *supplement]  # the same network after 2 and after 4 epochs
+    note = figures.drawn(made)
+    assert "\n" not in note and note.startswith("7 figures; skipped, for want of slices")
+    assert note.endswith("figure1, figure2, figure6, figure7, figureS5_reliability, "
+                         "figureS6_false_bone")  # fmt: skip
+    nothing = figures.all_figures(
+        SliceFolder(tmp_path / "absent"), ResultFolder(tmp_path / "none"), settings, ["unet"]
+    )
+    assert nothing == {}
+
+
+# The supplement
+
+
+@pytest.fixture(scope="module")
+def scored(run):
+    """Score rows of all methods on the input grid with their places, and the names."""
+    scores = scoring.read_scores(run[1], MODELS)
+    names = figures.method_names(scores)
+    rows = figures.by_method(scores[scores["resolution"] == "input"], names)
+    return rows.merge(scoring.read_slices(run[1]), on=["series", "slice"]), names
+
+
+def by_title(figure):
+    return {panel.get_title().split("\n")[0]: panel for panel in figure.axes}
+
+
+def test_methods_are_named_with_their_epochs_in_the_papers_order(scored):
+    rows, names = scored
+    assert list(rows["method"].cat.categories) == list(names.values())
+    assert names["unet", 2] == "U-net, 2 epochs" and names["threshold", 0] == "Threshold (baseline)"
+    records = {"vgg_unet": {"encoder_weights": "random"}}
+    random = figures.method_names(rows, records)["vgg_unet", 4]
+    assert random == "VGG-U-net (random encoder), 4 epochs"
+
+
+def test_figure_s1_draws_each_difference_with_its_interval(scored):
+    rows, names = scored
+    pairs = figures.pairwise(rows, names)
+    assert len(pairs) == 36 and (pairs["difference"] >= 0).all()
+    pairs["p_holm"] = [0.01, *[0.2] * 35]
+    _, axes = figures.printed(1, 1, 170)
+    figures.figureS1(pairs, axes[0, 0])
+    bars = axes[0, 0].containers
+    assert len(bars) == 36
+    for bar, row in zip(bars, pairs.itertuples(), strict=True):
+        mark, _, (line,) = bar.lines
+        (low, place), (high, _) = line.get_segments()[0]
+        assert mark.get_xdata() == [row.difference]
+        assert (low, high) == pytest.approx((row.difference_low, row.difference_high))
+        assert (to_hex(mark.get_markerfacecolor()) != "#ffffff") == (row.p_holm < 0.05)
+        labels = dict(zip(axes[0, 0].get_yticks(), axes[0, 0].get_yticklabels(), strict=True))
+        assert labels[place].get_text() == row.second
+    assert "percentage points" in axes[0, 0].get_xlabel()
+    first = axes[0, 0].get_yticklabels()[0]
+    assert first.get_text() == f"{pairs['first'][0]}, minus" and first.get_fontweight() == "bold"
+
+
+def test_figure_s2_pools_the_slices_of_a_level(scored):
+    rows, _ = scored
+    figure, axes = figures.printed(*figures.multiples_shape(rows), 150)
+    figures.figureS2(rows, axes)
+    panel = by_title(figure)["U-net, 4 epochs"]
+    part = rows[(rows["model"] == "unet") & (rows["epochs"] == 4)]
+    curve, dots = panel.lines[-1], panel.lines[-2]
+    for place, level in enumerate(rows["level"].cat.categories):
+        there = part[part["level"] == level]
+        correct = there["n22"].sum()
+        union = there[["n20", "n21", "n22", "n02", "n12"]].sum().sum()
+        assert curve.get_xdata()[place] == pytest.approx(100 * correct / union)
+        assert (dots.get_ydata() == place).sum() == there["series"].nunique()
+    assert len(panel.lines) == 2 + 9  # all methods, pale
+    assert [label.get_text() for label in axes[0, 0].get_yticklabels()] == [
+        "lower third", "middle third", "upper third",
+    ]  # fmt: skip
+
+
+def test_figure_s3_has_a_dot_for_each_slice_with_bone(scored):
+    rows, _ = scored
+    figure, axes = figures.printed(*figures.multiples_shape(rows), 150)
+    figures.figureS3(rows, axes)
+    panel = by_title(figure)["FCN8, 2 epochs"]
+    part = rows[(rows["model"] == "fcn8") & (rows["bone_mm2"] > 0)]
+    assert len(part) == 10 < (rows["model"] == "fcn8").sum()
+    dots, medians = panel.lines[0], panel.containers[0].lines[0]
+    assert dots.get_xdata() == pytest.approx(part["bone_mm2"] / 100)
+    assert dots.get_ydata() == pytest.approx(scoring.bone_iou(part))
+    order = np.argsort(dots.get_xdata(), kind="stable")
+    halves = np.array_split(dots.get_ydata()[order], 2)
+    assert medians.get_ydata() == pytest.approx([np.median(half) for half in halves])
+    assert "(cm²)" in figure.axes[-1].get_xlabel()
+
+
+@pytest.mark.parametrize(
+    ("share", "printed"),
+    [(0, "0"), (0.01, "<0.1"), (0.1, "0.1"), (99.9, "99.9"), (99.96, ">99.9"), (100, "100")],
+)
+def test_only_nothing_is_printed_as_0_and_only_all_as_100(share, printed):
+    assert evidence.percent(share) == printed
+
+
+def test_figure_s4_prints_the_shares_of_each_row():
+    counts = {"n00": 90, "n01": 10, "n11": 3, "n12": 1, "n21": 1, "n22": 1}
+    columns = dict.fromkeys(scoring.COUNT_COLUMNS, 0) | counts
+    rows = pd.DataFrame([columns, columns]).assign(model="unet", epochs=30)
+    rows = figures.by_method(rows, figures.method_names(rows))
+    _, axes = figures.printed(1, 1, 60, figures.COLUMN_MM)
+    figures.figureS4(rows, axes)
+    cells = {text.get_position(): text.get_text() for text in axes[0, 0].texts}
+    printed = [[cells[column, row] for column in range(3)] for row in range(3)]
+    assert printed == [["90.0", "10.0", "0"], ["0", "75.0", "25.0"], ["0", "50.0", "50.0"]]
+    bottom, top = axes[0, 0].get_ylim()
+    assert bottom > top  # the first class of the reference is the highest row
+    assert axes[0, 0].get_xlabel() == "predicted" and axes[0, 0].get_ylabel() == "reference"
+
+
+def test_figure_s5_agrees_with_scikit_learn():
+    rng = np.random.default_rng(3)
+    probability = rng.uniform(size=4000)
+    truth = rng.uniform(size=4000) < probability**2
+    place = np.minimum((20 * probability).astype(int), 19)
+    rows = pd.DataFrame(
+        {
+            "model": "unet", "epochs": 30, "series": np.where(place % 2, "a", "b"),
+            "class": "bone", "bin": place, "pixels": 1, "probability": probability,
+            "positive": truth.astype(int),
+        }
+    )  # fmt: skip
+    keys = ["model", "epochs", "series", "class", "bin"]
+    rows = rows.groupby(keys, as_index=False).sum()
+    rows = figures.by_method(rows, figures.method_names(rows))
+    _, axes = figures.printed(2, 1, 80)
+    figures.figureS5(rows, axes)
+    diagonal, curve = axes[0, 0].lines
+    shares, means = calibration_curve(truth, probability, n_bins=20)
+    assert curve.get_xdata() == pytest.approx(means) and curve.get_ydata() == pytest.approx(shares)
+    sizes = np.bincount(place)
+    assert axes[1, 0].lines[0].get_ydata() == pytest.approx(sizes)
+    assert axes[1, 0].get_yscale() == "log" and axes[1, 0].get_ylabel() == "pixels"
+    error = 100 * (sizes * np.abs(shares - means)).sum() / 4000
+    assert axes[0, 0].get_title() == f"U-net, 30 epochs\nECE  ● {error:.2f}"
+
+
+def test_figure_s6_stacks_the_causes(run, scored):
+    rows, names = scored
+    false_bone = figures.by_method(scoring.read_false_bone(run[1], MODELS), names)
+    _, axes = figures.printed(1, 2, 80)
+    figures.figureS6(false_bone, rows, axes)
+    left, right = axes[0]
+    part = rows[rows["model"] == "pspnet"]
+    bone = part[["n20", "n21", "n22"]].sum().sum()
+    false = part[["n02", "n12"]].sum().sum()
+    place = [label.get_text() for label in left.get_yticklabels()].index("PSPNet, 2 epochs")
+    widths = {bars.get_label(): bars[place].get_width() for bars in left.containers}
+    assert list(widths) == list(mistakes.CAUSES)
+    assert sum(widths.values()) == pytest.approx(100 * false / bone)
+    outside = 100 * part["n02"].sum() / bone
+    assert widths["outside the patient"] == pytest.approx(outside)
+    assert sum(bars[place].get_width() for bars in right.containers) == pytest.approx(100)
+    assert len({bars[0].get_hatch() for bars in left.containers}) == len(mistakes.CAUSES)
+    assert "%" in left.get_xlabel() and "%" in right.get_xlabel()

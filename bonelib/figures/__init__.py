@@ -20,7 +20,6 @@ from bonelib.figures.choosing import (
 from bonelib.figures.drawing import all_figures, drawn
 from bonelib.figures.evidence import (
     by_method,
-    calibration_error,
     figureS1,
     figureS2,
     figureS3,
@@ -69,7 +68,6 @@ __all__ = [
     "all_figures",
     "augmented_examples",
     "by_method",
-    "calibration_error",
     "canvas",
     "choose_compared",
     "choose_levels",

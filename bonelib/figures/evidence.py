@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
 
 from bonelib import metrics, mistakes, scoring, uncertainty
 from bonelib.figures.style import (
@@ -23,6 +23,7 @@ from bonelib.figures.style import (
     SMALL_POINTS,
 )
 from bonelib.settings import BONE, CLASS_NAMES
+from bonelib.tables.mistakes import expected_calibration_error
 
 COLUMNS = 3  # of small multiples
 SIGNIFICANT = 0.05
@@ -191,7 +192,11 @@ def figureS4(
     for part, panel in _multiples(rows, axes):
         counts = scoring.counts(part).sum(axis=0)
         shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        panel.imshow(shares, cmap="Greys", vmin=0, vmax=140, aspect="auto")
+        panel.pcolormesh(
+            places, places, shares, cmap="Greys", vmin=0, vmax=140, shading="nearest",
+            edgecolors="white", linewidth=0.5,
+        )  # fmt: skip
+        panel.invert_yaxis()
         for row, column in np.ndindex(shares.shape):
             colour = "white" if shares[row, column] > 70 else "black"
             panel.text(
@@ -213,12 +218,6 @@ def percent(share: float) -> str:
     return "<0.1" if share < 0.05 else ">99.9" if share >= 99.95 else f"{share:.1f}"
 
 
-def calibration_error(reliability: pd.DataFrame) -> float:
-    """Return the expected calibration error of rows of one class, in percentage points."""
-    bins = reliability.groupby("bin")[["pixels", "probability", "positive"]].sum()
-    return 100 * (bins["positive"] - bins["probability"]).abs().sum() / bins["pixels"].sum()
-
-
 def figureS5(reliability: pd.DataFrame, axes: np.ndarray) -> None:
     """Draw reliability (upper of two rows of axes) and frequency (lower) of each network.
 
@@ -233,13 +232,15 @@ def figureS5(reliability: pd.DataFrame, axes: np.ndarray) -> None:
             dict.fromkeys(reliability["class"]), CLASS_COLOURS, MARKS, MARK_SIGNS, strict=False
         ):
             rows = part[part["class"] == name]
-            errors.append(f"{sign} {calibration_error(rows):.2f}")
+            errors.append(f"{sign} {expected_calibration_error(rows):.2f}")
             sums = rows.groupby("bin")[["pixels", "probability", "positive"]].sum()
             sums = sums[sums["pixels"] > 0]
             shares = sums.div(sums["pixels"], axis=0)
             style = {"color": colour, "marker": mark, "markersize": 3, "linewidth": 1}
             panel.plot(shares["probability"], shares["positive"], label=name, **style)
-            lower[panel].plot((sums.index + 0.5) / bins, sums["pixels"], **style)
+            lower[panel].plot(
+                (sums.index + 0.5) / bins, sums["pixels"], drawstyle="steps-mid", **style
+            )
         panel.set_title(f"{panel.get_title()}\nECE  {'  '.join(errors)}")
         panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         lower[panel].set(xlim=(-0.02, 1.02), yscale="log")
@@ -253,6 +254,7 @@ def _finish_reliability(count: int, axes: np.ndarray) -> None:
     for panel in lower.flat[:count]:
         panel.set_ylim(0.5, highest)
         panel.yaxis.set_major_locator(LogLocator(numticks=4))
+        panel.yaxis.set_major_formatter(EngFormatter())
         panel.yaxis.set_minor_locator(NullLocator())
     for panel in lower.flat[count:]:
         panel.remove()
@@ -272,12 +274,11 @@ def figureS6(false_bone: pd.DataFrame, rows: pd.DataFrame, axes: np.ndarray) -> 
     bone = rows.groupby("method", observed=True).apply(
         lambda part: scoring.counts(part)[:, BONE:].sum(), include_groups=False
     )
-    causes = [cause for cause in mistakes.CAUSES if cause in set(false_bone["cause"])]
     pixels = (
         false_bone.pivot_table(
             index="method", columns="cause", values="pixels", aggfunc="sum", observed=True
         )
-        .reindex(index=bone.index, columns=causes)
+        .reindex(index=bone.index, columns=mistakes.CAUSES)
         .fillna(0)
     )
     left, right = axes.flat
@@ -288,7 +289,7 @@ def figureS6(false_bone: pd.DataFrame, rows: pd.DataFrame, axes: np.ndarray) -> 
     right.tick_params(labelleft=False)
     right.set_xlim(0, 100)
     left.figure.legend(
-        *left.get_legend_handles_labels(), loc="outside upper center", ncols=len(causes),
+        *left.get_legend_handles_labels(), loc="outside upper center", ncols=len(mistakes.CAUSES),
         handlelength=1.8,
     )  # fmt: skip
 

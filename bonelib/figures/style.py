@@ -109,7 +109,9 @@ def printed(rows: int, columns: int, height_mm: float, width_mm: float = PAGE_MM
 
 def save(figure: Figure, name: str, folder: Path, note: str = "") -> None:
     """Write `figure` as `name`.png and .pdf, with its caption and `note` in the PNG's text."""
-    caption = f"{CAPTIONS.get(name, name)} {note}".strip()
+    caption = f"{CAPTIONS.get(name, name)} {note.strip()}".strip()
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once for both files
     keys = {"png": {"Description": caption}, "pdf": {"Subject": caption, "CreationDate": None}}
     for suffix, metadata in keys.items():
         with replacing(folder / f"{name}.{suffix}") as scratch:

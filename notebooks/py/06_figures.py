@@ -16,10 +16,12 @@
 # %% [markdown]
 # # 6 The figures
 #
-# **What do data, curves and segmentations look like?** (Figures 1 to 7)
+# **What do data, curves and segmentations look like, and where do errors lie?** (Figures 1 to 7
+# and a supplement)
 #
-# *Reads* prepared slices, histories, scores and predictions. *Writes* `figures/figure1` to
-# `figure7` as `.png` and `.pdf`.
+# *Reads* prepared slices, histories, scores and predictions; what is absent is skipped with a
+# note. *Writes* `figures/figure1` to `figure7` and `figureS1_…` to `figureS6_…`, as `.png` and as
+# `.pdf` at the size of a journal's column or page.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -30,80 +32,86 @@ overrides = {}
 models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %%
-from bonelib import augment, figures, scoring, slices, tables
+from bonelib import figures, tables
 from bonelib.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
-table = slices.read_table(run.slices.root)
-methods = run.settings.methods(models)
-scores = scoring.read_scores(run.results, methods)
-shown = figures.choose_model(models)
-history = scoring.read_histories(run.results, models)[shown]
-note = "Networks of Tables 1 and 3 are shown after the longer training."
-note += tables.scheme_note(run.settings)
-print(f"curves and examples of {shown}")
+made = figures.all_figures(run.slices, run.results, run.settings, models)
+for name, figure in made.items():
+    figures.save(figure, name, run.results.figures, tables.scheme_note(run.settings))
+print(figures.drawn(made))
 
 # %% [markdown]
 # ## Figure 1: example slices
 
 # %%
-examples = [figures.read_example(run.slices, row) for row in figures.choose_levels(table).itertuples()]
-figure, axes = figures.canvas(2, 2, 3.2, 2.5)
-figures.figure1(examples, axes)
-figures.save(figure, "figure1", run.results.figures)
+made.get("figure1")
 
 # %% [markdown]
 # ## Figure 2: augmentation
 
 # %%
-original = examples[0]
-augmented = figures.augmented_examples(original, run.settings.seed, count=3)
-figure, axes = figures.canvas(2, 2, 3.2, 2.7)
-figures.figure2([original, *augmented], axes)
-figures.save(figure, "figure2", run.results.figures)
+made.get("figure2")
 
 # %% [markdown]
 # ## Figures 3 to 5: the training
 
 # %%
-figure, axes = figures.canvas(1, 1, 4.5, 3.2)
-figures.figure3(history, axes[0, 0], shown)
-figures.save(figure, "figure3", run.results.figures)
+made.get("figure3")
 
 # %%
-figure, axes = figures.canvas(1, 1, 4.5, 3.2)
-figures.figure4(history, axes[0, 0], shown)
-figures.save(figure, "figure4", run.results.figures)
+made.get("figure4")
 
 # %%
-figure, axes = figures.canvas(1, 1, 4.5, 3.2)
-figures.figure5(history, axes[0, 0], shown)
-figures.save(figure, "figure5", run.results.figures)
+made.get("figure5")
 
 # %% [markdown]
 # ## Figure 6: one slice, every method
+# A rule chooses the slice, so that none flatters a network.
 
-# %%
-row = figures.choose_compared(scores)
-example = figures.read_example(run.slices, row)
-predictions = figures.read_predictions(run.results, methods, row)
-panels = len(predictions) + 2
-figure, axes = figures.canvas(-(-panels // 4), min(panels, 4), 2.4, 2.1)
-figures.figure6(example, predictions, axes, run.settings.class_names)
-figures.save(figure, "figure6", run.results.figures, note)
+# %% tags=["nbval-ignore-output"]
+made.get("figure6")
 
 # %% [markdown]
 # ## Figure 7: from best to worst
 
-# %%
-rows = list(figures.choose_quartiles(scores, shown).itertuples())
-examples = [figures.read_example(run.slices, row) for row in rows]
-predictions = [figures.read_predictions(run.results, [shown], row)[shown] for row in rows]
-figure, axes = figures.canvas(len(rows), 2, 3.2, 2.2)
-figures.figure7(examples, predictions, axes, shown, run.settings.class_names)
-figures.save(figure, "figure7", run.results.figures, note)
+# %% tags=["nbval-ignore-output"]
+made.get("figure7")
 
 # %% [markdown]
-# **Found:** the seven figures, in the paper's order; which of the paper's findings they
-# bear out is computed in notebook 8.
+# ## Figure S1: which differences are more than noise
+
+# %%
+made.get("figureS1_comparisons")
+
+# %% [markdown]
+# ## Figures S2 and S3: where in the pelvis, and on how much bone
+
+# %%
+made.get("figureS2_levels")
+
+# %%
+made.get("figureS3_bone_size")
+
+# %% [markdown]
+# ## Figure S4: what is taken for what
+
+# %%
+made.get("figureS4_confusion")
+
+# %% [markdown]
+# ## Figure S5: what a probability is worth
+
+# %%
+made.get("figureS5_reliability")
+
+# %% [markdown]
+# ## Figure S6: what is taken for bone
+
+# %%
+made.get("figureS6_false_bone")
+
+# %% [markdown]
+# **Found:** the paper's seven figures in its order, then where the errors lie; which of the
+# paper's findings they bear out is computed in notebook 8.
