@@ -19,10 +19,11 @@ TITLES = {
     "hd95_mm": "HD95, mm",
     "nsd_1mm": "NSD 1 mm, %",
     "nsd_2mm": "NSD 2 mm, %",
-    "p": "p",
+    "won": "Series won",
     "p_holm": "p (Holm)",
     "ml": "False bone, ml",
-    "ece": "ECE of all classes",
+    "ece": "All classes",
+    **{f"training_{number}": f"No. {number}" for number in (1, 2, 3)},
     "milliseconds": "ms a slice",
 }
 

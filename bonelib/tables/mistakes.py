@@ -90,7 +90,7 @@ def calibration_table(
         "share of its pixels that are of the class, averaged with the bins' pixels as weights; "
         "pixels of all test series together. Of all classes: the mean over the classes.",
         f"Most pixels are plainly no bone. Beyond first bin: the same over pixels whose "
-        f"probability is above {1 / BINS:.0%}.",
+        f"probability is above {100 / BINS:.0f} %.",
         "Bold: the best of a column. The baseline has no probabilities.",
     )
     return Table(

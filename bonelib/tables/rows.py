@@ -97,7 +97,7 @@ def interval_note(parts: Sequence[pd.DataFrame]) -> str:
         else "With one series only its slices are drawn, so other patients are not in them."
     )
     return (
-        f"In small print: {uncertainty.CONFIDENCE:.0%} intervals, percentiles of "
+        f"In small print: {100 * uncertainty.CONFIDENCE:.0f} % intervals, percentiles of "
         f"{uncertainty.RESAMPLES} bootstrap resamples that draw series with replacement, then "
         f"slices within each. {few} How far trainings differ is not in them."
     )

@@ -78,4 +78,5 @@ def native_table(
         notes if rows else ("Not run.",),
         blocks="measure" if rows else "",
         best=dict.fromkeys(("mean", *settings.class_names), max),
+        unprinted=("epoch", "epoch_paper") if rows else (),
     )

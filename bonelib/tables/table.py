@@ -51,15 +51,10 @@ def save(table: Table, name: str, folder: Path) -> None:
     """Write `table` to `folder` as `name`.csv (tidy), .md and .tex (booktabs)."""
     printed = table.printed()
     notes = "\n".join(f"- {note}" for note in table.notes)
-    latex_notes = r"\\ ".join(writing.latex_text(note) for note in table.notes)
     texts = {
         "csv": table.frame.to_csv(index=False),
         "md": f"**{table.caption}**\n\n{writing.markdown(*printed)}\n\n{notes}\n",
-        "tex": "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\\footnotesize\n"
-        "\\setlength{\\tabcolsep}{2pt}\n"
-        "\\def\\aside#1{{\\fontsize{6}{7}\\selectfont #1}}\n"
-        f"\\caption{{{writing.latex_text(table.caption)}}}\n\\label{{tab:{name}}}\n"
-        f"{writing.latex(*printed)}\n\n\\medskip\\raggedright {latex_notes}\n\\end{{table}}\n",
+        "tex": writing.latex(*printed, name, table.caption, table.notes),
     }
     for suffix, text in texts.items():
         with replacing(folder / f"{name}.{suffix}") as scratch:

@@ -3,16 +3,22 @@
 import html
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bonelib.tables.cells import Cell, Line
 
+MOST_COLUMNS = 11  # of LaTeX, small print among them
+WIDE = 8  # columns of LaTeX, from which on its print is smaller
+MOST_LINES = 42  # of LaTeX, which a page holds with caption and notes
+
 NEW_LINE = r"\\"
-HEADING_WIDTH = 14  # characters, after which a heading of LaTeX goes on in a new line
+HEADING_WIDTH = 7  # characters, after which a heading of LaTeX goes on in a new line
+WORDS_WIDTH = 24  # the same of other cells with words
 
 # Colour says only what an arrow says, too; both are dark enough for print.
 STYLE = """<style>
-table.scores td, table.scores th { vertical-align: top; white-space: nowrap; }
+table.scores { border-collapse: collapse; }
+table.scores td, table.scores th { vertical-align: baseline; white-space: nowrap; }
 table.scores td { text-align: right; border: 0; padding: .1rem .3rem; }
 table.scores thead th { text-align: center; white-space: normal; }
 table.scores td.word, table.scores td.aside, table.scores tr.block th { text-align: left; }
@@ -23,10 +29,10 @@ table.scores tr.paper td.beyond { color: #0b4f8a; font-weight: 600; }
 </style>"""
 
 LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}", "−": "$-$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--",
-    "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "±": r"$\pm$", "<": r"\textless{}",
-    ">": r"\textgreater{}", **{sign: f"\\{sign}" for sign in "%&#_$"},
+    "--": "-{}-", "`": "", "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "–": "--", "−": "$-$", "±": r"$\pm$", "×": r"$\times$",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", **{sign: f"\\{sign}" for sign in "%&#_$"},
 }  # fmt: skip
 
 
@@ -76,43 +82,97 @@ def _html_cell(cell: Cell, span: int, is_word: bool) -> str:
     return f'{value}<td class="aside{beyond}">{html.escape(cell.aside)}</td>'
 
 
-def latex(titles: Sequence[str], lines: Sequence[Line], words: Sequence[bool]) -> str:
-    r"""Return a tabular of booktabs; `\aside` sets the small print and is to be defined."""
+def latex(
+    titles: Sequence[str],
+    lines: Sequence[Line],
+    words: Sequence[bool],
+    name: str,
+    caption: str,
+    notes: Sequence[str],
+) -> str:
+    """Return a table of booktabs that fits the text of the article class, 345 points.
+
+    A long one is a longtable, which goes on on the next page; where there are many columns,
+    small print stands below its value instead of behind it.
+    """
     spans = _spans(titles, lines)
+    is_stacked = sum(spans) > MOST_COLUMNS
+    is_wide = is_stacked or len(titles) > WIDE
+    is_long = len(lines) * (1 + is_stacked) > MOST_LINES
+    if is_stacked:
+        spans = [1] * len(titles)
     columns = "".join(
-        "l" if word else r"r@{\,}l" if span > 1 else "r"
+        "l" if word else r"r@{\kern2pt}l" if span > 1 else "r"
         for word, span in zip(words, spans, strict=True)
     )
-    head = " & ".join(map(_latex_heading, titles, spans, words))
-    body = []
+    title = rf"\caption{{{latex_text(re.sub('^Table [0-9]+[.] ', '', caption))}}}"
+    title += rf"\label{{tab:{name}}}"
+    columns = f"{{@{{}}{columns}@{{}}}}"
+    head = r"\toprule" + "\n" + " & ".join(map(_latex_heading, titles, spans, words)) + NEW_LINE
+    body = [*_latex_body(lines, spans, words), r"\bottomrule"]
+    if is_long:
+        start, end = ["{"], [r"\end{longtable}", *_latex_notes(notes), "}"]
+        table = [r"\begin{longtable}" + columns, title + NEW_LINE, head, r"\endhead", *body]
+    else:
+        start, end = [r"\begin{table}\centering"], [*_latex_notes(notes), r"\end{table}"]
+        table = [title, r"\begin{tabular}" + columns, head, *body, r"\end{tabular}"]
+    packages = "booktabs,longtable" if is_long else "booktabs"
+    size, small = (r"\scriptsize", 5) if is_wide else (r"\footnotesize", 6)
+    style = [
+        rf"{size}\setlength{{\tabcolsep}}{{1.4pt}}\setlength{{\belowcaptionskip}}{{4pt}}",
+        rf"\def\aside#1{{{{\fontsize{{{small}}}{{{small + 1}}}\selectfont #1}}}}",
+    ]
+    return "\n".join([rf"% needs \usepackage{{{packages}}}", *start, *style, *table, *end, ""])
+
+
+def _latex_body(
+    lines: Sequence[Line], spans: Sequence[int], words: Sequence[bool]
+) -> Iterator[str]:
+    if lines[0].kind != "block":
+        yield r"\midrule"
     for line in lines:
         if line.kind == "block":
-            heading = latex_text(line.cells[0].text)
-            body += [r"\midrule", rf"\multicolumn{{{sum(spans)}}}{{l}}{{\emph{{{heading}}}}}\\"]
+            heading = rf"\emph{{{latex_text(line.cells[0].text)}}}"
+            yield rf"\midrule\multicolumn{{{sum(spans)}}}{{l}}{{{heading}}}{NEW_LINE}*"
         else:
-            body.append(" & ".join(map(_latex_cell, line.cells, spans, words)) + NEW_LINE)
-    if body[0] != r"\midrule":
-        body.insert(0, r"\midrule")
-    parts = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", head + NEW_LINE, *body]
-    return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"])
+            indent = r"\quad " if line.kind == "paper" else ""
+            yield indent + " & ".join(map(_latex_cell, line.cells, spans, words)) + NEW_LINE
+
+
+def _latex_notes(notes: Sequence[str]) -> tuple[str, str]:
+    text = (NEW_LINE + "\n").join(map(latex_text, notes))
+    return "", rf"\medskip\scriptsize\raggedright {text}" + "\n"
 
 
 def _latex_heading(title: str, span: int, is_word: bool) -> str:
-    parts = [latex_text(part) for part in textwrap.wrap(title, HEADING_WIDTH)]
-    side = "l" if is_word else "r" if span == 1 else "c"
-    text = NEW_LINE.join(parts)
-    text = rf"\shortstack[{side}]{{{text}}}" if len(parts) > 1 else text
+    parts = [
+        latex_text(part) for part in textwrap.wrap(title, HEADING_WIDTH, break_long_words=False)
+    ]
+    text = _stack(parts, "l" if is_word else "r" if span == 1 else "c", "b")
     return rf"\multicolumn{{2}}{{c}}{{{text}}}" if span > 1 else text
 
 
 def _latex_cell(cell: Cell, span: int, is_word: bool) -> str:
-    text = latex_text(cell.text)
-    if is_word and " (" in text:  # a name and what is said of it, below each other
-        text = text.replace(" (", NEW_LINE + "(")
-        text = rf"\begin{{tabular}}[t]{{@{{}}l@{{}}}}{text}\end{{tabular}}"
-    shown = rf"\textbf{{{text}}}" if cell.is_best else text
-    aside = rf"\aside{{{latex_text(cell.aside)}}}" if cell.aside else ""
-    return f"{shown} & {aside}" if span > 1 else shown
+    text, aside = cell.text, cell.aside
+    if is_word and " (" in text:  # a name and what is said of it
+        text, aside = text.split(" (", 1)
+        aside = "(" + aside
+    parts = textwrap.wrap(text, WORDS_WIDTH) if is_word else [text]
+    parts = [latex_text(part) for part in parts]
+    if cell.is_best:
+        parts = [rf"\textbf{{{part}}}" for part in parts]
+    asides = [rf"\aside{{{latex_text(aside)}}}"] if aside else []
+    side = "l" if is_word else "r"
+    if span > 1:
+        return f"{_stack(parts, side, 't')} & {''.join(asides)}"
+    return _stack([*parts, *asides], side, "t")
+
+
+def _stack(parts: Sequence[str], side: str, place: str) -> str:
+    """Return parts below each other, so that the first ("t") or last ("b") is in the line."""
+    if len(parts) < 2:
+        return "".join(parts)
+    return rf"\begin{{tabular}}[{place}]{{@{{}}{side}@{{}}}}{NEW_LINE.join(parts)}\end{{tabular}}"
 
 
 def _spans(titles: Sequence[str], lines: Sequence[Line]) -> list[int]:
