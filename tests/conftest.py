@@ -10,6 +10,18 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
+# They take minutes and start first: a worker that began with one of them last would end alone.
+LONGEST = (
+    "test_cluster", "test_backends", "test_run_all", "test_browser", "test_augment_engines",
+    "test_privacy", "test_training", "test_segmentation", "test_pretraining", "test_models",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest modules first, the others as they come."""
+    rank = {f"{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
 
 @pytest.fixture(scope="session")
 def shared_data():
@@ -103,6 +115,24 @@ def trunk():
 def trunk_hu():
     """`trunk`, in HU."""
     return trunk()
+
+
+@pytest.fixture(scope="session")
+def small_scans(tmp_path_factory):
+    """A `folder` data set of three small series."""
+    root = tmp_path_factory.mktemp("scans")
+    lines = ["series,split"]
+    for number, split in enumerate(("train", "validation", "test")):
+        folder = root / split
+        folder.mkdir()
+        image_hu = trunk() + np.int16(number)
+        for name, array in (("ct", image_hu), ("mask", (image_hu > 500).astype(np.uint8))):
+            image = SimpleITK.GetImageFromArray(array)
+            image.SetSpacing((4, 4, 5))
+            SimpleITK.WriteImage(image, str(folder / f"{name}.nii.gz"))
+        lines.append(f"{split},{split}")
+    (root / "split.csv").write_text("\n".join(lines) + "\n")
+    return root
 
 
 @pytest.fixture

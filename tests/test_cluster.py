@@ -11,18 +11,15 @@ import time
 from pathlib import Path
 
 import dask
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
-import SimpleITK
 from distributed import Client, LocalCluster
 
 from bonelib import cluster, pipeline, provenance
 from bonelib.errors import InputError
 from bonelib.paths import REPOSITORY, ResultFolder
 from bonelib.runs import open_run, overrides
-from tests.conftest import trunk
 
 TRAINING = "03_train_model-unet"
 OVERRIDES = ["epochs=1", "epochs_long=6", "steps_per_epoch=10", "image_size=32"]
@@ -94,30 +91,12 @@ def processes(tmp_path_factory):
         process.wait()
 
 
-@pytest.fixture(scope="module")
-def scans(tmp_path_factory):
-    """A `folder` data set of three small series."""
-    root = tmp_path_factory.mktemp("scans")
-    lines = ["series,split"]
-    for number, split in enumerate(("train", "validation", "test")):
-        folder = root / split
-        folder.mkdir()
-        image_hu = trunk() + np.int16(number)
-        for name, array in (("ct", image_hu), ("mask", (image_hu > 500).astype(np.uint8))):
-            image = SimpleITK.GetImageFromArray(array)
-            image.SetSpacing((4, 4, 5))
-            SimpleITK.WriteImage(image, str(folder / f"{name}.nii.gz"))
-        lines.append(f"{split},{split}")
-    (root / "split.csv").write_text("\n".join(lines) + "\n")
-    return root
-
-
-def start(processes, scans, results) -> subprocess.Popen:
+def start(processes, small_scans, results) -> subprocess.Popen:
     """Start run_all.py on the cluster; its output goes to a file."""
     with results.with_suffix(".out").open("w") as output:
         return subprocess.Popen(
             [sys.executable, "-u", str(REPOSITORY / "run_all.py"), "--profile", "smoke",
-             "--dataset", "folder", "--data", str(scans), "--models", "unet",
+             "--dataset", "folder", "--data", str(small_scans), "--models", "unet",
              "--set", *OVERRIDES, "--results", str(results), "--scheduler", processes.address],
             stdout=output, stderr=output,
             # A shell's background job, which these tests may be, ignores Ctrl-C.
@@ -126,10 +105,10 @@ def start(processes, scans, results) -> subprocess.Popen:
 
 
 @pytest.fixture(scope="module")
-def disturbed(processes, scans, tmp_path_factory):
+def disturbed(processes, small_scans, tmp_path_factory):
     """A run of which the worker that trains is killed after the first epoch."""
     results = ResultFolder(tmp_path_factory.mktemp("disturbed") / "results")
-    run = start(processes, scans, results.root)
+    run = start(processes, small_scans, results.root)
     state = results.state("unet")  # what a training goes on with
     wait_for(lambda: run.poll() is not None or state.exists())
     output = results.root.with_suffix(".out")
@@ -164,13 +143,15 @@ def comparable(path: Path) -> pd.DataFrame:
     return table[[column for column in table if not column.startswith("milliseconds")]]
 
 
-def test_networks_go_to_the_worker_with_a_gpu_and_tables_are_the_same(processes, scans, disturbed):
+def test_networks_go_to_the_worker_with_a_gpu_and_tables_are_the_same(
+    processes, small_scans, disturbed
+):
     processes.add_worker("with_gpu", "--resources", "GPU=1")
     results = disturbed[0]
     paths = sorted(results.tables.glob("*.csv"))
     before = {path: path.read_bytes() for path in paths}
     compared = {path: comparable(path) for path in paths}
-    run = open_run("smoke", "folder", str(scans), str(results.root), overrides(OVERRIDES))
+    run = open_run("smoke", "folder", str(small_scans), str(results.root), overrides(OVERRIDES))
     driver = pipeline.Driver(run, ["unet"], overrides(OVERRIDES), 0, processes.address, force=True)
     networks = [TRAINING, "04_evaluate_model-unet"]
     driver.steps = {name: driver.steps[name] for name in [*networks, "05_tables"]}
@@ -186,8 +167,8 @@ def test_networks_go_to_the_worker_with_a_gpu_and_tables_are_the_same(processes,
         pd.testing.assert_frame_equal(comparable(path), compared[path])
 
 
-def test_ctrl_c_at_the_driver_ends_the_kernels_of_its_workers(processes, scans, tmp_path):
-    run = start(processes, scans, tmp_path / "results")
+def test_ctrl_c_at_the_driver_ends_the_kernels_of_its_workers(processes, small_scans, tmp_path):
+    run = start(processes, small_scans, tmp_path / "results")
     worker = worker_of("01_prepare_data", tmp_path / "results.out")
     ended = wait_for(lambda: kernels(processes.all[worker]))
     run.send_signal(signal.SIGINT)

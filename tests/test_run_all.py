@@ -47,7 +47,7 @@ def finished(small_scans, tmp_path_factory):
 def test_a_run_says_at_the_start_what_and_how_long(finished):
     before = finished[2]
     assert "03_train_model-unet" in before
-    assert re.search(r"10 of 10 to run, roughly \d:\d\d:\d\d", before)
+    assert re.search(r"11 of 11 to run, roughly \d:\d\d:\d\d", before)
 
 
 def test_a_killed_run_goes_on_at_the_last_epoch(finished):
@@ -115,7 +115,7 @@ def test_only_what_depends_on_a_change_runs_again(finished):
     ]  # fmt: skip
     scores.write_bytes(kept)
     assert stale(call(*arguments, "--list").stdout) == []
-    assert len(stale(call(*arguments, "--list", "--force").stdout)) == 10
+    assert len(stale(call(*arguments, "--list", "--force").stdout)) == 11
 
 
 def test_ablations_add_their_trainings_and_what_reads_them(finished):
