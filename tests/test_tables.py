@@ -1,9 +1,17 @@
+import re
+import shutil
+import subprocess
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from bonelib import metrics, published, scoring, tables
+from bonelib import metrics, published, scoring, tables, uncertainty
+from bonelib.paths import ResultFolder
 from bonelib.settings import BASELINE, CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
+from bonelib.tables.comparisons import comparison_table
+from bonelib.tables.mistakes import calibration_table, false_bone_table, level_table
+from bonelib.tables.surfaces import surface_series_table, surface_table
 from tests.synthetic_results import MODELS, SETTINGS, small_results
 
 
@@ -27,9 +35,6 @@ def test_published_values_are_consistent():
     for row in rows:
         for measure in published.MEASURE_NAMES:
             assert np.mean(row[measure][1:]) == pytest.approx(row[measure][0], abs=0.0101)
-        for iou, dice in zip(row["iou"], row["dice"], strict=True):
-            if iou != row["iou"][0]:
-                assert 200 * iou / (100 + iou) == pytest.approx(dice, abs=0.0101)
     for row in (*published.TABLE4, published.TABLE4_COMBINED):
         assert np.mean(row["iou"][1:]) == pytest.approx(row["iou"][0], abs=0.0101)
     assert sum(row["images"] for row in published.TABLE4) == published.TABLE4_COMBINED["images"]
@@ -40,6 +45,17 @@ def test_published_values_are_consistent():
     assert set(published.TABLE1) == set(published.TABLE2) == set(TABLE1_MODELS)
     assert set(published.TABLE3) == set(TABLE3_MODELS)
     assert set(published.METHOD_NAMES) == set(MODELS)
+
+
+def test_all_published_dice_values_follow_from_the_iou():
+    pairs = [
+        pair
+        for row in (*published.TABLE1.values(), *published.TABLE3.values())
+        for pair in zip(row["iou"][1:], row["dice"][1:], strict=True)
+    ]
+    assert len(pairs) == 24
+    for iou, dice in pairs:
+        assert 200 * iou / (100 + iou) == pytest.approx(dice, abs=0.0101)
 
 
 def made(model, counts, series="s1", epochs=10):
@@ -161,6 +177,26 @@ def test_native_scores_are_kept_apart(scores):
     assert (frame[frame["measure"] == "IoU"]["bone"] == 0).all()
 
 
+def test_scores_stand_beside_their_intervals(scores):
+    frame = tables.table1(scores, SETTINGS).frame
+    row = frame[(frame["name"] == "U-net") & (frame["measure"] == "IoU")].iloc[0]
+    rows = scoring.select(scores, "unet", SETTINGS.epochs)
+    for name, limits in uncertainty.intervals(rows, "iou").items():
+        assert (row[f"{name}_low"], row[f"{name}_high"]) == limits
+        assert limits[0] <= row[name] <= limits[1]
+    table = tables.table1(scores, SETTINGS)
+    assert any("95 % intervals" in note and "too narrow" in note for note in table.notes)
+    html = table._repr_html_()
+    assert f"{row['bone_low']:.2f}–{row['bone_high']:.2f}" in html
+
+
+def test_series_have_intervals_of_their_slices(scores, records):
+    frame = tables.table4(scores, records, SETTINGS).frame
+    rows = scoring.select(scores, "resnet50_unet")
+    first = uncertainty.intervals(rows[rows["series"] == "test01"], "iou")
+    assert (frame["bone_low"][0], frame["bone_high"][0]) == first["bone"]
+
+
 def test_save_writes_three_formats(scores, records, tmp_path):
     table = tables.table3(scores, records, SETTINGS)
     tables.save(table, "table3", tmp_path)
@@ -170,24 +206,204 @@ def test_save_writes_three_formats(scores, records, tmp_path):
     read = pd.read_csv(tmp_path / "table3.csv")
     assert read["bone"].tolist() == table.frame["bone"].tolist()
     latex = (tmp_path / "table3.tex").read_text()
-    assert r"\toprule" in latex and r"\%" in latex
-    assert latex.count("%") == latex.count(r"\%") + 1  # the first line is a comment
+    assert r"\toprule" in latex and r"\caption{IoU, Dice" in latex
     bone = f"{table.frame['bone'].iloc[0]:.2f}"
     assert bone in latex and bone in (tmp_path / "table3.md").read_text()
 
 
-def test_nothing_run_gives_tables_that_say_so(results, tmp_path):
-    scores = scoring.read_scores(results, ["no_such_model"])
-    for table in (
-        tables.table1(scores, SETTINGS),
-        tables.table2({}, SETTINGS),
-        tables.table3(scores, {}, SETTINGS),
-        tables.table4(scores, {}, SETTINGS),
-        tables.per_image_table(scores, SETTINGS),
-        tables.native_table(scores, SETTINGS),
-    ):
+def small_table(**columns):
+    return tables.Table(pd.DataFrame(columns), "A caption.", best={"score": max, "error": min})
+
+
+def bold_of(table, tmp_path):
+    """Return what is bold in each format."""
+    tables.save(table, "bold", tmp_path)
+    html = re.findall("<td><b>(.*?)</b>", table._repr_html_())
+    markdown = re.findall(r"\*\*(\d.*?)\*\*", (tmp_path / "bold.md").read_text())
+    latex = re.findall(r"\\textbf{(.*?)}", (tmp_path / "bold.tex").read_text())
+    assert html == markdown == latex
+    return html
+
+
+def test_the_best_of_a_column_is_bold_unless_it_is_printed_twice(tmp_path):
+    table = small_table(name=["a", "b"], score=[1.5, 2.5], error=[0.25, 0.75])
+    assert bold_of(table, tmp_path) == ["0.25", "2.50"]
+    equal = small_table(name=["a", "b", "c"], score=[2.501, 2.502, 1], error=[np.nan, 5, 6])
+    assert bold_of(equal, tmp_path) == ["5.00"]
+    assert bold_of(small_table(name=["a"], score=[1.0], error=[0.5]), tmp_path) == []
+
+
+def test_the_best_is_chosen_in_each_block(tmp_path):
+    frame = pd.DataFrame({"of": list("xxyy"), "name": list("abab"), "score": [1.0, 2, 4, 3]})
+    table = tables.Table(frame, "A caption.", blocks="of", best={"score": max})
+    assert bold_of(table, tmp_path) == ["2.00", "4.00"]
+    assert table._repr_html_().count('class="block"') == 2
+
+
+def test_a_difference_beyond_the_interval_is_marked_in_words_and_colour(tmp_path):
+    columns = {"name": ["a", "b", "c"], "score": [5.0] * 3, "score_low": [4.0] * 3,
+               "score_high": [6.0] * 3, "score_paper": [4.0, 3.0, 7.0],
+               "score_difference": [1.0, 2.0, -2.0]}  # fmt: skip
+    table = tables.Table(pd.DataFrame(columns), "A caption.")
+    found = re.findall('<td class="aside( beyond)?">(.*?)</td>', table._repr_html_())
+    assert [pair for pair in found if "(" in pair[1]] == [
+        ("", "(+1.00)"), (" beyond", "(+2.00↑)"), (" beyond", "(−2.00↓)"),
+    ]  # fmt: skip
+    tables.save(table, "marked", tmp_path)
+    assert r"($-$2.00$\downarrow$)" in (tmp_path / "marked.tex").read_text()
+    assert "7.00 (−2.00↓)" in (tmp_path / "marked.md").read_text()
+    assert "5.00 [4.00–6.00]" in (tmp_path / "marked.md").read_text()
+
+
+def test_text_is_escaped_in_every_format(tmp_path):
+    sign = "50 % & 1_000 #$ {x} ~ ^ \\ --flag <b>"
+    table = tables.Table(pd.DataFrame({"name": [sign], "a|b": ["x|y"]}), sign, (sign,))
+    tables.save(table, "signs", tmp_path)
+    latex = (tmp_path / "signs.tex").read_text()
+    escaped = (
+        r"50 \% \& 1\_000 \#\$ \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{} "
+        r"-{}-flag \textless{}b\textgreater{}"
+    )
+    assert latex.count(escaped) == 2
+    html = table._repr_html_()
+    assert "<b>A" not in html and html.count("&lt;b&gt;") == 3
+    assert (tmp_path / "signs.md").read_text().count(r"x\|y") == 1
+
+
+def test_all_tables_compile_and_fit_the_page(made_tables, tmp_path):
+    """Of the article class, whose text is 345 points wide; without LaTeX, braces must match."""
+    for name, table in made_tables.items():
+        tables.save(table, name, tmp_path)
+        latex = (tmp_path / f"{name}.tex").read_text()
+        found = re.findall(r"\\(begin|end){(\w+)}", latex)
+        stack = []
+        for kind, environment in found:
+            if kind == "begin":
+                stack.append(environment)
+            else:
+                assert stack.pop() == environment
+        bare = re.sub(r"\\[{}\\]", "", latex)
+        assert not stack and bare.count("{") == bare.count("}")
+        assert latex.isascii()
+    if not shutil.which("pdflatex"):
+        return
+    inputs = "".join(rf"\input{{{name}}}\clearpage" + "\n" for name in made_tables)
+    (tmp_path / "all.tex").write_text(
+        r"\documentclass{article}\usepackage{booktabs,longtable}\begin{document}"
+        + "\n" + inputs + r"\end{document}"
+    )  # fmt: skip
+    for _ in range(3):  # widths of long tables settle from run to run
+        run = subprocess.run(
+            ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stdout[-2000:]
+    assert not re.findall("Overfull.*|Float too large.*|.*undefined.*", run.stdout)
+
+
+@pytest.fixture(scope="module")
+def made_tables(results):
+    return tables.all_tables(results, MODELS, SETTINGS, "About the data.")
+
+
+def test_all_tables_are_there_and_say_what_the_data_is(made_tables):
+    assert list(made_tables) == [
+        "table1", "table2", "table3", "table4", "per_image", "native", "comparisons", "surfaces",
+        "surfaces_series", "levels", "calibration", "false_bone", "ablations",
+    ]  # fmt: skip
+    assert all(table.notes[-1] == "About the data." for table in made_tables.values())
+    empty = {name for name, table in made_tables.items() if table.frame.empty}
+    assert empty == {"ablations"}
+
+
+def test_nothing_run_gives_tables_that_say_so(tmp_path):
+    for name, table in tables.all_tables(ResultFolder(tmp_path), MODELS, SETTINGS).items():
         assert "not run" in table._repr_html_()
+        assert any("ot run" in note for note in table.notes) or name == "table2"
         tables.save(table, "empty", tmp_path)
+        assert "not run" in (tmp_path / "empty.tex").read_text()
+
+
+def test_pairs_are_better_only_by_test_and_interval(scores, made_tables):
+    table = made_tables["comparisons"]
+    assert len(table.frame) == 9 * 8 / 2  # U-net is in Tables 1 and 3
+    pairs = uncertainty.comparisons(scores, scoring.methods(scores))
+    assert table.frame["p_holm"].tolist() == pairs["p_holm"].tolist()
+    assert any("36 pairs" in note for note in table.notes)
+    assert any("series won" in note for note in table.notes)
+    many = pd.concat([scores.assign(series=scores["series"] + str(copy)) for copy in range(5)])
+    frame = comparison_table(many, SETTINGS).frame
+    certain = frame[frame["result"] != "unclear"]
+    assert {"better", "worse"} == set(certain["result"]) and (certain["p_holm"] < 0.05).all()
+    better = certain["result"] == "better"
+    assert (certain["difference_low"][better] > 0).all()
+    assert (certain["difference_high"][~better] < 0).all()
+
+
+SURFACES = pd.DataFrame(
+    [
+        ["unet", 10, "a", "bone", "found", 1.0, 4.0, 0.5, 0.75],
+        ["unet", 10, "b", "bone", "missed", 99.0, 99.0, 0.0, 0.0],
+        ["unet", 10, "c", "bone", "absent", np.nan, np.nan, np.nan, np.nan],
+    ],
+    columns=scoring.SURFACE_COLUMNS,
+)
+
+
+def test_a_missed_structure_stays_in_the_mean_of_surfaces():
+    row = surface_table(SURFACES).frame.iloc[0]
+    assert (row["assd_mm"], row["hd95_mm"]) == (50, 51.5)
+    assert (row["nsd_1mm"], row["nsd_2mm"]) == (25, 37.5)
+    assert (row["series"], row["missed"], row["invented"]) == (2, 1, 0)
+    frame = surface_series_table(SURFACES, "unet", "U-net").frame
+    assert frame["state"].tolist() == ["found", "missed", "absent"]
+    assert frame["nsd_2mm"][0] == 75
+
+
+def test_levels_pool_their_own_slices():
+    scores = made("unet", [np.diag([9, 9, 6]), [[9, 0, 0], [0, 9, 0], [0, 3, 1]]])
+    slices = pd.DataFrame({"series": "s1", "slice": [0, 1], "level": ["femur shaft", "sacrum"]})
+    slices["level"] = pd.Categorical(slices["level"], ["femur shaft", "sacrum"], ordered=True)
+    table = level_table(scores, slices, Settings())
+    row = table.frame.iloc[0]
+    assert (row["femur shaft"], row["sacrum"], row["all"]) == (100, 25, 70)
+    assert any("femur shaft 1, sacrum 1" in note for note in table.notes)
+
+
+def test_the_calibration_error_as_worked_by_hand():
+    """80 pixels said 2 of 80, 4 came; 20 said 15 of 20, 12 came: (2 + 3) / 100."""
+    rows = pd.DataFrame(
+        [["unet", 10, "a", "bone", 0, 50, 1.0, 3], ["unet", 10, "b", "bone", 0, 30, 1.0, 1],
+         ["unet", 10, "a", "bone", 15, 20, 15.0, 12]],
+        columns=scoring.RELIABILITY_COLUMNS,
+    )  # fmt: skip
+    others = [rows.assign(**{"class": name, "positive": rows["probability"]})
+              for name in ("background", "patient")]  # fmt: skip
+    row = calibration_table(pd.concat([rows, *others]), Settings()).frame.iloc[0]
+    assert row["bone"] == 5 and row["bone_beyond_first_bin"] == 15
+    assert row["ece"] == pytest.approx(5 / 3, abs=0.001)
+
+
+def false_bone(spacing):
+    scores = pd.concat([made("unet", [np.diag([9, 9, 9])]), made("fcn8", [np.diag([9, 9, 9])])])
+    wrong = pd.DataFrame(
+        [["unet", 10, "s1", 0, "beside bone", 30], ["unet", 10, "s1", 0, "soft tissue", 10]],
+        columns=scoring.FALSE_BONE_COLUMNS,
+    )
+    slices = pd.DataFrame({"series": ["s1"], "slice": [0], "spacing": [spacing]})
+    return false_bone_table(wrong, scores, slices).frame.set_index("name")
+
+
+def test_false_bone_is_shared_out_among_its_causes():
+    frame = false_bone("10.0 5.0 2.0")
+    assert frame.loc["U-net", "ml"] == 4  # 40 pixels of 0.1 ml
+    assert frame.loc["U-net", "beside bone"] == 75
+    assert frame.loc["U-net", "soft tissue"] == 25
+    assert frame.loc["FCN8", "ml"] == 0 and np.isnan(frame.loc["FCN8", "soft tissue"])
+
+
+def test_false_bone_counts_pixels_where_there_is_no_spacing():
+    assert false_bone(None).loc["U-net", "pixels"] == 40
 
 
 def test_a_bone_model_needs_bone():

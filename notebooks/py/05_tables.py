@@ -18,8 +18,8 @@
 #
 # **How do the networks compare, and how do they compare with the paper's?** (Tables 1 to 4)
 #
-# *Reads* the scores of every method. *Writes* `tables/table1` to `table4` and two
-# supplementary tables, each as `.csv`, `.md` and `.tex`.
+# *Reads* what the evaluations wrote. *Writes* `tables/table1` to `table4` and the tables of
+# the supplement, each as `.csv`, `.md` and `.tex` (booktabs).
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -30,7 +30,7 @@ overrides = {}
 models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %%
-from bonelib import datasets, report, scoring, tables
+from bonelib import datasets, scoring, tables
 from bonelib.runs import open_run
 
 # %%
@@ -38,16 +38,18 @@ run = open_run(profile, dataset, data_dir, results_dir, overrides)
 methods = run.settings.methods(models)
 scores = scoring.read_scores(run.results, methods)
 records = scoring.read_records(run.results, methods)
-histories = scoring.read_histories(run.results, models)
 print(f"{len(scores):,} rows of counts of {scores['model'].nunique()} methods")
 
 # %%
-made = report.all_tables(scores, records, run.settings, histories, datasets.note(dataset))
+made = tables.all_tables(run.results, methods, run.settings, datasets.note(dataset))
 for name, table in made.items():
     tables.save(table, name, run.results.tables)
+print(*made)
 
 # %% [markdown]
 # ## Table 1: five networks
+# Every score has its 95 % interval in small print. The paper's value and the difference stand
+# below it.
 
 # %% tags=["nbval-ignore-output"]
 made["table1"]
@@ -88,5 +90,43 @@ made["per_image"]
 made["native"]
 
 # %% [markdown]
+# ## Supplement: which differences are more than noise?
+# Every pair of methods on the same slices. A test on slices alone is too sure of itself, since
+# those of one patient are alike; so the interval has to agree.
+
+# %% tags=["nbval-ignore-output"]
+made["comparisons"]
+
+# %% [markdown]
+# ## Supplement: how many millimetres is a surface off?
+
+# %% tags=["nbval-ignore-output"]
+made["surfaces"]
+
+# %% tags=["nbval-ignore-output"]
+made["surfaces_series"]
+
+# %% [markdown]
+# ## Supplement: where and why do they err?
+# By level of the pelvis, by how far probabilities can be believed, and by what is mistaken for
+# bone.
+
+# %% tags=["nbval-ignore-output"]
+made["levels"]
+
+# %% tags=["nbval-ignore-output"]
+made["calibration"]
+
+# %% tags=["nbval-ignore-output"]
+made["false_bone"]
+
+# %% [markdown]
+# ## Supplement: what the paper leaves open
+
+# %% tags=["nbval-ignore-output"]
+made["ablations"]
+
+# %% [markdown]
 # **Found:** the parameters are the paper's to the last one; the scores stand beside the
-# paper's with their differences.
+# paper's with their differences and intervals, and the pairs show which networks can be told
+# apart on so few patients.
