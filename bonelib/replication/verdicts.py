@@ -8,6 +8,7 @@ HOLDS = "holds"
 UNCERTAIN = "holds within uncertainty"
 FAILS = "does not hold"
 UNTESTED = "not testable here"
+LAST_DIGIT = 0.01
 VERDICTS = (HOLDS, UNCERTAIN, FAILS, UNTESTED)
 
 
@@ -51,8 +52,11 @@ def apart(upper: Estimate, lower: Estimate) -> Estimate:
 
 
 def same(ours: Estimate, paper: float) -> Estimate:
-    """Return a margin: claimed side if ours is the paper's number, undecided if it may be."""
-    if round(ours.value, 2) == paper:
+    """Return a margin: claimed side if ours is the paper's number, undecided if it may be.
+
+    Their last digits may differ by one, since both are rounded.
+    """
+    if abs(ours.value - paper) < 1.5 * LAST_DIGIT:
         return whether(True)
     return Estimate(1.0, -1.0, 1.0) if ours.low <= paper <= ours.high else whether(False)
 

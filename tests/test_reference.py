@@ -1,0 +1,126 @@
+import getpass
+import json
+
+import pandas as pd
+import pytest
+
+from bonelib import reference, replication, report
+from bonelib.errors import InputError
+from bonelib.paths import RESULTS, ResultFolder
+from bonelib.provenance import read_json, write_json
+from tests.synthetic_results import MODELS, SETTINGS, small_results, write_text
+
+HOME = "/home/someone"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    results = small_results(tmp_path_factory.mktemp("run"))[1]
+    ablation = ResultFolder(results.root / "ablations" / "relu_decoder-1")
+    for folder in (results, ablation):
+        write_text(folder.training_record("unet"), json.dumps({
+            "seconds": 1.5, "settings": {"encoder_weights": f"{HOME}/weights/vgg"},
+        }))  # fmt: skip
+    write_text(ablation.history("unet"), results.history("unet").read_text())
+    write_text(ablation.scores("unet"), results.scores("unet").read_text())
+    write_text(ablation.state("unet"), "weights")
+    write_json(results.manifest, {
+        "profile": "smoke", "dataset": "phantom", "created": "2021-06-01T00:00:00+00:00",
+        "device": {"processor": "abacus"}, "versions": {"keras": "3.99.1"},
+        "data_dir": f"{HOME}/data", "user": "someone",
+        "settings": {"encoder_weights": f"{HOME}/weights", "epochs": 2},
+        "notebooks": {"01_prepare_data": {
+            "status": "done", "seconds": 2.5, "notebook": "notebooks/01.ipynb", "worker": "w7",
+        }},
+    })  # fmt: skip
+    return results
+
+
+@pytest.fixture(scope="module")
+def kept(run, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("reference")
+    reference.keep(run, directory)
+    return directory
+
+
+def below(directory):
+    return {path.relative_to(directory).as_posix() for path in directory.rglob("*.*")}
+
+
+def test_what_is_kept_is_what_tables_and_curves_need(run, kept):
+    expected = {"manifest.json", "scores/slices.csv", "models/unet/training.json"}
+    expected |= {f"models/{model}/history.csv" for model in MODELS if model != "threshold"}
+    expected |= {f"scores/{model}.json" for model in MODELS}
+    suffixes = ("", "_surfaces", "_reliability", "_false_bone")
+    expected |= {f"scores/{model}{suffix}.csv" for model in MODELS for suffix in suffixes}
+    ablation = ("scores/unet.csv", "models/unet/history.csv", "models/unet/training.json")
+    assert below(kept) == expected | {f"ablations/relu_decoder-1/{name}" for name in ablation}
+    assert len(reference.keep(run, kept)) == len(below(kept))
+
+
+def test_what_is_kept_names_no_folder_and_no_user(kept):
+    for path in kept.rglob("*.*"):
+        text = path.read_text()
+        assert not any(word in text for word in (HOME, "someone", "w7", str(kept.parent)))
+        assert f"/{getpass.getuser()}/" not in text
+    manifest = read_json(kept / "manifest.json")
+    assert manifest["settings"] == {"encoder_weights": "weights", "epochs": 2}
+    assert manifest["notebooks"] == {"01_prepare_data": {"status": "done", "seconds": 2.5}}
+    assert manifest["reference"]["device"] == {"processor": "abacus"}
+
+
+def test_numbers_come_back_to_six_digits_and_counts_exactly(run, kept, tmp_path):
+    results = ResultFolder(tmp_path / "restored")
+    reference.restore(kept, results)
+    assert below(results.root) == below(kept)
+    for path in reference.files(run.root):
+        if path.suffix == ".csv":
+            pair = [
+                pd.read_csv(root / path.relative_to(run.root), dtype={"series": str})
+                for root in (run.root, results.root)
+            ]
+            pd.testing.assert_frame_equal(*pair, rtol=1e-5, check_exact=False, check_dtype=False)
+            whole = list(pair[0].select_dtypes("integer"))
+            pd.testing.assert_frame_equal(pair[0][whole], pair[1][whole])
+    before, after = (replication.findings(one, MODELS, SETTINGS) for one in (run, results))
+    assert before == after
+    text = report.write_report(results, SETTINGS, MODELS).read_text()
+    assert "reference results, without data or training" in text and "3.99.1" in text
+    assert text.count("which the reference results do not hold") >= 4
+
+
+def test_what_an_earlier_run_left_does_not_stay(run, tmp_path):
+    kept, results = tmp_path / "reference", ResultFolder(tmp_path / "restored")
+    for folder in (ResultFolder(kept), results):
+        write_text(folder.scores("nonsense"), "model\n")
+    write_text(tmp_path / "reference" / "README.md", "mine")
+    reference.keep(run, kept)
+    reference.restore(kept, results)
+    assert not ResultFolder(kept).scores("nonsense").exists()
+    assert not results.scores("nonsense").exists()
+    assert (kept / "README.md").read_text() == "mine"
+
+
+def test_names_of_series_stay_as_they_are(tmp_path):
+    results = ResultFolder(tmp_path / "run")
+    write_text(results.scores("unet"), "series,slice,share\n007,3,0.123456789\n1.20,4,\n")
+    reference.keep(results, tmp_path / "kept")
+    text = (tmp_path / "kept" / "scores" / "unet.csv").read_text()
+    assert text == "series,slice,share\n007,3,0.123457\n1.20,4,\n"
+
+
+def test_there_must_be_something_to_keep_or_to_restore(run, kept, tmp_path):
+    with pytest.raises(InputError, match="no scores to keep"):
+        reference.keep(ResultFolder(tmp_path), tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+    with pytest.raises(InputError, match="no reference results here"):
+        reference.restore(tmp_path / "nothing", ResultFolder(tmp_path / "restored"))
+    write_text(ResultFolder(tmp_path / "mine").state("unet"), "weights")
+    with pytest.raises(InputError, match="a run of its own"):
+        reference.restore(kept, ResultFolder(tmp_path / "mine"))
+
+
+def test_the_committed_reference_results_are_small():
+    directory = RESULTS / "reference"
+    sizes = [path.stat().st_size for path in directory.rglob("*") if path.is_file()]
+    assert sum(sizes) <= 4_000_000
