@@ -44,7 +44,8 @@ class Table:
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{html.escape(note, quote=False)}</li>" for note in self.notes)
         caption = html.escape(self.caption, quote=False)
-        return f"<p><b>{caption}</b></p>{writing.html_table(*self.printed())}<ul>{notes}</ul>"
+        table = writing.html_table(*self.printed())
+        return f'<p class="caption"><b>{caption}</b></p>{table}<ul>{notes}</ul>'
 
 
 def save(table: Table, name: str, folder: Path) -> None:

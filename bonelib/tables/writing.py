@@ -18,6 +18,7 @@ WORDS_WIDTH = 24  # the same of other cells with words
 # Colour says only what an arrow says, too; both are dark enough for print.
 STYLE = """<style>
 table.scores { border-collapse: collapse; }
+p.caption, table.scores tr.block { break-after: avoid; }
 table.scores td, table.scores th { vertical-align: baseline; white-space: nowrap; }
 table.scores td { text-align: right; border: 0; padding: .1rem .3rem; }
 table.scores thead th { text-align: center; white-space: normal; }
