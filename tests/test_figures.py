@@ -526,3 +526,13 @@ def test_figure_s6_stacks_the_causes(run, scored):
     assert sum(bars[place].get_width() for bars in right.containers) == pytest.approx(100)
     assert len({bars[0].get_hatch() for bars in left.containers}) == len(mistakes.CAUSES)
     assert "%" in left.get_xlabel() and "%" in right.get_xlabel()
+
+
+def test_figure_s6_says_where_there_is_no_false_bone(run, scored):
+    rows, names = scored
+    false_bone = figures.by_method(scoring.read_false_bone(run[1], ["unet"]), names)
+    _, axes = figures.printed(1, 2, 80)
+    figures.figureS6(false_bone, rows[rows["model"].isin(["unet", "fcn8"])], axes)
+    (none,) = axes[0, 0].texts
+    assert none.get_text().strip() == "none"
+    assert axes[0, 0].get_yticklabels()[none.get_position()[1]].get_text() == "FCN8, 2 epochs"

@@ -62,7 +62,7 @@ def _examples(folder: SliceFolder, settings: Settings) -> Named:
         ("figure1", paper.figure1, examples),
         ("figure2", paper.figure2, [examples[0], *augmented]),
     ):
-        figure, axes = pictures.picture_canvas(shown, columns=2, count=4, lines=1)
+        figure, axes = pictures.picture_canvas(shown, 2, 4)
         draw(shown, axes)
         yield name, figure
 
@@ -87,7 +87,7 @@ def _segmentations(
     row = choosing.choose_compared(scores)
     predicted = pictures.read_predictions(results, methods, row)
     example = pictures.read_example(folder, row)
-    figure, axes = pictures.picture_canvas([example], ACROSS, len(predicted) + 2, lines=2)
+    figure, axes = pictures.picture_canvas([example], ACROSS, len(predicted) + 2, 2, legend_lines=1)
     paper.figure6(example, predicted, axes, settings.class_names)
     yield "figure6", figure
 
@@ -95,7 +95,7 @@ def _segmentations(
     chosen = list(choosing.choose_quartiles(scores, model).itertuples())
     examples = [pictures.read_example(folder, row) for row in chosen]
     predictions = [pictures.read_predictions(results, [model], row)[model] for row in chosen]
-    figure, axes = pictures.picture_canvas(examples, columns=4, count=8, lines=2)
+    figure, axes = pictures.picture_canvas(examples, 4, 8, 2, legend_lines=2)
     paper.figure7(examples, predictions, axes, model, settings.class_names)
     yield "figure7", figure
 

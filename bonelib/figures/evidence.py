@@ -22,7 +22,7 @@ from bonelib.figures.style import (
     MIDDLE,
     SMALL_POINTS,
 )
-from bonelib.settings import BONE, CLASS_NAMES
+from bonelib.settings import BONE, CLASS_NAMES, NUM_CLASSES
 from bonelib.tables.mistakes import expected_calibration_error
 
 COLUMNS = 3  # of small multiples
@@ -203,7 +203,7 @@ def figureS4(
                 column, row, percent(shares[row, column]), color=colour, ha="center", va="center",
                 fontsize=SMALL_POINTS,
             )  # fmt: skip
-        panel.set_xticks(places, class_names)
+        panel.set_xticks(places, class_names, rotation=0 if len(places) == NUM_CLASSES else 90)
         panel.set_yticks(places, class_names)
         panel.tick_params(length=0)
         panel.grid(False)
@@ -252,7 +252,7 @@ def _finish_reliability(count: int, axes: np.ndarray) -> None:
     upper, lower = axes[::2], axes[1::2]
     highest = max(panel.get_ylim()[1] for panel in lower.flat[:count])
     for panel in lower.flat[:count]:
-        panel.set_ylim(0.5, highest)
+        panel.set_ylim(0.5, 2 * highest)
         panel.yaxis.set_major_locator(LogLocator(numticks=4))
         panel.yaxis.set_major_formatter(EngFormatter())
         panel.yaxis.set_minor_locator(NullLocator())
@@ -287,6 +287,8 @@ def figureS6(false_bone: pd.DataFrame, rows: pd.DataFrame, axes: np.ndarray) -> 
     left.set_xlabel("false bone (% of the reference's bone)")
     right.set_xlabel("share of the false bone (%)")
     right.tick_params(labelleft=False)
+    for place in np.flatnonzero(pixels.sum(axis=1) == 0):
+        left.text(0, place, " none", va="center", fontsize=SMALL_POINTS)
     right.set_xlim(0, 100)
     left.figure.legend(
         *left.get_legend_handles_labels(), loc="outside upper center", ncols=len(mistakes.CAUSES),

@@ -13,6 +13,7 @@ from bonelib.figures.style import CLASS_COLOURS, DARK, MARKS, PAIR_COLOURS
 from bonelib.published import METHOD_NAMES
 from bonelib.settings import BONE, CLASS_NAMES
 
+MOST_MARKS = 12  # on a curve
 MOST_LABELS_INSIDE = 3  # of curves; a longer list would lie on them
 
 
@@ -35,7 +36,7 @@ def _curves(history: pd.DataFrame, columns: dict, colours, axes: Axes, model: st
     for (label, column), colour, mark in zip(columns.items(), colours, MARKS, strict=False):
         axes.plot(
             history["epoch"], 100 * history[column], color=colour, marker=mark, label=label,
-            markeredgecolor=DARK, markeredgewidth=0.4,
+            markeredgecolor=DARK, markeredgewidth=0.4, markevery=-(-len(history) // MOST_MARKS),
         )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(0.5, len(history) + 0.5)

@@ -18,9 +18,9 @@ from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import BACKGROUND, IGNORE, PATIENT
 
 MARGIN_MM = 15.0  # of the patient, around the bodies in a picture
-# In print: names of the axes at the side; below and, with the legend, above; a picture's own
-# numbers; a line of its title.
-SIDE_MM, FRAME_MM, GAP_MM, LINE_MM = 12.0, 16.0, 4.0, 3.4
+# In print: names of the axes at the side, and below; a picture's own numbers; lines of its
+# title and of the legend.
+SIDE_MM, BELOW_MM, GAP_MM, LINE_MM, LEGEND_LINE_MM = 12.0, 13.0, 4.0, 3.4, 5.0
 DRAWS = 12  # of augmentation, from which Figure 2 takes the first that move the patient,
 MOVED = 0.05  # that is, change the class of this share of the pixels
 LEGEND_ENTRY_INCHES = 1.1  # across
@@ -96,12 +96,15 @@ def draw_labels(example: Example, labels: np.ndarray, axes: Axes, title: str = "
     _picture(example, picture, title, axes)
 
 
-def picture_canvas(examples: Sequence[Example], columns: int, count: int, lines: int):
+def picture_canvas(
+    examples: Sequence[Example], columns: int, count: int, lines: int = 1, legend_lines: int = 0
+):
     """Return a figure of a page's width for `count` pictures of examples, titles of `lines`."""
     top, left, bottom, right = window_mm(examples)
     rows = -(-count // columns)
     picture_mm = ((PAGE_MM - SIDE_MM) / columns - GAP_MM) * (bottom - top) / (right - left)
-    return printed(rows, columns, rows * (picture_mm + lines * LINE_MM + GAP_MM) + FRAME_MM)
+    row_mm = picture_mm + lines * LINE_MM + GAP_MM
+    return printed(rows, columns, rows * row_mm + BELOW_MM + legend_lines * LEGEND_LINE_MM)
 
 
 def window_mm(examples: Sequence[Example]) -> tuple[float, float, float, float]:

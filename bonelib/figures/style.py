@@ -67,10 +67,11 @@ CAPTIONS = {
     "figure7": "Figure 7. Segmentations from best to worst, chosen by rule: of the test slices "
     "whose reference shows bone, those at the maximum, the upper quartile, the lower quartile and "
     "the minimum of the network's bone IoU. Left: reference, right: prediction.",
-    "figureS1_comparisons": "Figure S1. Differences in bone IoU between any two methods: pooled "
-    "over the test series, with 95 % bootstrap intervals over series and slices. The better of "
-    "two comes first; filled marks: p < 0.05 by the Wilcoxon signed-rank test on the slices' bone "
-    "IoU, after Holm's correction for all pairs.",
+    "figureS1_comparisons": "Figure S1. Differences in bone IoU between any two methods, the "
+    "better one first: pooled over the test series, with 95 % bootstrap intervals over series and "
+    "slices. Filled marks: p < 0.05 by the Wilcoxon signed-rank test on the slices' bone IoU, "
+    "after Holm's correction for all pairs. The test takes slices as independent, the intervals "
+    "do not.",
     "figureS2_levels": "Figure S2. Bone IoU by level of the pelvis, from feet to head: line, "
     "pooled over the test series; dots, single series; pale, the other methods.",
     "figureS3_bone_size": "Figure S3. Bone IoU of single test slices by the area of bone in the "
