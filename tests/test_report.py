@@ -1,17 +1,21 @@
+import html
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 import trimesh
+from markupsafe import escape
 from matplotlib import pyplot as plt
+from playwright.sync_api import sync_playwright
 
 from bonelib import figures, replication, report, scoring, tables
 from bonelib.paths import ResultFolder
 from bonelib.provenance import write_json
-from bonelib.replication import FAILS, HOLDS, UNTESTED, findings, verdict
+from bonelib.report.sentences import sentences
 from bonelib.settings import deviations
 from tests.synthetic_results import MODELS, SETTINGS, small_results
+from tests.test_browser import CHROMIUM, CHROMIUM_OPTIONS, MILLISECONDS
 
 
 @pytest.fixture(scope="module")
@@ -38,85 +42,6 @@ def run(tmp_path_factory):
     return results
 
 
-def inputs(results, models=MODELS):
-    return (
-        scoring.read_scores(results, models),
-        scoring.read_records(results, models),
-        SETTINGS,
-        scoring.read_histories(results, models),
-    )
-
-
-def by_claim(found, words):
-    (finding,) = [item for item in found if words in item.claim]
-    return finding
-
-
-def test_findings_follow_the_scores(run):
-    scores, records, settings, histories = inputs(run)
-    found = findings(scores, records, settings, histories)
-    assert by_claim(found, "rank by mean IoU").verdict == HOLDS
-    assert by_claim(found, "best of the five").verdict == HOLDS
-    assert by_claim(found, "Mean pixel accuracy").verdict == FAILS
-    assert by_claim(found, "parameter counts").ours == "5 of 5 equal"
-    swap = {"unet": "fcn32", "fcn32": "unet"}
-    swapped = scores.assign(model=scores["model"].replace(swap))
-    found = findings(swapped, records, settings, histories)
-    assert by_claim(found, "rank by mean IoU").verdict == FAILS
-    assert by_claim(found, "best of the five").verdict == FAILS
-    assert "best mean: FCN32" in by_claim(found, "best of the five").why
-    assert by_claim(found, "behind U-net").verdict == FAILS
-
-
-def test_costs_are_compared(run):
-    scores, records, settings, _ = inputs(run)
-    records["unet"] = records["fcn8"] | {"milliseconds_per_slice": 99.0}
-    found = findings(scores, records, settings)
-    assert by_claim(found, "smaller than FCN8").verdict == FAILS
-    assert by_claim(found, "faster than FCN8").verdict == FAILS
-    assert by_claim(found, "parameter counts").verdict == FAILS
-
-
-def test_random_encoders_test_nothing(run):
-    scores, records, settings, _ = inputs(run)
-    assert by_claim(findings(scores, records, settings), "VGG-U-net beats").verdict == HOLDS
-    records["vgg_unet"] = records["vgg_unet"] | {"encoder_weights": "random"}
-    finding = by_claim(findings(scores, records, settings), "VGG-U-net beats U-net")
-    assert finding.verdict == UNTESTED and "random encoder" in finding.why
-
-
-def test_what_was_not_run_is_not_tested(run):
-    found = findings(*inputs(run, ["unet"]))
-    ranking = by_claim(found, "rank by mean IoU")
-    assert ranking.verdict == UNTESTED and "FCN32" in ranking.why
-    assert by_claim(found, "Longer training").verdict != UNTESTED
-    assert all(item.verdict == UNTESTED for item in findings(*inputs(run, [])))
-
-
-def test_a_class_without_pixels_is_no_score(run):
-    scores, records, settings, _ = inputs(run)
-    bone = [name for name in scoring.COUNT_COLUMNS if "2" in name]
-    finding = by_claim(
-        findings(scores.assign(**dict.fromkeys(bone, 0)), records, settings),
-        "Every test",
-    )
-    assert finding.verdict == UNTESTED
-
-
-def test_findings_on_the_papers_classes_are_not_tested_on_others(run):
-    scores, records, settings, histories = inputs(run)
-    bones = replace(settings, class_scheme="bones")
-    found = findings(scores, records, bones, histories)
-    assert len(found) == len(replication.CLAIMS)
-    for item in found:
-        assert item.verdict == UNTESTED and "class scheme bones" in item.why and not item.ours
-
-
-def test_verdict_counts():
-    made = [replication.Finding("", "", "", word) for word in (HOLDS, HOLDS, FAILS, UNTESTED)]
-    assert verdict(made) == ("2 of 3 findings tested here hold, 1 do not; 1 of 4 were not tested.")
-
-
 class Links(HTMLParser):
     def __init__(self):
         super().__init__()
@@ -140,24 +65,58 @@ def test_report_is_one_file_with_everything(run):
     pictures = [target for target in links.targets if target.startswith("data:image/png")]
     others = [target for target in links.targets if not target.startswith("data:")]
     assert len(pictures) == 1
-    assert others == ["#protocol", "meshes/test01.stl", "notebooks/03_train.ipynb"]
+    inside = {target[1:] for target in others if target.startswith("#")}
+    assert inside >= set(report.PARTS) and inside <= set(re.findall('id="([^"]+)"', text))
+    doi = "https://doi.org/10.24425/bpasts.2021.136751"
+    assert [target for target in others if not target.startswith("#")] == [
+        "meshes/test01.stl", doi, "notebooks/03_train.ipynb",
+    ]  # fmt: skip
     words = re.sub("<[^>]*>", " ", text)
-    table = tables.table1(scoring.read_scores(run, MODELS), SETTINGS)
+    tested = replication.findings(run, MODELS, SETTINGS)
+    made = tables.all_tables(run, MODELS, SETTINGS)
     for expected in (
-        verdict(findings(*inputs(run))),
-        table.caption,
-        f"{table.frame['bone'].iloc[0]:.2f}",
-        figures.CAPTIONS["figure5"],
+        replication.verdict(tested),
+        *(html.escape(table.caption, quote=False) for table in made.values()),
+        f"{made['table1'].frame['bone'].iloc[0]:.2f}",
+        *(escape(caption) for name, caption in figures.CAPTIONS.items() if "figure" in name),
         "not clinical",
         "3.99.1",
         "abacus",
         "abc&lt;&amp;&gt;def",
         "12.3",
+        "24 of the 24 printed values agree",
+        *(escape(item.claim) for item in tested),
         *(item["setting"] for item in deviations(SETTINGS)),
     ):
         assert str(expected) in words
-    assert words.index(verdict(findings(*inputs(run)))) < words.index(table.caption)
+    assert words.index(replication.verdict(tested)) < words.index(made["table1"].caption)
     assert not list(run.root.glob(".*report.html"))
+
+
+def test_parts_and_figures_come_in_the_papers_order(run):
+    text = report.write_report(run, SETTINGS, MODELS).read_text()
+    places = [text.index(f'id="{name}"') for name in report.PARTS]
+    assert places == sorted(places)
+    names = [name for name in figures.CAPTIONS if name.startswith("figure")]
+    order = sorted(names, key=lambda name: text.index(f'id="{name}"'))
+    papers = [name for name in order if "S" not in name]
+    assert sorted(papers) == papers and order[-6:] == names[-6:]
+    assert text.index('id="table1"') < text.index('id="table4"') < text.index('id="native"')
+
+
+def test_sentences_are_computed(run):
+    evidence = replication.gather(run, MODELS, SETTINGS)
+    made = sentences(evidence)
+    history = evidence.history()
+    assert f"to {100 * history['val_accuracy'].iloc[-1]:.2f} % on the validation" in made["figure3"]
+    best = scoring.pooled(scoring.select(evidence.scores, "unet", SETTINGS.epochs), "iou")[0]
+    assert f"U-net has the best mean IoU, {best:.2f} (" in made["summary"]
+    assert "ResNet-U-net is first with" in made["table3"]
+    assert "5 of 5 networks have the paper's number" in made["table2"]
+    assert "beside bone" in made["false_bone"]
+    other = replace(SETTINGS, class_scheme="bones")
+    assert sentences(replication.gather(run, MODELS, other)) == {}
+    assert "table1" not in sentences(replication.gather(run, ["unet"], SETTINGS))
 
 
 def test_the_bone_model_turns_on_the_page_and_is_left_out_where_there_is_none(tmp_path):
@@ -169,7 +128,8 @@ def test_the_bone_model_turns_on_the_page_and_is_left_out_where_there_is_none(tm
     links = Links()
     links.feed(text)
     assert not links.stack and text.count("<iframe") == 1
-    assert {target for target in links.targets if not target.startswith(("data:", "#"))} == {
+    beside = ("data:", "#", "https://doi.org/")
+    assert {target for target in links.targets if not target.startswith(beside)} == {
         "meshes/bone.stl"
     }
     assert "right button" in re.sub("<[^>]*>", " ", text)
@@ -177,5 +137,31 @@ def test_the_bone_model_turns_on_the_page_and_is_left_out_where_there_is_none(tm
 
 def test_a_run_with_nothing_in_it_is_reported(tmp_path):
     text = report.write_report(ResultFolder(tmp_path), SETTINGS, MODELS).read_text()
-    assert text.count("not run") >= 6 + 7  # tables and figures
-    assert "0 of 0 findings" in text
+    assert text.count("not run") >= 4 + 13  # tables and figures
+    assert "0 could be tested here" in text
+
+
+PRINTED_PIXELS = 680  # between the margins of a portrait A4 page, at 96 to the inch
+CUT = """() => [...document.querySelectorAll('table, figure, img, p, li')]
+    .filter(one => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+    .map(one => one.outerHTML.slice(0, 80))"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_the_page_prints_without_a_cut_and_without_an_error(run, tmp_path):
+    path = report.write_report(run, SETTINGS, MODELS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        page = browser.new_page(viewport={"width": PRINTED_PIXELS, "height": 900})
+        page.set_default_timeout(MILLISECONDS)
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(path.as_uri())
+        narrow = page.evaluate("document.documentElement.scrollWidth")
+        page.emulate_media(media="print")
+        cut = page.evaluate(CUT)
+        page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+        browser.close()
+    assert narrow <= PRINTED_PIXELS and not cut and not errors
+    pages = re.findall(rb"/Type /Page\b", (tmp_path / "report.pdf").read_bytes())
+    assert 10 <= len(pages) <= 60
