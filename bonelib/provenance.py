@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def content_hash(files: Iterable[Path], root: Path) -> str:
     return digest.hexdigest()
 
 
-def bonelib_imports(source: str) -> set[str]:
+@cache  # the driver asks for each step, and parsing all modules takes half a second
+def bonelib_imports(source: str) -> frozenset[str]:
     """Return the modules of bonelib that Python `source` names in an import."""
     names = set()
     for node in ast.walk(ast.parse(source)):
@@ -72,7 +74,7 @@ def bonelib_imports(source: str) -> set[str]:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names if alias.name.startswith("bonelib.")}
-    return {name for name in names - {"bonelib"} if _files(name)}
+    return frozenset(name for name in names - {"bonelib"} if _files(name))
 
 
 def _files(module: str) -> list[Path]:
@@ -82,7 +84,7 @@ def _files(module: str) -> list[Path]:
 
 def code_files(source: str) -> list[Path]:
     """Return the files of bonelib that Python `source` imports, directly or through others."""
-    files, waiting = set(), bonelib_imports(source)
+    files, waiting = set(), set(bonelib_imports(source))
     while waiting:
         for file in _files(waiting.pop()):
             if file not in files:
