@@ -206,15 +206,20 @@ def torch_step(settings: Settings, steps: int, precision: str, train: bool) -> d
     return {"seconds": timed(ask) / count}
 
 
-def training_tables(settings: Settings, models: list[str], steps: int, limit: dict) -> dict:
-    """Return the table of steps and that of U-net's peers."""
+def training_tables(
+    settings: Settings, models: list[str], steps: int, limit: dict, folder: Path
+) -> dict:
+    """Return the table of steps, pure and fed by imgaug, and that of U-net's peers."""
     rows, peers = [], []
     for name in models:
         result, gib = apart(pure_step, name, settings, steps)
+        fed, _ = apart(fed_step, name, folder, settings, steps)
         rows.append(
             {
                 "network": name,
                 "images a second": settings.batch_size / result["seconds"],
+                "fed, images a second": settings.batch_size / fed["seconds"],
+                "waiting for data, %": waiting(fed),
                 "ms a step": 1000 * result["seconds"],
                 "GFLOP a step": result["operations"] / 1e9,
                 "of the product's FLOP/s, %": 100
@@ -233,7 +238,9 @@ def training_tables(settings: Settings, models: list[str], steps: int, limit: di
         peers.append(row)
         say(row)
     return {
-        "Training: a step on a batch that is always there": pd.DataFrame(rows),
+        "Training: a step on a batch that is always there, and one fed by imgaug": pd.DataFrame(
+            rows
+        ),
         f"Training {FED}, images a second, beside PyTorch with the same layers": pd.DataFrame(
             peers
         ),
@@ -243,12 +250,12 @@ def training_tables(settings: Settings, models: list[str], steps: int, limit: di
 # Feeding
 
 
-def fed_step(folder: Path, settings: Settings, steps: int) -> dict:
+def fed_step(name: str, folder: Path, settings: Settings, steps: int) -> dict:
     """Measure a step fed by the loader, and how long the network's feeder waits for it."""
     from bonelib import training
     from bonelib.paths import SliceFolder
 
-    model, _ = prepared(FED, settings)
+    model, _ = prepared(name, settings)
     samples = training.AugmentedSlices(SliceFolder(folder), settings)
     waits = []
 
@@ -263,6 +270,11 @@ def fed_step(folder: Path, settings: Settings, steps: int) -> dict:
     seconds = step_seconds(model, watched(), steps)
     counted = waits[steps:]  # without what was made while the graph was compiled
     return {"seconds": seconds, "wait": float(np.median(counted)) if counted else float("nan")}
+
+
+def waiting(fed: dict) -> float:
+    """Return the share of a fed step in which the network waits for its batch, in %."""
+    return 100 * min(fed["wait"] / fed["seconds"], 1)
 
 
 def loading(folder: Path, settings: Settings, count: int) -> dict:
@@ -294,14 +306,14 @@ def feeding_tables(settings: Settings, steps: int, folder: Path) -> dict:
     rows = []
     for name, chosen in feeders.items():
         alone, _ = apart(loading, folder, chosen, 48)
-        fed, gib = apart(fed_step, folder, chosen, steps)
+        fed, gib = apart(fed_step, FED, folder, chosen, steps)
         rows.append(
             {
                 "fed by": name,
                 "loader alone, images a second": 1 / alone["seconds"],
                 "fed step, images a second": settings.batch_size / fed["seconds"],
                 "of the pure step, %": 100 * pure["seconds"] / fed["seconds"],
-                "waiting for data, %": 100 * min(fed["wait"] / fed["seconds"], 1),
+                "waiting for data, %": waiting(fed),
                 "peak GiB": gib,
             }
         )
@@ -536,10 +548,10 @@ def main() -> None:
     tables = {}
     work = Path(tempfile.mkdtemp(prefix="bonelib-speed-"))
     try:
-        if set(options.only) - {"training", "prediction"}:
+        if set(options.only) - {"prediction"}:
             scans, folder = make_data(work, settings)
         if "training" in options.only:
-            tables |= training_tables(settings, options.models, options.steps, limit)
+            tables |= training_tables(settings, options.models, options.steps, limit, folder)
         if "feeding" in options.only:
             tables |= feeding_tables(settings, options.steps, folder)
         if "prediction" in options.only:
