@@ -1,6 +1,7 @@
 """Probabilities or label map -> surface in patient coordinates (x, y, z in mm, LPS), STL."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fast_simplification
 import manifold3d
@@ -13,9 +14,11 @@ from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
-from bonelib.prediction import Probabilities
 from bonelib.provenance import replacing
 from bonelib.settings import BONE
+
+if TYPE_CHECKING:  # a report draws surfaces and need not wait for Keras
+    from bonelib.prediction import Probabilities
 
 GRID_MM = 1.0  # of the surface; a coarser pixel is kept
 SMOOTHING_STEPS = 10  # Taubin's: enough to take the grid's steps off, no shrinkage
@@ -56,7 +59,7 @@ def bone_surface(
 
 
 def probability_surface(
-    probabilities: Probabilities, part: np.ndarray | None = None, grid_mm: float = GRID_MM
+    probabilities: "Probabilities", part: np.ndarray | None = None, grid_mm: float = GRID_MM
 ) -> trimesh.Trimesh:
     """Return the closed surface on which bone is as probable as what else is likeliest.
 
