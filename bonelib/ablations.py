@@ -58,18 +58,18 @@ VARIANTS = (
         {"augment": "none"},
     ),
     Variant(
-        "keras_augmentation",
-        "augmentation by Keras",
-        "Does the engine of augmentation matter?",
-        "the paper used imgaug, which runs on processors only and is no longer maintained",
-        {"augment": "keras"},
-    ),
-    Variant(
         "small_learning_rate",
         "learning rate 0.001",
         "Which learning rate can the paper have meant by Adadelta?",
         "the paper names none; the default was 1.0 in its Keras and is 0.001 in today's",
         {"learning_rate": 0.001},
+    ),
+    Variant(
+        "keras_augmentation",
+        "augmentation by Keras",
+        "Does the engine of augmentation matter?",
+        "the paper used imgaug, which runs on processors only and is no longer maintained",
+        {"augment": "keras"},
     ),
     Variant(
         "random_encoder",
