@@ -25,7 +25,8 @@ matplotlib.use("agg")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return small_results(tmp_path_factory.mktemp("run"))
+    encoders = ("vgg_unet", "resnet50_unet")
+    return small_results(tmp_path_factory.mktemp("run"), random_encoders=encoders)
 
 
 @pytest.fixture(autouse=True)

@@ -64,7 +64,7 @@ def _multiples(frame: pd.DataFrame, axes: np.ndarray) -> Iterator[tuple[pd.DataF
     for panel in axes.flat[len(parts) :]:
         panel.remove()
     for (method, part), panel in zip(parts, axes.flat, strict=False):
-        panel.set_title(method)
+        panel.set_title(method.replace(" (", "\n("))  # an aside would reach into the next title
         yield part, panel
 
 
