@@ -139,6 +139,10 @@ def test_figure6_scores_what_it_shows(run):
     titles = [panel.get_title() for panel in figure.axes]
     assert "U-net\nbone IoU 100.0 %" in titles and "reference" in titles
     assert len(figure.axes) == 2 + len(MODELS)
+    _, axes = figures.canvas(1, 3)
+    records = {"vgg_unet": {"encoder_weights": "random"}}
+    figures.figure6(example, {"vgg_unet": example.labels}, axes, records=records)
+    assert axes[0, 2].get_title() == "VGG-U-net\n(random encoder)\nbone IoU 100.0 %"
 
 
 def test_figure7_has_a_row_a_slice(run):

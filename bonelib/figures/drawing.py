@@ -87,8 +87,9 @@ def _segmentations(
     row = choosing.choose_compared(scores)
     predicted = pictures.read_predictions(results, methods, row)
     example = pictures.read_example(folder, row)
-    figure, axes = pictures.picture_canvas([example], ACROSS, len(predicted) + 2, 2, legend_lines=1)
-    paper.figure6(example, predicted, axes, settings.class_names)
+    records = scoring.read_records(results, methods)
+    figure, axes = pictures.picture_canvas([example], ACROSS, len(predicted) + 2, 3, legend_lines=1)
+    paper.figure6(example, predicted, axes, settings.class_names, records)
     yield "figure6", figure
 
     model = choosing.choose_model(list(predicted))

@@ -1,13 +1,13 @@
 """Data -> the paper's figures, drawn on axes that are given."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from bonelib import metrics
+from bonelib import metrics, scoring
 from bonelib.figures.pictures import Example, class_legend, draw_labels, draw_slice, finish
 from bonelib.figures.style import CLASS_COLOURS, DARK, MARKS, PAIR_COLOURS
 from bonelib.published import METHOD_NAMES
@@ -87,13 +87,17 @@ def figure6(
     predictions: dict[str, np.ndarray],
     axes: np.ndarray,
     class_names: Sequence[str] = CLASS_NAMES,
+    records: Mapping[str, dict] | None = None,
 ) -> None:
-    """Draw the slice, its reference and every method's segmentation with its bone IoU."""
+    """Draw the slice, its reference and every method's segmentation with its bone IoU.
+
+    `records` of the evaluations tell whose encoder started from random weights.
+    """
     draw_slice(example, axes.flat[0], f"{example.series}, slice {example.slice}")
     draw_labels(example, example.labels, axes.flat[1], "reference")
     for (model, labels), panel in zip(predictions.items(), axes.flat[2:], strict=False):
         bone = image_scores(example, labels, class_names)[1]
-        name = METHOD_NAMES.get(model, model)
+        name = scoring.method_name(model, records).replace(" (", "\n(")
         draw_labels(example, labels, panel, f"{name}\nbone IoU {bone:.1f} %")
     finish(axes, [example], 2 + len(predictions))
     class_legend(axes.flat[0].figure, class_names, [example])

@@ -12,8 +12,7 @@ BEST = dict.fromkeys(DISTANCES, min) | dict.fromkeys(SHARES, max)
 NOTES = (
     "In three dimensions, on each series as a whole, with its own spacing. ASSD: mean distance of "
     "both surfaces to each other. HD95: the larger 95th percentile of either direction. NSD: share "
-    "of both surfaces within 1 or 2 mm of the other, from voxel to voxel: where pixels are larger, the "
-    "same voxels.",
+    "of both surfaces within 1 or 2 mm of the other, by voxels; larger ones have to be the same.",
     "A structure that is missed or invented counts as worst: the diagonal of the series for both "
     "distances, 0 % for both shares. One that neither side has does not count.",
 )
