@@ -8,13 +8,12 @@ training counts as one of its replicates. Only the longer horizon is compared.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
-from bonelib import metrics, scoring
+from bonelib import scoring
 from bonelib.paths import ResultFolder
 from bonelib.provenance import read_json
-from bonelib.settings import BONE, TABLE3_MODELS, Settings, replaced
+from bonelib.settings import TABLE3_MODELS, Settings, replaced
 
 REPLICATES = 3  # the fewest that have a spread worth the name
 
@@ -174,6 +173,5 @@ def _parts(training: Training, results: ResultFolder, settings: Settings) -> dic
 
 
 def _scores(rows: pd.DataFrame) -> dict[str, float]:
-    counts = scoring.counts(rows).sum(axis=0)
-    bone = 100 * metrics.iou(metrics.bone_as_one(counts))[BONE]
-    return {"bone": np.round(bone, 2), "mean": scoring.pooled(rows, "iou")[0]}
+    bone = round(scoring.pooled_bone_iou(rows), 2)
+    return {"bone": bone, "mean": scoring.pooled(rows, "iou")[0]}

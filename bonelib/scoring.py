@@ -151,6 +151,11 @@ def bone_iou(rows: pd.DataFrame) -> np.ndarray:
     return 100 * metrics.iou(metrics.bone_as_one(counts(rows)))[:, BONE]
 
 
+def pooled_bone_iou(rows: pd.DataFrame) -> float:
+    """Return the bone IoU in % over all pixels of score rows, classes of bone as one."""
+    return float(100 * metrics.iou(metrics.bone_as_one(counts(rows).sum(axis=0)))[BONE])
+
+
 def named(values: Sequence[float], settings: Settings) -> dict[str, float]:
     """Return the mean and each class's value by name."""
     return dict(zip(("mean", *settings.class_names), values, strict=True))

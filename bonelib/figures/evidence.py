@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
 
-from bonelib import metrics, mistakes, scoring, uncertainty
+from bonelib import mistakes, scoring, uncertainty
 from bonelib.figures.style import (
     CLASS_COLOURS,
     DARK,
@@ -78,17 +78,12 @@ def _outer(axes: np.ndarray, count: int, **labels: str) -> None:
         panel.set_ylabel(labels["y"] if leftmost else "")
 
 
-def bone_iou(rows: pd.DataFrame) -> float:
-    """Return the bone IoU in % over all pixels of score rows."""
-    return 100 * metrics.iou(metrics.bone_as_one(scoring.counts(rows).sum(axis=0)))[BONE]
-
-
 def pairwise(scores: pd.DataFrame, names: Mapping[tuple[str, int], str]) -> pd.DataFrame:
     """Return `uncertainty.comparisons` of any two methods, the better first, by their names.
 
     The columns `first` and `second` hold the printed names.
     """
-    rank = {method: bone_iou(scoring.select(scores, *method)) for method in names}
+    rank = {method: scoring.pooled_bone_iou(scoring.select(scores, *method)) for method in names}
     compared = uncertainty.comparisons(scores, sorted(names, key=rank.get, reverse=True))
     for column, end in (("first", "a"), ("second", "b")):
         keys = zip(compared[f"model_{end}"], compared[f"epochs_{end}"], strict=True)
@@ -135,7 +130,9 @@ def _interval(row, place: float, axes: Axes) -> None:
 def figureS2(rows: pd.DataFrame, axes: np.ndarray) -> None:
     """Draw bone IoU by level: a panel a method, feet below; `rows` are score rows by method."""
     curves = {
-        method: part.groupby("level", observed=False).apply(bone_iou, include_groups=False)
+        method: part.groupby("level", observed=False).apply(
+            scoring.pooled_bone_iou, include_groups=False
+        )
         for method, part in rows.groupby("method", observed=True)
     }
     names = list(rows["level"].cat.categories)
@@ -143,7 +140,7 @@ def figureS2(rows: pd.DataFrame, axes: np.ndarray) -> None:
         for curve in curves.values():
             panel.plot(curve, range(len(names)), color=FAINT, linewidth=0.7, zorder=1)
         single = part.groupby(["series", "level"], observed=True).apply(
-            bone_iou, include_groups=False
+            scoring.pooled_bone_iou, include_groups=False
         )
         levels = single.index.get_level_values("level").map(names.index)
         panel.plot(single, levels, "o", color=MIDDLE, markersize=2.5, zorder=2)

@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from bonelib import metrics
 from bonelib.mistakes import BINS, CAUSES
-from bonelib.scoring import counts, methods, select
+from bonelib.scoring import methods, pooled_bone_iou, select
 from bonelib.settings import BONE, Settings
 from bonelib.tables.rows import framed, method_keys, scheme_note
 from bonelib.tables.table import Table
@@ -26,10 +25,16 @@ def level_table(
     for model, epochs in methods(placed):
         part = select(placed, model, epochs)
         by_level = {
-            level: _bone_iou(rows_there)
+            level: round(pooled_bone_iou(rows_there), 2)
             for level, rows_there in part.groupby("level", observed=False)
         }
-        rows.append({**method_keys(model, epochs, records), **by_level, "all": _bone_iou(part)})
+        rows.append(
+            {
+                **method_keys(model, epochs, records),
+                **by_level,
+                "all": round(pooled_bone_iou(part), 2),
+            }
+        )
     sizes = slices["level"].value_counts(sort=False)
     notes = (
         "Counts pooled over all slices of a level. Bold: the best of a column, the baseline "
@@ -42,11 +47,6 @@ def level_table(
         notes if rows else ("Not run.",),
         best=dict.fromkeys((*sizes.index, "all"), max),
     )
-
-
-def _bone_iou(rows: pd.DataFrame) -> float:
-    pooled = metrics.bone_as_one(counts(rows).sum(axis=0))
-    return round(100 * float(metrics.iou(pooled)[BONE]), 2)
 
 
 def expected_calibration_error(rows: pd.DataFrame) -> float:
