@@ -322,6 +322,7 @@ def test_nothing_run_gives_tables_that_say_so(tmp_path):
         assert any("ot run" in note for note in table.notes) or name == "table2"
         tables.save(table, "empty", tmp_path)
         assert "not run" in (tmp_path / "empty.tex").read_text()
+        assert "not run" in pd.read_csv(tmp_path / "empty.csv").to_string()
 
 
 def test_pairs_are_better_only_by_test_and_interval(scores, made_tables):

@@ -52,8 +52,9 @@ def save(table: Table, name: str, folder: Path) -> None:
     """Write `table` to `folder` as `name`.csv (tidy), .md and .tex (booktabs)."""
     printed = table.printed()
     notes = "\n".join(f"- {note}" for note in table.notes)
+    frame = pd.DataFrame({"result": ["not run"]}) if table.frame.empty else table.frame
     texts = {
-        "csv": table.frame.to_csv(index=False),
+        "csv": frame.to_csv(index=False),
         "md": f"**{table.caption}**\n\n{writing.markdown(*printed)}\n\n{notes}\n",
         "tex": writing.latex(*printed, name, table.caption, table.notes),
     }
