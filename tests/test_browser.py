@@ -189,7 +189,7 @@ def test_the_report_stands_alone_and_fits_its_page(page, tmp_path):
 def test_every_notebook_opens_in_jupyterlab_with_its_outputs(page, lab):
     root, address = lab
     notebooks = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
-    assert len(notebooks) == 10
+    assert len(notebooks) == 11
     for notebook in notebooks:
         shutil.copy(notebook, root)
         open_notebook(page, address, notebook.name)
