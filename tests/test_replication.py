@@ -8,11 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bonelib import published, replication, scoring
-from bonelib.replication import FAILS, HOLDS, UNCERTAIN, UNTESTED, Evidence, findings_of
+from bonelib.replication import (
+    COUNTS,
+    FAILS,
+    FINDINGS,
+    HOLDS,
+    OWN,
+    UNCERTAIN,
+    UNTESTED,
+    Evidence,
+    findings_of,
+)
 from bonelib.replication.claims import AGAINST
 from bonelib.replication.verdicts import Estimate, apart, exact, judge, same, whether
 from bonelib.settings import BASELINE, CLASS_NAMES, Settings
-from tests.synthetic_results import MODELS, SETTINGS, small_results
+from tests.synthetic_results import MODELS, small_results
 
 PAPER = Settings()
 SHORT, LONG = PAPER.epochs, PAPER.epochs_long
@@ -110,8 +120,8 @@ def world(scores=None, curves=None, records=None, false_bone=None, settings=PAPE
 
 
 def claim(words, evidence):
-    (finding,) = [item for item in findings_of(evidence) if words in item.claim]
-    return finding
+    (found,) = [item for item in replication.CLAIMS if words in item.text]
+    return found.finding(evidence)
 
 
 # Verdicts
@@ -157,7 +167,6 @@ def test_counts_have_the_ious_asked_for():
 
 def test_on_the_papers_own_numbers_its_claims_hold_where_it_agrees_with_itself():
     found = findings_of(world())
-    assert len(replication.of_the_paper(found)) == len(found) - 1 >= 15
     assert {item.claim[:30] for item in found if item.verdict not in (HOLDS, UNTESTED)} == {
         "Every network's mean IoU is ab",  # the paper says 83 and prints 82.83
         "On single slices U-net's IoU o",  # made with other slices
@@ -333,16 +342,61 @@ def test_a_random_encoder_tests_nothing_of_imagenet():
     assert finding.why == "random encoder, not ImageNet's: VGG-U-net"
 
 
-def test_other_epochs_test_what_holds_nevertheless():
-    short = replace(PAPER, steps_per_epoch=32)
-    assert claim("IoU of background is above", world(settings=short)).verdict == HOLDS
-    curves = paper_curves(background=np.r_[89.0, np.full(LONG - 1, 99.0)])
-    finding = claim("IoU of background is above", world(curves=curves, settings=short))
+def verdicts(evidence):
+    return {item.claim: item.verdict for item in findings_of(evidence)}
+
+
+def test_networks_that_trained_less_than_the_papers_test_nothing():
+    short = world(settings=replace(PAPER, steps_per_epoch=32))
+    for item, tested in zip(replication.CLAIMS, findings_of(short), strict=True):
+        if item.networks:
+            assert tested.verdict == UNTESTED and "not trained" in tested.why, item.text
+    assert {item.verdict for item in replication.lists(findings_of(short))[COUNTS]} == {HOLDS}
+    finding = claim("rank by mean IoU", short)
+    assert finding.why == "not trained: 320 of 5,120 steps" and "FCN8 92.39" in finding.ours
+    assert claim("best of all", short).why == "not trained: 960 of 15,360 steps"
+    both = claim("Longer training", short).why
+    assert both == "not trained: 320 of 5,120 steps; 960 of 15,360 steps"
+
+
+def test_a_training_that_stopped_tests_nothing_of_the_epochs_it_lacks():
+    stopped = world(curves=paper_curves().head(20))
+    assert claim("best of all", stopped).why == "not trained: 10,240 of 15,360 steps"
+    assert claim("flattens after it", stopped).why == "not trained: 10,240 of 15,360 steps"
+    assert claim("rank by mean IoU", stopped).verdict == HOLDS
+
+
+@pytest.mark.parametrize("changes", [
+    {"image_size": 256, "field_of_view_mm": 400.0}, {"batch_size": 4, "steps_per_epoch": 256},
+])  # fmt: skip
+def test_as_many_slices_as_the_papers_are_a_full_training(changes):
+    assert verdicts(world(settings=replace(PAPER, **changes))) == verdicts(world())
+
+
+def test_longer_epochs_test_scores_but_no_epoch_of_a_curve():
+    longer = world(settings=replace(PAPER, steps_per_epoch=1024))
+    assert claim("best of all", longer).verdict == HOLDS
+    finding = claim("flattens after it", longer)
     assert finding.verdict == UNTESTED
-    assert "64 slices here, 1,024 in the paper" in finding.why and "from epoch 2 on" in finding.why
-    assert claim("flattens after it", world(settings=short)).verdict == UNTESTED
-    ended = claim("flattens after it", world(curves=paper_curves().head(5)))
-    assert ended.why == "The training ends with epoch 5."
+    assert finding.why == "30 epochs of 2,048 slices, the paper's are 30 of 1,024"
+
+
+def test_a_network_without_bone_tests_no_claim_that_compares_it():
+    scores = paper_scores(change=by_level)
+    blind = (scores["model"] == "fcn32") & (scores["resolution"] == "input")
+    scores.loc[blind, ["n21", "n22"]] = np.c_[
+        scores.loc[blind, "n21"] + scores.loc[blind, "n22"], np.zeros(blind.sum(), int)
+    ]
+    evidence = world(scores)
+    finding = claim("rank by mean IoU", evidence)
+    assert finding.why == "not trained: FCN32 finds no bone" and "U-net 93.91" in finding.ours
+    assert claim("Pixel accuracy is above", evidence).verdict == UNTESTED
+    for words in ("points above FCN8's", "on either encoder", "Both FCN take"):
+        assert claim(words, evidence).verdict == HOLDS
+    scores.loc[scores["model"] == "pspnet", "n22"] = 0
+    assert claim("rank by mean IoU", world(scores)).why == (
+        "not trained: FCN32, PSPNet find no bone"
+    )
 
 
 def test_levels_and_causes_must_be_recorded():
@@ -375,23 +429,29 @@ def test_claims_on_the_papers_classes_are_not_tested_on_others():
 
 
 def test_a_run_on_disk_is_tested_and_an_empty_one_tests_nothing(tmp_path):
-    results = small_results(tmp_path)[1]
-    found = replication.findings(results, MODELS, SETTINGS)
+    results = small_results(tmp_path, settings=PAPER)[1]
+    found = replication.findings(results, MODELS, PAPER)
     assert {item.verdict for item in found} == {HOLDS, UNCERTAIN, FAILS, UNTESTED}
-    nothing = replication.findings(results, [], SETTINGS)
+    nothing = replication.findings(results, [], PAPER)
     assert {item.verdict for item in nothing} == {UNTESTED}
 
 
 # The whole
 
 
-def test_the_sentence_counts_the_papers_claims_alone():
+def test_the_sentence_counts_findings_apart_from_counts_and_times():
     found = findings_of(world())
-    tally = replication.tally(replication.of_the_paper(found))
-    assert sum(tally.values()) == len(found) - 1
+    lists = replication.lists(found)
+    assert [item for items in lists.values() for item in items] == found
+    assert {name: len(items) for name, items in lists.items()} == {FINDINGS: 36, COUNTS: 6, OWN: 1}
     assert replication.verdict(found) == (
-        f"Of {len(found) - 1} claims of the paper, {len(found) - 4} could be tested here. "
-        f"Holds: {tally[HOLDS]}. Holds within uncertainty: 0. Does not hold: 2."
+        "Of 36 findings of the paper, 33 could be tested here. Holds: 31. Does not hold: 2. "
+        "Of 6 counts and times, compared apart, 6 could be tested here. Holds: 6."
+    )
+    without = findings_of(world(settings=replace(PAPER, steps_per_epoch=32)))
+    assert replication.verdict(without) == (
+        "Of 36 findings of the paper, 0 could be tested here. "
+        "Of 6 counts and times, compared apart, 6 could be tested here. Holds: 6."
     )
 
 

@@ -87,6 +87,7 @@ def test_report_is_one_file_with_everything(run):
         "24 of the 24 printed values agree",
         *(escape(item.claim) for item in tested),
         *(item["setting"] for item in deviations(SETTINGS)),
+        *replication.lists(tested),
     ):
         assert str(expected) in words
     assert words.index(replication.verdict(tested)) < words.index(made["table1"].caption)

@@ -4,28 +4,29 @@
 
     verdicts     a number with its interval -> holds, within uncertainty, does not hold
     evidence     results on disk -> scores, leads, curves, costs, as claims ask for them
-    claims       a claim and its test -> finding
-    curves       section 5.2
-    networks     section 5.3
-    backbones    section 5.4
-    conclusions  abstract and section 6
+    measures     evidence -> our numbers in words and the margins that decide
+    claims       a row a claim: text, the paper's numbers, networks, measure -> finding
     consistency  the paper's numbers against each other
 """
 
 from collections.abc import Sequence
 
 from bonelib.paths import ResultFolder
-from bonelib.replication import backbones, conclusions, curves, networks
-from bonelib.replication.claims import Claim, Finding
+from bonelib.replication.claims import CLAIMS, COUNTS, OWN, Finding
 from bonelib.replication.consistency import dice_check
 from bonelib.replication.evidence import Evidence, gather
 from bonelib.replication.verdicts import FAILS, HOLDS, UNCERTAIN, UNTESTED, VERDICTS
 from bonelib.settings import Settings
 
+FINDINGS = "Findings"
+
 __all__ = [
     "CLAIMS",
+    "COUNTS",
     "FAILS",
+    "FINDINGS",
     "HOLDS",
+    "OWN",
     "UNCERTAIN",
     "UNTESTED",
     "VERDICTS",
@@ -35,40 +36,36 @@ __all__ = [
     "findings",
     "findings_of",
     "gather",
-    "of_the_paper",
+    "lists",
     "tally",
     "verdict",
 ]
-
-CLAIMS: tuple[Claim, ...] = (
-    *curves.claims.made,
-    *networks.claims.made,
-    *backbones.claims.made,
-    *conclusions.claims.made,
-    *conclusions.own.made,
-)
 
 
 def findings(results: ResultFolder, methods: Sequence[str], settings: Settings) -> list[Finding]:
     """Test the paper's claims on the results of `methods`, in the order of its sections.
 
-    A claim whose methods were not all run is not tested, nor is any where the classes are
-    not the paper's. `verdicts.judge` says what a verdict means.
+    A claim is not tested where one of its networks was not run, trained less than the paper's
+    or finds no bone, nor where the classes are not the paper's. `verdicts.judge` defines the
+    other verdicts.
     """
     return findings_of(gather(results, methods, settings))
 
 
 def findings_of(evidence: Evidence) -> list[Finding]:
-    """Test the paper's claims on what a run left behind."""
+    """Test the paper's claims on the evidence of a run."""
     if not evidence.settings.has_papers_classes:
         why = f"class scheme {evidence.settings.class_scheme}, not the paper's classes"
-        return [claim.untested(why) for claim in CLAIMS]
+        return [claim.found(UNTESTED, why) for claim in CLAIMS]
     return [claim.finding(evidence) for claim in CLAIMS]
 
 
-def of_the_paper(tested: Sequence[Finding]) -> list[Finding]:
-    """Return the findings on what the paper claims, without this project's own."""
-    return [item for item in tested if item.part != conclusions.OWN]
+def lists(tested: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """Return the findings on the paper's networks, its counts and times, and this project's own."""
+    found = {FINDINGS: [], COUNTS: [], OWN: []}
+    for item in tested:
+        found.get(item.part, found[FINDINGS]).append(item)
+    return found
 
 
 def tally(tested: Sequence[Finding]) -> dict[str, int]:
@@ -77,12 +74,16 @@ def tally(tested: Sequence[Finding]) -> dict[str, int]:
 
 
 def verdict(tested: Sequence[Finding]) -> str:
-    """Return the outcome for the paper's claims in one sentence."""
-    tested = of_the_paper(tested)
-    number = tally(tested)
-    decided = len(tested) - number[UNTESTED]
+    """Return the outcome for the paper's findings, and for its counts and times, in words."""
+    found = lists(tested)
     return (
-        f"Of {len(tested)} claims of the paper, {decided} could be tested here. "
-        f"Holds: {number[HOLDS]}. Holds within uncertainty: {number[UNCERTAIN]}. "
-        f"Does not hold: {number[FAILS]}."
+        f"{_outcome('findings of the paper', found[FINDINGS])} "
+        f"{_outcome('counts and times, compared apart', found[COUNTS])}"
     )
+
+
+def _outcome(noun: str, tested: Sequence[Finding]) -> str:
+    number = tally(tested)
+    decided = len(tested) - number.pop(UNTESTED)
+    parts = [f"{name.capitalize()}: {count}." for name, count in number.items() if count]
+    return " ".join([f"Of {len(tested)} {noun}, {decided} could be tested here.", *parts])

@@ -8,23 +8,22 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bonelib import published, scoring, uncertainty
+from bonelib import scoring, uncertainty
 from bonelib.paths import ResultFolder
-from bonelib.replication.verdicts import Estimate
-from bonelib.settings import BASELINE, TABLE1_MODELS, TABLE3_MODELS, Settings
-
-NAMES = published.METHOD_NAMES
+from bonelib.replication.verdicts import NAMES, Estimate
+from bonelib.settings import BASELINE, BONE, TABLE1_MODELS, TABLE3_MODELS, Settings
 
 
 class NotTestable(Exception):
-    """What a claim needs is not there; the message says what."""
+    """A claim lacks something that its test needs; the message names it."""
 
 
 class Group(NamedTuple):
-    """Which test slices of which method: all, or those of one series or level."""
+    """The test slices of a method after a training: all, or those of one series or level."""
 
     model: str
     epochs: int
+    papers_epochs: int = 0  # of a method that needs no training
     series: str = ""
     level: str = ""
 
@@ -44,52 +43,66 @@ class Evidence:
 
     # Which methods
 
-    def short(self, models: Iterable[str] = TABLE1_MODELS) -> dict[str, Group]:
-        """Return the groups of `models` after Table 1's training; all must have every class."""
-        return self._complete({model: self.settings.epochs for model in models})
+    def short(self, *models: str) -> dict[str, Group]:
+        """Return the groups of `models`, or all, after Table 1's training."""
+        return self._complete(self._table1(models or TABLE1_MODELS))
 
-    def long(self, models: Iterable[str] = TABLE3_MODELS) -> dict[str, Group]:
-        """Return the groups of `models` after Table 3's training; all must have every class."""
-        return self._complete({model: self.settings.epochs_long for model in models})
+    def long(self, *models: str) -> dict[str, Group]:
+        """Return the groups of `models`, or all, after Table 3's training."""
+        return self._complete(self._table3(models or TABLE3_MODELS))
 
-    def imagenet(self, models: Iterable[str]) -> dict[str, Group]:
-        """Return `long(models)`, whose encoders, where they can, must come from ImageNet."""
+    def imagenet(self, *models: str) -> dict[str, Group]:
+        """Return `long(*models)`; no encoder of theirs may be random."""
         random = [
             NAMES[model]
-            for model in models
+            for model in models or TABLE3_MODELS
             if self.records.get(model, {}).get("encoder_weights") == "random"
         ]
         if random:
             raise NotTestable(f"random encoder, not ImageNet's: {', '.join(random)}")
-        return self.long(models)
+        return self.long(*models)
 
-    def baseline(self) -> Group:
+    def baseline(self) -> dict[str, Group]:
         """Return the group of the baseline."""
-        return self._complete({BASELINE: 0})[BASELINE]
+        return self._complete([Group(BASELINE, 0)])
 
     def networks(self) -> dict[str, Group]:
-        """Return every network that was run, at each horizon, by its printed name."""
-        horizons = (
-            (TABLE1_MODELS, self.settings.epochs),
-            (TABLE3_MODELS, self.settings.epochs_long),
-        )
+        """Return every network that was run, after each training, by its printed name."""
         groups = {
-            f"{NAMES[model]}, {epochs} epochs": Group(model, epochs)
-            for models, epochs in horizons
-            for model in models
-            if len(self.rows(Group(model, epochs)))
+            f"{NAMES[group.model]}, {group.epochs} epochs": group
+            for group in (*self._table1(TABLE1_MODELS), *self._table3(TABLE3_MODELS))
+            if len(self.rows(group))
         }
         if not groups:
             raise NotTestable("no network was run")
         return groups
 
-    def best(self) -> Group:
+    def best(self) -> dict[str, Group]:
         """Return the group of the model that Table 4 shows."""
         try:
             model, _ = scoring.best_model(self.scores, self.settings, self.histories)
         except ValueError as error:
             raise NotTestable("no network was run") from error
-        return Group(model, int(scoring.select(self.scores, model)["epochs"].iloc[0]))
+        epochs = int(scoring.select(self.scores, model)["epochs"].iloc[0])
+        return {model: Group(model, epochs, Settings.epochs_long)}
+
+    def untrained(self, groups: Iterable[Group]) -> str:
+        """Say how far training fell short of the paper's and who finds no bone; "" if neither.
+
+        Steps are counted in the paper's batches.
+        """
+        reasons, without_bone = [], []
+        for group in groups:
+            slices = self.settings.batch_size * self.settings.steps_per_epoch
+            steps = self._epochs_run(group) * slices // Settings.batch_size
+            papers_steps = group.papers_epochs * Settings.steps_per_epoch
+            if steps < papers_steps:
+                reasons.append(f"{steps:,} of {papers_steps:,} steps")
+            if group.model != BASELINE and not self.rows(group)[f"n{BONE}{BONE}"].any():
+                without_bone.append(NAMES[group.model])
+        if names := list(dict.fromkeys(without_bone)):
+            reasons.append(f"{', '.join(names)} {'finds' if len(names) == 1 else 'find'} no bone")
+        return f"not trained: {'; '.join(dict.fromkeys(reasons))}" if reasons else ""
 
     def of_each_series(self, group: Group) -> dict[str, Group]:
         """Return the group's part of each test series with bone."""
@@ -113,16 +126,26 @@ class Evidence:
             if len(self.rows(part)) and not np.isnan(scoring.pooled(self.rows(part), "iou")[-1])
         }
 
-    def _complete(self, epochs: dict[str, int]) -> dict[str, Group]:
-        groups = {model: Group(model, horizon) for model, horizon in epochs.items()}
+    def _table1(self, models: Iterable[str]) -> list[Group]:
+        return [Group(model, self.settings.epochs, Settings.epochs) for model in models]
+
+    def _table3(self, models: Iterable[str]) -> list[Group]:
+        return [Group(model, self.settings.epochs_long, Settings.epochs_long) for model in models]
+
+    def _complete(self, groups: list[Group]) -> dict[str, Group]:
+        """Return `groups` by model; each must have a score of every class."""
         missing = [
-            NAMES[model]
-            for model, group in groups.items()
+            NAMES[group.model]
+            for group in groups
             if np.isnan(scoring.pooled(self.rows(group), "iou")[0])
         ]
         if missing:
             raise NotTestable(f"no complete score: {', '.join(missing)}")
-        return groups
+        return {group.model: group for group in groups}
+
+    def _epochs_run(self, group: Group) -> int:
+        history = self.histories.get(group.model)
+        return group.epochs if history is None else len(history.head(group.epochs))
 
     # What they scored
 
@@ -135,6 +158,18 @@ class Evidence:
             level = self.slices[self.slices["level"] == group.level][["series", "slice"]]
             rows = rows.merge(level, on=["series", "slice"])
         return rows
+
+    def false_bone_of(self, group: Group) -> pd.Series:
+        """Return the pixels that a group wrongly calls bone, by cause."""
+        pixels = _of(self.false_bone, group).groupby("cause")["pixels"].sum()
+        if pixels.empty:
+            raise NotTestable("no pixel of false bone is recorded")
+        return pixels
+
+    def distances(self, group: Group) -> pd.Series:
+        """Return the mean distance in mm of each test series' surface of bone, where it has one."""
+        table = _of(self.surfaces, group)
+        return table.loc[table["structure"] == "bone", "assd_mm"].dropna()
 
     def score(self, group: Group, name: str = "mean", measure: str = "iou") -> Estimate:
         """Return a score in % over all pixels of a group: the mean's or a class's."""
@@ -191,6 +226,10 @@ class Evidence:
         if missing:
             raise NotTestable(f"not run: {', '.join(missing)}")
         return {model: self.records[model][name] for model in models}
+
+
+def _of(table: pd.DataFrame, group: Group) -> pd.DataFrame:
+    return table[(table["model"] == group.model) & (table["epochs"] == group.epochs)]
 
 
 def gather(results: ResultFolder, methods: Iterable[str], settings: Settings) -> Evidence:

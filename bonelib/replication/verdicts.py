@@ -1,8 +1,12 @@
-"""A number with its interval, and the verdict that it carries."""
+"""A number with its interval: in words, and the verdict that it carries."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
+
+from bonelib import published
+
+NAMES = published.METHOD_NAMES
 
 HOLDS = "holds"
 UNCERTAIN = "holds within uncertainty"
@@ -73,3 +77,30 @@ def judge(margins: Sequence[Estimate]) -> str:
     if any(margin.high <= 0 for margin in margins):
         return FAILS
     return HOLDS if all(margin.low > 0 for margin in margins) else UNCERTAIN
+
+
+def listed(values: Mapping[str, float | Estimate], unit: str = "", decimals: int = 2) -> str:
+    """Return values by the printed names of their methods, the largest first."""
+    ordered = sorted(values.items(), key=lambda item: _value(item[1]), reverse=True)
+    return ", ".join(f"{name_of(key)} {_text(value, decimals)}{unit}" for key, value in ordered)
+
+
+def name_of(key: str) -> str:
+    """Return the printed name of a method, and any other name as it is."""
+    return NAMES.get(key, key)
+
+
+def _value(value: float | Estimate) -> float:
+    return value.value if isinstance(value, Estimate) else value
+
+
+def _text(value: float | Estimate, decimals: int) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value) if isinstance(value, Estimate) else f"{value:.{decimals}f}"
+
+
+def extreme(values: Mapping[str, Estimate], choose: Callable = min) -> tuple[str, Estimate]:
+    """Return the lowest of `values`, or the highest by `max`, with its name."""
+    name = choose(values, key=lambda key: values[key].value)
+    return name, values[name]

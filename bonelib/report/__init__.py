@@ -94,8 +94,9 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
     text = environment.get_template("page.html.j2").render(
         parts=PARTS,
         verdict=replication.verdict(tested),
-        tally=replication.tally(replication.of_the_paper(tested)),
-        findings=tested,
+        verdicts=replication.VERDICTS,
+        tally=replication.tally,
+        lists=replication.lists(tested),
         dice=replication.dice_check().to_dict("records"),
         tables=tables.all_tables(results, models, settings, data_note),
         papers=(*PAPERS_TABLES, *PAPERS_FIGURES),

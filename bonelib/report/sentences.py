@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from bonelib import published, scoring
-from bonelib.replication.claims import extreme, listed
-from bonelib.replication.evidence import NAMES, Evidence, Group, NotTestable
+from bonelib.replication.evidence import Evidence, Group, NotTestable
+from bonelib.replication.verdicts import NAMES, extreme, listed
 from bonelib.settings import CLASS_NAMES
 
 WRITERS: dict[str, Callable[[Evidence], str]] = {}
@@ -119,7 +119,7 @@ def _costs(evidence):
 
 @_about("figure7")
 def _slices(evidence):
-    group = evidence.short(["unet"])["unet"]
+    group = evidence.short("unet")["unet"]
     values = scoring.bone_iou(evidence.rows(group))
     least, lower, middle, upper, most = np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1])
     return (
@@ -142,7 +142,7 @@ def _backbones(evidence):
 
 @_about("table4")
 def _series(evidence):
-    best = evidence.best()
+    (best,) = evidence.best().values()
     parts = evidence.of_each_series(best)
     if not parts:
         raise NotTestable("no series has bone")
@@ -156,7 +156,7 @@ def _series(evidence):
 
 @_about("levels")
 def _levels(evidence):
-    best = evidence.best()
+    (best,) = evidence.best().values()
     levels = evidence.of_each_level(best)
     if len(levels) < 2:
         raise NotTestable("fewer than two levels have bone")
@@ -170,10 +170,8 @@ def _levels(evidence):
 
 @_about("surfaces")
 def _surfaces(evidence):
-    best = evidence.best()
-    table = evidence.surfaces
-    chosen = (table["model"] == best.model) & (table["epochs"] == best.epochs)
-    distances = table[chosen & (table["structure"] == "bone")]["assd_mm"].dropna()
+    (best,) = evidence.best().values()
+    distances = evidence.distances(best)
     if distances.empty:
         raise NotTestable("no distances are recorded")
     return (
@@ -185,10 +183,7 @@ def _surfaces(evidence):
 
 @_about("false_bone")
 def _false_bone(evidence):
-    best = evidence.best()
-    table = evidence.false_bone
-    table = table[(table["model"] == best.model) & (table["epochs"] == best.epochs)]
-    if table.empty:
-        raise NotTestable("no false bone is recorded")
-    shares = 100 * table.groupby("cause")["pixels"].sum() / table["pixels"].sum()
+    (best,) = evidence.best().values()
+    pixels = evidence.false_bone_of(best)
+    shares = 100 * pixels / pixels.sum()
     return f"Of {NAMES[best.model]}'s false bone: {listed(shares.to_dict(), ' %')}."
