@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from bonelib import augment, provenance, runs, slices
+from bonelib import augment, preparation, provenance, runs, slices
 from bonelib.augment import device, plans
 
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     run = runs.open_run("quick")
     workers = provenance.num_cores()
-    slices.prepare(run.cases(workers), run.slices.root, run.settings, workers)
+    preparation.prepare(run.cases(workers), run.slices.root, run.settings, workers)
     table = slices.read_table(run.slices.root)
     images, labels = slices.load(run.slices.root, table.iloc[:: len(table) // AT_ONCE][:AT_ONCE])
     enlarged = [

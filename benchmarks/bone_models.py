@@ -18,7 +18,8 @@ import psutil
 import SimpleITK
 
 from bonelib import agreement, meshes, phantom, postprocessing, prediction, regions, slices, trained
-from bonelib.prediction import Probabilities
+from bonelib.preparation import to_grid
+from bonelib.probabilities import Probabilities, fit_to_scan, predict_scan, to_scan
 from bonelib.settings import BONE, PAPER_SERIES, PRETRAINING
 
 SERIES = {name: count for name, split, count in PAPER_SERIES if split == "test"}
@@ -41,7 +42,7 @@ def make_patient(series: str) -> tuple[SimpleITK.Image, SimpleITK.Image]:
 
 def predict(scan: SimpleITK.Image, network, roi: bool) -> tuple[Probabilities, float]:
     """Return the probabilities of a scan and the seconds that they took."""
-    settings = prediction.fit_to_scan(network.settings, scan)
+    settings = fit_to_scan(network.settings, scan)
     size = (settings.image_size, settings.image_size)
     model, region = network.sized(*size), None
     model.predict_on_batch(np.zeros((prediction.BATCH_SIZE, *size, 3), np.float32))
@@ -49,13 +50,13 @@ def predict(scan: SimpleITK.Image, network, roi: bool) -> tuple[Probabilities, f
     if roi:
         region, size = regions.find_region(model, scan, settings)
         model = network.sized(*size)
-    probabilities = prediction.predict_scan(model, scan, settings, region)
+    probabilities = predict_scan(model, scan, settings, region)
     return probabilities, time.perf_counter() - started
 
 
 def score(probabilities: Probabilities, scan: SimpleITK.Image, bone: np.ndarray) -> dict:
     """Return overlap and distances of the bone on the scan's grid."""
-    found = SimpleITK.GetArrayFromImage(prediction.to_scan(probabilities, scan)) == BONE
+    found = SimpleITK.GetArrayFromImage(to_scan(probabilities, scan)) == BONE
     return agreement.of_masks(found, bone, scan.GetSpacing()[::-1])
 
 
@@ -113,11 +114,11 @@ def surface_rows(probabilities: Probabilities, scan, bone) -> list[dict]:
 
 def shares(probabilities: Probabilities, scan, bone) -> Probabilities:
     """Return the bone's share of each voxel in place of its probability."""
-    settings = prediction.fit_to_scan(PRETRAINING, scan)
+    settings = fit_to_scan(PRETRAINING, scan)
     image = SimpleITK.GetImageFromArray(bone.astype(np.float32))
     image.CopyInformation(scan)
     part = SimpleITK.Resample(
-        slices.to_grid(image, settings),
+        to_grid(image, settings),
         probabilities.image(np.empty(probabilities.values.shape[:3], np.uint8)),
     )
     share = np.clip(SimpleITK.GetArrayFromImage(part), 0, 1)
@@ -176,9 +177,9 @@ def show_speed() -> None:
     network = trained.find_network("unet")
     patient, _ = make_patient(min(SERIES, key=SERIES.get))
     scan = repeated(patient, TIMED_SLICES)
-    settings = prediction.fit_to_scan(network.settings, scan)
+    settings = fit_to_scan(network.settings, scan)
     size = settings.image_size
-    images = slices.window(SimpleITK.GetArrayFromImage(slices.to_grid(scan, settings)), settings)
+    images = slices.window(SimpleITK.GetArrayFromImage(to_grid(scan, settings)), settings)
     shifted = np.concatenate([np.roll(images, (-y, -x), (1, 2)) for y in (0, 1) for x in (0, 1)])
     keras.config.set_dtype_policy("float32")
     plain = network.sized(size, size)
@@ -187,7 +188,7 @@ def show_speed() -> None:
     runs = {
         "model.predict, float32": lambda: plain.predict(slices.network_input(shifted), verbose=0),
         **other_engines(plain, slices.network_input(shifted)),
-        f"predict_scan, {precision}": lambda: prediction.predict_scan(ours, scan, settings),
+        f"predict_scan, {precision}": lambda: predict_scan(ours, scan, settings),
     }
     rows = []
     for name, run in runs.items():
@@ -202,9 +203,9 @@ def show_speed() -> None:
         started = time.perf_counter()
         scan = repeated(patient, LARGE_SCAN)
         print(f"scan of {LARGE_SCAN} slices alone: {scan.GetNumberOfPixels() * 2 / 2**30:.2f} GiB")
-        probabilities = prediction.predict_scan(ours, scan, settings)
+        probabilities = predict_scan(ours, scan, settings)
         postprocessing.apply(probabilities, scan)
-        prediction.to_scan(probabilities, scan)
+        to_scan(probabilities, scan)
         surface = meshes.probability_surface(probabilities)
         seconds = time.perf_counter() - started
     print(f"{LARGE_SCAN} slices: {seconds:.0f} s, peak {memory.peak:.1f} GiB in all, "

@@ -377,13 +377,13 @@ def preparing(folder: Path, count: int, settings: Settings, workers: int) -> dic
     """Measure the preparation of `count` series, and the bare decoding of their files."""
     import pydicom
 
-    from bonelib import datasets, slices
+    from bonelib import datasets, preparation
 
     cases = datasets.find_cases("phantom", folder, settings)[:count]
     files = [file for case in cases for file in case.source_files() if file.suffix == ".dcm"]
     with tempfile.TemporaryDirectory() as scratch:
         started = time.perf_counter()
-        slices.prepare(cases, Path(scratch), settings, workers)
+        preparation.prepare(cases, Path(scratch), settings, workers)
         seconds = time.perf_counter() - started
     started = time.perf_counter()
     for file in files:
@@ -459,10 +459,10 @@ def growth_tables(settings: Settings, folder: Path, work: Path) -> dict:
 
 def prepare_tests(folder: Path, count: int, settings: Settings, part: Path) -> None:
     """Prepare `count` series, all of them to test."""
-    from bonelib import datasets, slices
+    from bonelib import datasets, preparation
 
     cases = datasets.find_cases("phantom", folder, settings)[:count]
-    slices.prepare([replace(case, split="test") for case in cases], part, settings)
+    preparation.prepare([replace(case, split="test") for case in cases], part, settings)
 
 
 def growth_row(count: int, result: dict, gib: float) -> dict:
@@ -481,11 +481,11 @@ def growth_row(count: int, result: dict, gib: float) -> dict:
 
 def make_data(work: Path, settings: Settings) -> tuple[Path, Path]:
     """Make the phantom's series and their prepared slices; return both folders."""
-    from bonelib import datasets, slices
+    from bonelib import datasets, preparation
 
     scans, folder = work / "ct", work / "prepared"
     cases = datasets.find_cases("phantom", scans, settings, provenance.num_cores())
-    slices.prepare(cases, folder, settings, provenance.num_cores())
+    preparation.prepare(cases, folder, settings, provenance.num_cores())
     return scans, folder
 
 

@@ -6,17 +6,20 @@ Module order is data order; a module imports only from those above it::
     provenance         versions, device, commit, hashes: what a result was made with
     published          the paper's own numbers
     errors             an input that is refused, or repaired with a warning: one line
+    structures         names of a mask's structures -> which are bone, and what they are called
     archives           zip or tar -> files, of which none escapes
     scans/             DICOM, NIfTI, NRRD, MHA on disk -> scan: SimpleITK image in HU
     labels/            volumes, PNG, RTSTRUCT, DICOM SEG + scan -> label map: 0, 1, 2
     inspection         scan + mask -> what was read, in words
     phantom/           a seed, or a label map and a seed -> a series on disk, DICOM and labels
     datasets/          a name and a folder -> cases (series id, scan, label map, split)
-    slices             cases -> prepared 2-D slices on disk, split by series
+    slices             prepared 2-D slices on disk -> arrays, and what a network is given
+    preparation        cases -> prepared slices, split by series
     runs               profile, data set and folders of one run, for notebooks and driver
     augment/           slices + a seed -> augmented batches, on processor or device
     models/            a name -> keras.Model
-    prediction         model + scan or slices -> probabilities, label maps; the baseline too
+    prediction         model or baseline + slices -> label maps
+    probabilities      model + scan -> probabilities in space -> label map
     trained            a name, or a file of weights -> network and the slices that it takes
     regions            scan + network at low resolution -> where the bone is
     postprocessing     probabilities -> the same without islands, holes and steps
@@ -35,6 +38,7 @@ Module order is data order; a module imports only from those above it::
     viewer             surfaces -> a page that turns them, without a network
     uncertainty        scores -> intervals, differences, paired comparisons
     ablations          settings -> trainings that answer what the paper leaves open
+    headless           slices -> trained and scored networks, without notebooks
     tables/, figures/  scores -> the paper's tables and figures
     replication/       scores, curves, costs -> which of the paper's claims hold
     report/            tables, figures, verdicts, manifest -> report.html

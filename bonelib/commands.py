@@ -12,7 +12,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bonelib import datasets, inspection, paths, published, runs, scans, scoring, slices
+from bonelib import (
+    datasets,
+    inspection,
+    paths,
+    preparation,
+    published,
+    runs,
+    scans,
+    scoring,
+    slices,
+)
 from bonelib.datasets import download
 from bonelib.errors import InputError
 from bonelib.provenance import num_cores
@@ -108,7 +118,7 @@ def run_download(options: argparse.Namespace) -> None:
 def run_prepare(options: argparse.Namespace) -> None:
     """Bring the series of a data set into slices, as notebook 01 does."""
     run = runs.run_of(options)
-    table = slices.prepare(
+    table = preparation.prepare(
         run.cases(num_cores()), run.slices.root, run.settings, workers=num_cores()
     )
     counts = table.groupby("split", sort=False).agg(

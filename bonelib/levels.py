@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bonelib.labels.naming import class_of
 from bonelib.settings import BONE, CLASS_SCHEMES
+from bonelib.structures import class_of
 
 # From feet to head, by which of femur, hip bone, sacrum and vertebra a slice shows.
 PELVIC_LEVELS = (

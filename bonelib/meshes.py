@@ -18,7 +18,7 @@ from bonelib.provenance import replacing
 from bonelib.settings import BONE
 
 if TYPE_CHECKING:  # a report draws surfaces and need not wait for Keras
-    from bonelib.prediction import Probabilities
+    from bonelib.probabilities import Probabilities
 
 GRID_MM = 1.0  # of the surface; a coarser pixel is kept
 SMOOTHING_STEPS = 10  # Taubin's: enough to take the grid's steps off, no shrinkage

@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK
 from scipy import ndimage
 
-from bonelib.prediction import Probabilities, Progress, silent
+from bonelib.probabilities import Probabilities, Progress, silent
 from bonelib.settings import BACKGROUND, BONE, NUM_CLASSES, PATIENT
 from bonelib.slices import SLICES_AT_ONCE
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bonelib import augment, datasets, provenance, slices
+from bonelib import augment, datasets, preparation, provenance, slices
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.phantom import render
 from bonelib.phantom.corpus import PLANES, write_planes
@@ -149,7 +149,7 @@ def pretrain(
     corpus = write_corpus(output / "corpus", label_maps, settings, phantoms, workers)
     cases = held_out(output, label_maps, settings, workers)
     folder = SliceFolder(output / "validation")
-    slices.prepare(cases, folder.root, settings, workers)
+    preparation.prepare(cases, folder.root, settings, workers)
     results = ResultFolder(output)
     history = training.train(name, folder, results, settings, samples=corpus, start=start)
     best = training.load_best(name, settings.epochs_long, results, settings)

@@ -6,9 +6,11 @@ import SimpleITK
 from scipy import ndimage
 
 from bonelib.models import SIZE_STEP
-from bonelib.prediction import Progress, Region, network_segmenter, silent
+from bonelib.prediction import network_segmenter
+from bonelib.preparation import to_grid
+from bonelib.probabilities import Progress, Region, silent
 from bonelib.settings import BONE, Settings
-from bonelib.slices import SLICES_AT_ONCE, to_grid, window
+from bonelib.slices import SLICES_AT_ONCE, window
 
 SEARCH_MM = 10.0  # between slices that are searched; the smallest bone of a pelvis is longer
 SMALLEST_BONE_ML = 10.0  # a smaller find is contrast or calcification, not where to look
@@ -21,7 +23,7 @@ def find_region(
 ) -> tuple[Region, tuple[int, int]] | None:
     """Return the box that holds the bone and its (rows, columns) in pixels; None without bone.
 
-    `model` takes slices that `settings` describe, see `prediction.fit_to_scan`. It sees one
+    `model` takes slices that `settings` describe, see `probabilities.fit_to_scan`. It sees one
     slice in `SEARCH_MM`, once each, on its own coarse grid.
     """
     every = max(1, round(SEARCH_MM / scan.GetSpacing()[2]))

@@ -30,7 +30,7 @@ from bonelib import (
 )
 from bonelib.errors import InputError, InputWarning
 from bonelib.paths import SegmentationFolder
-from bonelib.prediction import Probabilities
+from bonelib.probabilities import Probabilities, fit_to_scan, predict_scan, to_scan
 from bonelib.runs import Run
 from bonelib.settings import BONE, CLASS_NAMES, PATIENT
 from bonelib.trained import Network, find_network
@@ -125,7 +125,7 @@ def make_bone_model(path: Path, network: Network, options: Options, tell: Progre
     probabilities = _predict(scan, network, options.roi, stages, notes)
     with stages("post-processing") as done:
         postprocessing.apply(probabilities, scan, options.steps, done)
-        label_map = prediction.to_scan(probabilities, scan)
+        label_map = to_scan(probabilities, scan)
     with stages("surfaces") as done:
         surfaces, structures, names = _parts(probabilities, label_map, options, done)
     if not surfaces:
@@ -141,7 +141,7 @@ class _Stages:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[prediction.Progress]:
+    def __call__(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """Time a stage; yield what to tell how much of it is done."""
         started, whole = time.perf_counter(), 1
 
@@ -159,7 +159,7 @@ class _Stages:
 def _predict(
     scan: SimpleITK.Image, network: Network, roi: bool, stages: _Stages, notes: list[str]
 ) -> Probabilities:
-    settings = prediction.fit_to_scan(network.settings, scan)
+    settings = fit_to_scan(network.settings, scan)
     size = (settings.image_size, settings.image_size)
     model, region = network.sized(*size), None
     if roi:
@@ -173,7 +173,7 @@ def _predict(
             notes.append(f"segmented in the region of the bone, {100 * share:.0f} % of the scan")
             model = network.sized(*size)
     with stages("predicting") as done:
-        return prediction.predict_scan(model, scan, settings, region, done)
+        return predict_scan(model, scan, settings, region, done)
 
 
 def _parts(

@@ -5,7 +5,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ import pandas as pd
 from bonelib import augment, metrics, models, provenance, slices
 from bonelib.augment import device
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.prediction import load_network, network_segmenter, set_precision, shared
+from bonelib.prediction import channels, load_network, network_segmenter, set_precision, shared
 from bonelib.settings import BONE, CLASS_NAMES, IGNORE, Settings
 
 # Settings that say how a run is carried out, not what comes out of it.
@@ -263,6 +263,7 @@ def train(
     keras.utils.set_random_seed(settings.training_seed)
     record["precision"] = set_precision(settings)
     record |= {"backend": keras.backend.backend(), "devices": num_devices(settings)}
+    record |= provenance.circumstances()
     with sharing(settings):
         model, finished_epochs = resumed_model(results.state(name), settings)
         if model is None:
@@ -280,19 +281,20 @@ def train(
         epochs = max(settings.horizons(name))
         count = settings.batch_norm_slices
         images_to_measure = samples.examples(count) if count else images[:0]
-        model.fit(
-            training_batches(model, samples, finished_epochs),
-            steps_per_epoch=settings.steps_per_epoch,
-            initial_epoch=finished_epochs,
-            epochs=epochs,
-            callbacks=[
-                BatchNormStatistics(images_to_measure),
-                EpochRecord(results, settings, images, labels, history),
-                *tensorboard(results.training(name) / "tensorboard"),
-            ],
-            verbose=0,
-            shuffle=False,
-        )
+        with closing(training_batches(model, samples, finished_epochs)) as batches:
+            model.fit(
+                batches,
+                steps_per_epoch=settings.steps_per_epoch,
+                initial_epoch=finished_epochs,
+                epochs=epochs,
+                callbacks=[
+                    BatchNormStatistics(images_to_measure),
+                    EpochRecord(results, settings, images, labels, history),
+                    *tensorboard(results.training(name) / "tensorboard"),
+                ],
+                verbose=0,
+                shuffle=False,
+            )
     history = pd.read_csv(results.history(name))
     provenance.write_json(
         results.training_record(name),
@@ -414,9 +416,17 @@ def resumed_model(state: Path, settings: Settings) -> tuple[keras.Model | None, 
 
 
 def training_batches(model: keras.Model, samples: Samples, first_epoch: int) -> Iterator:
-    """Yield endless (network input, labels on the output grid) from epoch `first_epoch` on."""
-    for images, labels in samples.batches(model.output_shape[1], first_epoch):
-        yield slices.network_input(images), labels
+    """Yield endless (network input, labels on the output grid) from epoch `first_epoch` on.
+
+    8-bit images go to the device: a quarter of the bytes of the network's input.
+    """
+
+    def on_device() -> Iterator:
+        with closing(samples.batches(model.output_shape[1], first_epoch)) as batches:
+            for images, labels in batches:
+                yield channels(images), keras.ops.convert_to_tensor(labels)
+
+    return augment.ahead(on_device())
 
 
 def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bonelib import ablations, augment, evaluation, phantom, slices, training
+from bonelib import ablations, augment, evaluation, phantom, preparation, slices, training
 from bonelib.datasets import find_cases
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.provenance import write_json
@@ -66,7 +66,7 @@ def test_a_replicate_has_the_run_s_patients_and_slices(write_dataset, tmp_path):
     root = write_dataset()
     times = []
     for settings in (get_settings("smoke"), other):
-        slices.prepare(find_cases("folder", root, settings), tmp_path / "slices", settings)
+        preparation.prepare(find_cases("folder", root, settings), tmp_path / "slices", settings)
         files = (tmp_path / "slices").rglob("*.png")
         times.append({path: path.stat().st_mtime_ns for path in files})
     assert times[0] == times[1] and times[0]

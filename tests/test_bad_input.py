@@ -16,7 +16,7 @@ import pytest
 import SimpleITK
 from PIL import Image
 
-from bonelib import paths, slices
+from bonelib import paths, preparation, slices
 from bonelib.__main__ import main
 from bonelib.datasets import find_cases
 from bonelib.errors import InputError
@@ -356,7 +356,7 @@ def test_the_other_series_of_a_run_are_unharmed(write_dataset, tmp_path):
     cut(root / "b" / "ct.nii.gz")
     prepared = tmp_path / "prepared"
     with pytest.raises(InputError) as caught:
-        slices.prepare(find_cases("folder", root, SMOKE), prepared, SMOKE)
+        preparation.prepare(find_cases("folder", root, SMOKE), prepared, SMOKE)
     message = str(caught.value)
     assert message.startswith("1 of 3 series cannot be used, the others are prepared: ")
     assert "\n" not in message and str(root / "b" / "ct.nii.gz") in message
@@ -367,7 +367,7 @@ def test_the_other_series_of_a_run_are_unharmed(write_dataset, tmp_path):
 
     kept = folder.series("a").stat().st_mtime_ns
     shutil.copyfile(root / "a" / "ct.nii.gz", root / "b" / "ct.nii.gz")
-    table = slices.prepare(find_cases("folder", root, SMOKE), prepared, SMOKE)
+    table = preparation.prepare(find_cases("folder", root, SMOKE), prepared, SMOKE)
     assert set(table["series"]) == {"a", "b", "c"}
     assert folder.series("a").stat().st_mtime_ns == kept
 
@@ -377,7 +377,7 @@ def test_several_bad_series_are_all_named_at_once(write_dataset, tmp_path):
     for series_id in "ac":
         cut(root / series_id / "mask.nii.gz")
     with pytest.raises(InputError, match="2 of 3 series") as caught:
-        slices.prepare(find_cases("folder", root, SMOKE), tmp_path / "prepared", SMOKE)
+        preparation.prepare(find_cases("folder", root, SMOKE), tmp_path / "prepared", SMOKE)
     for series_id in "ac":
         assert str(root / series_id / "mask.nii.gz") in str(caught.value)
 
@@ -389,7 +389,7 @@ def test_notes_are_kept_with_the_slices(write_dataset, tmp_path):
     mask = SimpleITK.ReadImage(str(path))
     mask[12, 12, 0] = 77
     SimpleITK.WriteImage(mask, str(path))
-    slices.prepare(find_cases("folder", root, SMOKE), tmp_path / "prepared", SMOKE)
+    preparation.prepare(find_cases("folder", root, SMOKE), tmp_path / "prepared", SMOKE)
     notes = slices.read_notes(tmp_path / "prepared")
     assert notes.to_dict("records") == [
         {
@@ -446,14 +446,14 @@ def in_small_disk(command, *arguments):
 FILL = """
 import sys
 from pathlib import Path
-from bonelib import slices
+from bonelib import preparation
 from bonelib.datasets import find_cases
 from bonelib.errors import InputError
 from bonelib.settings import get_settings
 smoke = get_settings("smoke")
 disk = Path(sys.argv[2])
 try:
-    slices.prepare(find_cases("folder", Path(sys.argv[1]), smoke), disk / "p", smoke)
+    preparation.prepare(find_cases("folder", Path(sys.argv[1]), smoke), disk / "p", smoke)
 except InputError as error:
     print(error)
     print(sorted({file.stem.split("_")[0] for file in disk.rglob("*.png")}))

@@ -4,7 +4,7 @@ import trimesh
 from matplotlib import pyplot as plt
 
 from bonelib import meshes
-from bonelib.prediction import Probabilities
+from bonelib.probabilities import Probabilities
 
 RADIUS_MM = 20.0
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.calibration import calibration_curve
 
-from bonelib import labels, mistakes, slices
+from bonelib import labels, mistakes, preparation, slices
 from bonelib.mistakes import BESIDE, CONTRAST, METAL, OUTSIDE, SOFT
 from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.patient import Patient
@@ -119,7 +119,7 @@ def known():
     def on_grid(voxels, is_label):
         image = SimpleITK.GetImageFromArray(voxels)
         image.SetSpacing((1.0, 1.0, 25.0))
-        return SimpleITK.GetArrayFromImage(slices.to_grid(image, settings, is_label)), image
+        return SimpleITK.GetArrayFromImage(preparation.to_grid(image, settings, is_label)), image
 
     grey, scan = on_grid(image_hu, False)
     tissues, _ = on_grid(tissues, True)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bonelib import postprocessing
-from bonelib.prediction import Probabilities
+from bonelib.probabilities import Probabilities
 
 SPACING_MM = (2.0, 1.0, 1.0)
 

@@ -7,6 +7,7 @@ import SimpleITK
 from scipy import ndimage
 
 from bonelib import metrics, prediction
+from bonelib.probabilities import fit_to_scan, segment_scan
 from bonelib.settings import BASELINE, get_settings
 from tests.synthetic_results import ellipses
 
@@ -95,13 +96,13 @@ def test_a_scan_of_any_grid_is_segmented_where_its_tissues_lie(
     truth[1, truth.shape[1] // 2 :] = 2
     image_hu = np.array([-1000, 180, 700], np.float32)[truth]
     scan = make_image(image_hu, spacing_mm)
-    fitted = prediction.fit_to_scan(settings, scan)
+    fitted = fit_to_scan(settings, scan)
     assert fitted.pixel_spacing_mm == settings.pixel_spacing_mm
     assert fitted.field_of_view_mm >= max(np.multiply(scan.GetSize()[:2], scan.GetSpacing()[:2]))
     size = fitted.image_size
     model = keras.models.clone_model(half_size_network, keras.Input((size, size, 3)))
     model.set_weights(half_size_network.get_weights())
-    found = prediction.segment_scan(model, scan, fitted)
+    found = segment_scan(model, scan, fitted)
     assert found.GetSpacing() == scan.GetSpacing() and found.GetOrigin() == scan.GetOrigin()
     labels = SimpleITK.GetArrayFromImage(found)
     edge = ndimage.maximum_filter(truth, (1, 9, 9)) != ndimage.minimum_filter(truth, (1, 9, 9))
@@ -119,7 +120,7 @@ def test_an_edge_within_an_output_pixel_is_found(half_size_network, make_image, 
     scan = make_image(np.array([-1000, 180, 700], np.float32)[truth], (1, 1, 1))
     model = keras.models.clone_model(half_size_network, keras.Input((32, 32, 3)))
     model.set_weights(half_size_network.get_weights())
-    labels = SimpleITK.GetArrayFromImage(prediction.segment_scan(model, scan, settings))
+    labels = SimpleITK.GetArrayFromImage(segment_scan(model, scan, settings))
     inner = ndimage.binary_erosion(truth[0] == 2)
     assert (labels[0][inner] == 2).all()
     outside = ~ndimage.binary_dilation(truth[0] == 2)

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from bonelib import prediction, regions
+from bonelib import regions
+from bonelib.probabilities import predict_scan
 from bonelib.settings import PRETRAINING
 
 SETTINGS = replace(PRETRAINING, image_size=256, field_of_view_mm=400.0)
@@ -61,7 +62,7 @@ def test_outside_the_region_there_is_patient_or_background(network, make_image):
     scan = scan_with(make_image, np.s_[20:40, 100:120, 80:150])
     region, size = regions.find_region(network, scan, SETTINGS)
     small = keras.models.clone_model(network, keras.Input((*size, 3)))
-    part = prediction.predict_scan(small, scan, SETTINGS, region).label_map()
-    whole = prediction.predict_scan(network, scan, SETTINGS).label_map()
+    part = predict_scan(small, scan, SETTINGS, region).label_map()
+    whole = predict_scan(network, scan, SETTINGS).label_map()
     np.testing.assert_array_equal(part == 2, whole == 2)
     assert ((part > 0) != (whole > 0)).mean() < 0.01

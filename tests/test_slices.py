@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bonelib import slices
+from bonelib import preparation, slices
 from bonelib.datasets import find_cases
 from bonelib.errors import InputError
 from bonelib.paths import SliceFolder
@@ -29,7 +29,9 @@ def prepare(tmp_path):
     directory = tmp_path / "prepared" / "scans"
 
     def run(root, settings=SMOKE, workers=1):
-        table = slices.prepare(find_cases("folder", root, settings), directory, settings, workers)
+        table = preparation.prepare(
+            find_cases("folder", root, settings), directory, settings, workers
+        )
         return table, SliceFolder(directory)
 
     return run
@@ -74,7 +76,7 @@ def test_network_input_by_hand():
 def test_grid_of_the_same_spacing_only_pads(make_image):
     settings = replace(SMOKE, image_size=8, field_of_view_mm=16.0)
     image_hu = np.arange(48, dtype=np.int16).reshape(2, 4, 6)
-    grid = slices.to_grid(make_image(image_hu, (5, 2, 2)), settings)
+    grid = preparation.to_grid(make_image(image_hu, (5, 2, 2)), settings)
     expected = np.full((2, 8, 8), AIR_HU)
     expected[:, 2:6, 1:7] = image_hu
     np.testing.assert_allclose(values(grid), expected, atol=1e-3)
@@ -85,7 +87,7 @@ def test_grid_of_the_same_spacing_only_pads(make_image):
 def test_label_grid_is_nearest_neighbour(make_image):
     settings = replace(SMOKE, image_size=4, field_of_view_mm=8.0)
     labels = make_image(np.array([[[0, 2], [255, 1]]], np.uint8), (5, 4, 4))
-    grid = slices.to_grid(labels, settings, is_label=True)
+    grid = preparation.to_grid(labels, settings, is_label=True)
     assert values(grid).tolist() == [
         [[0, 0, 2, 2], [0, 0, 2, 2], [255, 255, 1, 1], [255, 255, 1, 1]]
     ]
@@ -94,13 +96,15 @@ def test_label_grid_is_nearest_neighbour(make_image):
 def test_coarser_grid_does_not_alias(make_image):
     settings = replace(SMOKE, image_size=16, field_of_view_mm=80.0)
     stripes = np.broadcast_to(np.where(np.arange(80) % 2, 1000, -1000), (1, 80, 80))
-    grid = values(slices.to_grid(make_image(stripes.astype(np.int16), (5, 1, 1)), settings))
+    grid = values(preparation.to_grid(make_image(stripes.astype(np.int16), (5, 1, 1)), settings))
     assert np.abs(grid[:, 2:-2, 2:-2]).max() < 20
 
 
 def test_padding_below_air_does_not_bleed(make_image):
     image_hu = np.full((1, 40, 40), -3024, np.int16)
-    grid = slices.to_grid(make_image(image_hu, (5, 1, 1)), replace(SMOKE, field_of_view_mm=80.0))
+    grid = preparation.to_grid(
+        make_image(image_hu, (5, 1, 1)), replace(SMOKE, field_of_view_mm=80.0)
+    )
     assert (values(grid) == AIR_HU).all()
 
 
@@ -111,7 +115,7 @@ def test_a_point_keeps_its_place(row, column, field_mm):
     image_hu[0, row - 3 : row + 4, column - 3 : column + 4] = 1000
     scan = SimpleITK.GetImageFromArray(image_hu)
     scan.SetOrigin((7, -5, 3))
-    grid = slices.to_grid(scan, replace(SMOKE, image_size=40, field_of_view_mm=field_mm))
+    grid = preparation.to_grid(scan, replace(SMOKE, image_size=40, field_of_view_mm=field_mm))
     weights = values(grid)[0] + 1000
     rows, columns = np.mgrid[:40, :40]
     centre = [(weights * axis).sum() / weights.sum() for axis in (columns, rows)]
@@ -223,7 +227,7 @@ def test_series_that_left_are_removed(write_dataset, prepare):
 
 def test_killed_half_way_it_goes_on(write_dataset, prepare, monkeypatch):
     root = write_dataset()
-    whole = slices._prepare_series
+    whole = preparation._prepare_series
 
     def killed_at_b(case, *rest):
         if case.series_id == "b":
@@ -232,7 +236,7 @@ def test_killed_half_way_it_goes_on(write_dataset, prepare, monkeypatch):
             raise KeyboardInterrupt
         return whole(case, *rest)
 
-    monkeypatch.setattr(slices, "_prepare_series", killed_at_b)
+    monkeypatch.setattr(preparation, "_prepare_series", killed_at_b)
     with pytest.raises(KeyboardInterrupt):
         prepare(root)
     monkeypatch.undo()
@@ -290,9 +294,9 @@ def test_real_series_of_two_formats(shared_data, tmp_path, prepare):
     assert table.source[0] == "one/ct"
 
 
-def test_loader_processes_stay_free_of_keras():
+def test_preparing_processes_stay_free_of_keras():
     heavy = "{'keras', 'tensorflow', 'jax', 'torch'}"
-    code = f"import sys, bonelib.slices; print({heavy} & {{*sys.modules}})"
+    code = f"import sys, bonelib.preparation; print({heavy} & {{*sys.modules}})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
 

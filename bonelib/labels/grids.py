@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK
 
 from bonelib.errors import InputError
-from bonelib.labels.naming import Choice
+from bonelib.structures import Choice
 
 
 def on_grid(mask: SimpleITK.Image, scan: SimpleITK.Image) -> SimpleITK.Image:

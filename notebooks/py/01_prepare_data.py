@@ -29,7 +29,7 @@ results_dir = ""
 overrides = {}
 
 # %%
-from bonelib import browser, previews, slices
+from bonelib import browser, preparation, previews, slices
 from bonelib.provenance import num_cores
 from bonelib.runs import open_run
 
@@ -64,7 +64,7 @@ figure = previews.scan_planes(scan, label_map)
 # 8 bit; slices keep their own distance.
 
 # %% tags=["nbval-ignore-output"]
-table = slices.prepare(cases, run.slices.root, run.settings, workers=num_cores())
+table = preparation.prepare(cases, run.slices.root, run.settings, workers=num_cores())
 
 # %%
 print(f"{run.settings.image_size} pixels of {run.settings.pixel_spacing_mm:g} mm, "
