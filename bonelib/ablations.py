@@ -141,6 +141,22 @@ def trainings(results: ResultFolder, settings: Settings, models: Sequence[str]) 
     ]
 
 
+def find(model: str, overrides: dict, settings: Settings) -> Training:
+    """Return the training of `model` that replaces these settings of the run's.
+
+    Raises ValueError, which lists the variants, where none does.
+    """
+    replicate = replaced(settings, overrides).replicate - settings.replicate
+    wanted = replaced(settings, overrides | {"replicate": settings.replicate})
+    for variant in VARIANTS:
+        if replaced(settings, variant.overrides) == wanted and replicate >= 0:
+            return Training(variant, model, replicate)
+    known = [f"{name}={value}" for one in VARIANTS for name, value in one.overrides.items()]
+    raise ValueError(
+        f"no variant replaces {overrides}: choose one of {', '.join(known)}, or replicate=1, 2, …"
+    )
+
+
 def read_ablations(results: ResultFolder, settings: Settings) -> pd.DataFrame:
     """Return the scores of the run's own trainings and of the variants', a row each that has any.
 

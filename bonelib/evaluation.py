@@ -14,6 +14,7 @@ from bonelib.levels import levels_of
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.prediction import BONE_HU, MOST_CERTAIN, Segmenter, load_segmenter, network_segmenter
 from bonelib.settings import BASELINE, BONE, IGNORE, PATIENT, Settings
+from bonelib.training import NOT_IN_RESULT
 
 TIMED_SLICES = 20  # slices whose prediction is timed, one by one, after a warm-up
 
@@ -42,6 +43,8 @@ def evaluate(
     what else `scoring` reads: distances of surfaces, reliability of probabilities, causes of
     false bone, and the table of slices; the time and the parameters to
     scores/<method>.json; and the label maps of the longest horizon to predictions/<method>/.
+    Where these are there already, of the same weights, slices, settings and code, they are
+    left as they are.
     """
     table = slices.read_table(folder.root)
     table = table[table["split"] == "test"]
@@ -52,6 +55,15 @@ def evaluate(
         results.false_bone(method): scoring.FALSE_BONE_COLUMNS,
     }
     horizons = horizons or ((0,) if method == BASELINE else settings.horizons(method))
+    key = evaluation_key(method, folder, results, settings, horizons)
+    written = [
+        *files,
+        *(results.prediction(method, row.series, row.slice) for row in table.itertuples()),
+    ]
+    record = provenance.read_json(results.score_record(method))
+    if record.get("key") == key and all(file.exists() for file in written):
+        print(f"{method} is scored already: {results.scores(method)}")
+        return pd.read_csv(results.scores(method), dtype={"series": str})
     found = []
     for horizon in horizons:
         segment, model = load_segmenter(method, results.best(method, horizon), settings)
@@ -73,6 +85,7 @@ def evaluate(
     provenance.write_json(
         results.score_record(method),
         {
+            "key": key,
             "model": method,
             "parameters": model.count_params() if model else 0,
             "trainable_parameters": models.trainable_parameters(model) if model else 0,
@@ -82,6 +95,28 @@ def evaluate(
         },
     )
     return frames[0][[*files.values()][0]]
+
+
+def evaluation_key(
+    method: str,
+    folder: SliceFolder,
+    results: ResultFolder,
+    settings: Settings,
+    horizons: Sequence[int],
+) -> str:
+    """Return a hash of all that decides a method's scores: weights, slices, settings and code."""
+    weights = [] if method == BASELINE else [results.best(method, horizon) for horizon in horizons]
+    decisive = {
+        field: value for field, value in vars(settings).items() if field not in NOT_IN_RESULT
+    }
+    return provenance.text_hash(
+        method,
+        horizons,
+        decisive,
+        provenance.content_hash(weights, results.root),
+        provenance.read_json(folder.description).get("fingerprint"),
+        provenance.code_hash(__name__),
+    )
 
 
 def score_series(

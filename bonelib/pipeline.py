@@ -213,11 +213,8 @@ class Driver:
             "models": self.models,
             "seed": run.settings.seed,
             "settings": asdict(run.settings),
-            "versions": provenance.versions(),
-            "git_commit": provenance.git_commit(),
-            "device": provenance.device(),
             "workers": self.workers,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            **provenance.circumstances(),
         }
         provenance.write_json(self.run.results.manifest, self.manifest)
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -147,6 +148,16 @@ def device() -> dict:
         "cores": num_cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": gpus,
+    }
+
+
+def circumstances() -> dict:
+    """Return what a run is made with: versions, commit, machine and the time."""
+    return {
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "device": device(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

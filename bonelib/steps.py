@@ -129,6 +129,7 @@ class Plan:
             seconds=estimates.evaluation_seconds(
                 method, settings, self.speed, len(own.get("horizons", []))
             ),
+            state=results.prediction(method, "", 0).parent,
             model=method,
             **own,
         )

@@ -1,0 +1,196 @@
+"""Prepared slices -> trained and scored networks, on a machine without notebooks.
+
+    python -m bonelib.headless SLICES RESULTS --models unet segnet --at-once 2 --minutes 50
+
+A job is a network, or a network and the settings in which a variant of `bonelib.ablations`
+differs, such as `unet:replicate=1` or `unet:augment=none`. What is finished is skipped and a
+training goes on after its last finished epoch, here and in run_all.py. Needs Keras, JAX or
+TensorFlow, imgaug and what they import: no reader of scans, no Jupyter.
+"""
+
+import argparse
+import importlib.util
+import io
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections import deque
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from bonelib import ablations, provenance
+from bonelib.errors import InputError
+from bonelib.paths import ResultFolder, SliceFolder
+from bonelib.settings import MODEL_NAMES, PROFILES, Settings, get_settings, replaced
+from bonelib.slices import read_table
+
+GRACE_SECONDS = 10.0  # from asking a process to end to ending it
+INTERRUPTED = 130  # exit code
+UNFINISHED = 3  # exit code: the time was up
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training and its evaluation."""
+
+    name: str
+    model: str
+    folder: SliceFolder
+    results: ResultFolder
+    settings: Settings
+    horizons: tuple[int, ...] = ()  # all
+
+
+class Prefixed(io.TextIOBase):
+    """A text stream that prints whole lines behind a name."""
+
+    def __init__(self, name: str):
+        self.name, self.rest, self.stream = name, "", sys.stdout
+
+    def write(self, text: str) -> int:
+        """Print the lines that are complete; a progress bar is none."""
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            line = line.rpartition("\r")[2]
+            self.stream.write(f"{self.name} | {line}\n" if line.strip() else "")
+        self.stream.flush()
+        return len(text)
+
+
+def perform(job: Job) -> None:
+    """Train and evaluate in this process, which a signal ends without leaving files behind."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it, too
+    with redirect_stdout(Prefixed(job.name)) as out, redirect_stderr(out):
+        from bonelib import evaluation, training
+
+        training.train(job.model, job.folder, job.results, job.settings)
+        print("training is finished", flush=True)
+        evaluation.evaluate(job.model, job.folder, job.results, job.settings, job.horizons)
+
+
+def parsed(text: str, own: ResultFolder, folder: SliceFolder, settings: Settings) -> Job:
+    """Return the job that MODEL or MODEL:SETTING=VALUE,… names; raises ValueError."""
+    model, _, changes = text.partition(":")
+    if model not in MODEL_NAMES:
+        raise ValueError(f"unknown model '{model}': choose one of {', '.join(MODEL_NAMES)}")
+    training = ablations.find(model, pairs(changes.split(",") if changes else []), settings)
+    changed = replaced(settings, training.overrides(settings))
+    horizons = () if training.is_own else (settings.epochs_long,)
+    return Job(text, model, folder, training.results(own), changed, horizons)
+
+
+def pairs(texts: list[str]) -> dict[str, str]:
+    """Return SETTING=VALUE texts as a dictionary; raises ValueError for what is none."""
+    wrong = [text for text in texts if "=" not in text]
+    if wrong:
+        raise ValueError(f"'{wrong[0]}' is not SETTING=VALUE")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def run(jobs: list[Job], at_once: int, seconds: float, record) -> dict[str, str]:
+    """Run jobs in order, some at once, until the time is up; return the state of each.
+
+    `record` is called with a job's name, its state and its seconds, as it ends.
+    """
+    context = multiprocessing.get_context("spawn")
+    deadline = time.monotonic() + seconds
+    states, waiting, running = {job.name: "waiting" for job in jobs}, deque(jobs), {}
+    try:
+        while running or waiting:
+            while waiting and len(running) < at_once:
+                job = waiting.popleft()
+                process = context.Process(target=perform, args=(job,))
+                process.start()
+                running[process.sentinel] = job, process, time.monotonic()
+            ended = wait(running, timeout=max(deadline - time.monotonic(), 0))
+            for sentinel in ended:
+                job, process, started = running.pop(sentinel)
+                process.join()
+                states[job.name] = "failed" if process.exitcode else "done"
+                record(job.name, states[job.name], time.monotonic() - started)
+                print(f"{job.name}: {states[job.name]}", flush=True)
+            if not ended:
+                break
+    finally:
+        for _, process, _ in running.values():
+            process.terminate()
+        end = time.monotonic() + GRACE_SECONDS
+        for job, process, started in running.values():
+            process.join(max(end - time.monotonic(), 0))
+            process.kill()
+            process.join()
+            states[job.name] = "stopped"
+            record(job.name, "stopped", time.monotonic() - started)
+    return states
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line asks for and return the exit code."""
+    summary, _, details = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        "bonelib.headless", None, summary, details, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("slices", type=Path, help="a folder of prepared slices")
+    parser.add_argument("results", type=Path, help="the folder of results")
+    parser.add_argument("--profile", default="paper", choices=list(PROFILES))
+    parser.add_argument("--models", nargs="+", default=list(MODEL_NAMES), metavar="JOB")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="jobs on one device")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after that")
+    parser.add_argument("--set", nargs="+", default=[], metavar="SETTING=VALUE")
+    options = parser.parse_args(arguments)
+    folder, results = SliceFolder(options.slices.resolve()), ResultFolder(options.results.resolve())
+    at_once = max(options.at_once, 1)
+    try:
+        settings = get_settings(options.profile, pairs(options.set))
+        workers = max(provenance.num_cores() // at_once - 1, 1)
+        sharing = {"loader_workers": workers} if settings.loader_workers < 0 else {}
+        jobs = [
+            parsed(text, results, folder, replaced(settings, sharing))
+            for text in dict.fromkeys(options.models)
+        ]
+        read_table(folder.root)
+    except (ValueError, InputError) as error:
+        parser.error(str(error))
+    if importlib.util.find_spec("tensorflow") is None:
+        os.environ.setdefault("KERAS_BACKEND", "jax")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several share the device
+    described = provenance.read_json(folder.description)
+    manifest = provenance.read_json(results.manifest)
+    trained = {job.model for job in jobs} | {*manifest.get("models", [])}
+    manifest |= {
+        "profile": settings.profile,
+        "dataset": described.get("dataset", folder.root.name),
+        "models": [name for name in MODEL_NAMES if name in trained],
+        "seed": settings.seed,
+        "settings": asdict(settings),
+        "workers": at_once,
+        **provenance.circumstances(),
+        "dataset_fingerprint": described.get("fingerprint"),
+    }
+
+    def record(name: str, state: str, seconds: float) -> None:
+        manifest.setdefault("jobs", {})[name] = {"status": state, "seconds": round(seconds, 1)}
+        provenance.write_json(results.manifest, manifest)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    provenance.write_json(results.manifest, manifest)
+    try:
+        states = run(jobs, at_once, 60 * options.minutes, record)
+    except KeyboardInterrupt:
+        print("Stopped; the same command goes on where it was.", flush=True)
+        return INTERRUPTED
+    left = [name for name, state in states.items() if state != "done"]
+    print(f"left: {', '.join(f'{name} ({states[name]})' for name in left)}" if left else "all done")
+    if "failed" in states.values():
+        return 1
+    return UNFINISHED if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
