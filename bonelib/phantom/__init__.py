@@ -8,6 +8,7 @@ The anatomy is made up or, where label maps without a CT are given, theirs.
     shapes      signed distances of ellipsoids, rods and their blends
     skeleton    the bones, each a signed distance in its own frame
     patient     a seed -> build, bones, organs, and what is unusual about them
+    department  the patients and the protocol of the default data set
     anatomy     a patient -> the tissues and bones of any axial slice
     projection  an image -> what its X-rays add: beam hardening and noise
     rendering   tissues -> HU with texture, blur and these
@@ -30,8 +31,9 @@ import SimpleITK as sitk
 
 from bonelib.phantom.annotated import render_annotation
 from bonelib.phantom.annotation import bones_of, deform, read_annotation
+from bonelib.phantom.department import VISITS
 from bonelib.phantom.rendering import Protocol
-from bonelib.phantom.series import PhantomSeries, make_series, write_dicom
+from bonelib.phantom.series import PhantomSeries, make_series, make_visit, write_dicom
 from bonelib.phantom.skeleton import BONE_NAMES
 from bonelib.phantom.storage import write_folders
 from bonelib.phantom.tissues import Tissue
@@ -50,6 +52,8 @@ __all__ = [
     "deform",
     "generate",
     "make_series",
+    "make_visit",
+    "VISITS",
     "read_annotation",
     "render",
     "render_annotation",
@@ -85,7 +89,7 @@ def generate(directory: Path, settings: Settings, workers: int = 1) -> None:
         }
         for series_id, split, paper_slices in PAPER_SERIES
     ]
-    make = partial(_make_patient, settings=settings)
+    make = partial(_make_visit, settings=settings)
     write_dataset(directory, records, make, BONE_NAMES, workers)
 
 
@@ -165,8 +169,9 @@ def write_dataset(
     _write_csv(directory / "bone_names.csv", [("id", "name"), *bone_names.items()])
 
 
-def _make_patient(record: dict, settings: Settings) -> PhantomSeries:
-    return make_series(record["seed"], record["num_slices"], settings)
+def _make_visit(record: dict, settings: Settings) -> PhantomSeries:
+    visit = VISITS[record["series"]]
+    return make_visit(visit, record["seed"], record["num_slices"], settings)
 
 
 def _make_rendering(

@@ -8,16 +8,26 @@ import numpy as np
 
 from bonelib.phantom.patient import DEPTH, FLESH_DEPTH, FLESH_WIDTH, MEAN_FAT_MM, Patient
 from bonelib.phantom.shapes import capsule, ellipse, ellipsoid, intersection, union
-from bonelib.phantom.skeleton import Bone, arm_outline, disc_distance, femur_middle, prosthesis
+from bonelib.phantom.skeleton import (
+    ARMS,
+    FEMURS,
+    VERTEBRAE,
+    Bone,
+    arm_outline,
+    disc_distance,
+    femur_middle,
+    prosthesis,
+)
 from bonelib.phantom.tissues import Tissue, spongy
 
-FEMURS, VERTEBRAE, ARMS = (4, 5), (6, 7), (8, 9)
 PELVIC_FLOOR = -45.0  # z below which no bowel lies
 CROTCH = -72.0  # z where the legs part
 GENITALS = (-140.0, -10.0)  # z between which they lie
 SKIN_THICKNESS = 1.8
 DENSE_CORTEX = 2.5  # thickness from which a cortex is not thinned by partial volume
 SHEET = 1.15  # thickness below which it is a sheet of trabeculae
+UNEVEN_CORTEX = 0.4  # relative change of thickness in patches of one bone
+MOST_UNEVEN = 0.7  # and in mm at most
 PERIOSTEUM = 1.6  # outside of a thick cortex, less dense
 COUCH_THICKNESS, COUCH_SHELL = 42.0, 2.4
 COUCH_HALF_WIDTH = 235.0
@@ -359,14 +369,16 @@ class _Canvas:
         tissues[gap] = Tissue.CARTILAGE
         bones[gap] = 0
         inside = distance < 0
+        coarse, fine = _patches(*points)
         cortex = bone.cortex(points)
+        cortex = cortex + np.minimum(UNEVEN_CORTEX * cortex, MOST_UNEVEN) * coarse
         inner = distance < -cortex
         bones[inside] = bone.number
         thick = (cortex > DENSE_CORTEX) & (distance < -PERIOSTEUM)
         shell = np.where(cortex < SHEET, np.uint8(Tissue.VERTEBRAL_SHELL), Tissue.THIN_CORTICAL)
         shell = np.where(thick, np.uint8(Tissue.CORTICAL), shell)
         tissues[inside] = np.broadcast_to(shell, inside.shape)[inside]
-        density = bone.density(points) + 0.5 * np.exp(distance / 3) + _grain(*points)
+        density = bone.density(points) + 0.5 * np.exp(distance / 3) + 0.35 * coarse + 0.55 * fine
         tissues[inner] = spongy(np.broadcast_to(density, inside.shape)[inner])
 
     def paint_prosthesis(self, femur: Bone):
@@ -382,8 +394,8 @@ class _Canvas:
             tissues[distance < 0], bones[distance < 0] = tissue, 0
 
 
-def _grain(x, y, z):
-    """Return what makes the inside of a bone uneven: a formula of the position, about 0."""
+def _patches(x, y, z) -> tuple[np.ndarray, np.ndarray]:
+    """Return a coarse and a fine pattern of bone, from -1 to 1: formulas of the position."""
     coarse = np.sin(0.37 * x + 2.9 * np.sin(0.23 * y + 0.2 * z) + 1.7 * np.sin(0.13 * z - 0.3 * x))
     fine = np.sin(1.7 * x + 2.3 * np.sin(1.3 * y)) * np.sin(1.9 * y + 1.1 * z)
-    return 0.2 * coarse + 0.35 * fine
+    return coarse, fine

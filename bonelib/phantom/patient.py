@@ -62,12 +62,18 @@ class Patient:
     thigh_top: float | None  # upper end of a scan of the thighs; None for one of the pelvis
 
     @classmethod
-    def from_seed(cls, seed: int) -> "Patient":
-        """Draw a patient; the same seed gives the same patient."""
+    def from_seed(
+        cls, seed: int, male: bool | None = None, scale: float | None = None
+    ) -> "Patient":
+        """Draw a patient; the same seed gives the same patient.
+
+        Sex and scale of the skeleton are drawn, too, where they are not given.
+        """
         random = np.random.default_rng([seed, 1])
-        male = bool(random.random() < 0.6)
+        drawn_male = bool(random.random() < 0.6)
+        male = drawn_male if male is None else male
         size = random.normal(0.3 if male else -0.5, 0.9)
-        scale = float(np.clip(1.03 + 0.03 * size, 0.96, 1.09))
+        scale = scale or float(np.clip(1.03 + 0.03 * size, 0.96, 1.09))
         fat = float(np.clip(np.exp(random.normal(np.log(24 if male else 30), 0.42)), 7, 75))
         flesh_width = float(np.clip(random.normal(FLESH_WIDTH, 5) + 6 * size, 156, 190))
         flesh_depth = float(np.clip(random.normal(FLESH_DEPTH, 5) + 3 * size, 85, 110))

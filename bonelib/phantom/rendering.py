@@ -65,8 +65,8 @@ HU = {
     Tissue.MARROW: (-15, 20, 25, 15),
     Tissue.SPARSE_TRABECULAR: (70, 30, 60, 55),
     Tissue.TRABECULAR: (185, 35, 55, 70),
-    Tissue.VERTEBRAL_SHELL: (380, 50, 110, 90),
-    Tissue.THIN_CORTICAL: (545, 70, 150, 90),
+    Tissue.VERTEBRAL_SHELL: (420, 50, 110, 90),
+    Tissue.THIN_CORTICAL: (620, 80, 150, 110),
     Tissue.CORTICAL: (1380, 110, 120, 80),
 }
 

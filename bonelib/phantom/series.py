@@ -2,7 +2,7 @@
 
 ::
 
-    a seed -> patient, scanner, field of view
+    a seed, or a visit and a seed -> patient, scanner, field of view
     each slice -> cuts through its thickness, a part of a pixel apart
                -> mean HU; the labels that most of a voxel holds
     a series -> DICOM
@@ -17,7 +17,9 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from bonelib.phantom import department
 from bonelib.phantom.anatomy import cut_slice
+from bonelib.phantom.department import Visit
 from bonelib.phantom.patient import Patient
 from bonelib.phantom.rendering import Protocol, Scanner, as_cuts
 from bonelib.phantom.tissues import Tissue
@@ -51,7 +53,7 @@ class PhantomSeries:
 def make_series(
     seed: int, num_slices: int, settings: Settings, protocol: Protocol | None = None
 ) -> PhantomSeries:
-    """Return the series of the patient that `seed` draws, `num_slices` slices of it.
+    """Return a series of the patient that `seed` draws, of any build and with any findings.
 
     The seed draws the protocol, too, where it is not given.
     """
@@ -61,6 +63,32 @@ def make_series(
     table_mm = np.round(random.uniform(-900, -300), 1)  # where the table's z is counted from
     narrow = random.random() < NARROW_FIELDS
     field_mm = np.round(random.uniform(*NARROW_FIELD_MM)) if narrow else FIELD_OF_VIEW_MM
+    positions_mm = patient.positions_mm(num_slices, settings.phantom_slice_distance_mm)
+    return _scan(patient, scanner, positions_mm, field_mm, centre, table_mm, settings)
+
+
+def make_visit(visit: Visit, seed: int, num_slices: int, settings: Settings) -> PhantomSeries:
+    """Return the series of one visit to the department; `seed` draws what is not planned."""
+    patient = department.draw_patient(visit, seed)
+    scanner = Scanner.from_seed(seed, department.draw_protocol(seed))
+    positions_mm = department.positions_mm(
+        visit, patient, num_slices, settings.phantom_slice_distance_mm
+    )
+    random = np.random.default_rng([seed, 4])
+    centre = random.normal((0, 28), department.FIELD_CENTRE_MM)
+    table_mm = np.round(random.uniform(-900, -300), 1)
+    return _scan(patient, scanner, positions_mm, FIELD_OF_VIEW_MM, centre, table_mm, settings)
+
+
+def _scan(
+    patient: Patient,
+    scanner: Scanner,
+    positions_mm: np.ndarray,
+    field_mm: float,
+    centre: np.ndarray,
+    table_mm: float,
+    settings: Settings,
+) -> PhantomSeries:
     matrix, distance_mm = settings.phantom_matrix, settings.phantom_slice_distance_mm
     oversampling = -(-FINEST_MATRIX // matrix)
     spacing_mm = field_mm / matrix
@@ -68,10 +96,7 @@ def make_series(
     pixels = (np.arange(matrix * oversampling) + 0.5) * pixel_mm
     x_mm, y_mm = (pixels - field_mm / 2 + middle for middle in centre)
     steps_mm = CUTS * (pixel_mm, pixel_mm, scanner.protocol.slice_thickness_mm)
-    slices = (
-        (z_mm, *_cut_voxels(patient, x_mm, y_mm, z_mm, steps_mm))
-        for z_mm in patient.positions_mm(num_slices, distance_mm)
-    )
+    slices = ((z_mm, *_cut_voxels(patient, x_mm, y_mm, z_mm, steps_mm)) for z_mm in positions_mm)
     image, tissues, bones = scan_slices(slices, scanner, oversampling, spacing_mm)
     corner = (spacing_mm - field_mm) / 2
     origin = corner, corner, table_mm

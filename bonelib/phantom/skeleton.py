@@ -25,6 +25,7 @@ BONE_NAMES = {
     8: "arm_left",
     9: "arm_right",
 }
+FEMURS, VERTEBRAE, ARMS = (4, 5), (6, 7), (8, 9)
 
 FEMORAL_HEAD = (88.0, 0.0, 0.0)
 FEMORAL_HEAD_RADIUS = 22.8
@@ -225,7 +226,7 @@ def _femur_density(points: Points, ageing: Ageing) -> np.ndarray:
     x, y, z = points
     head = np.exp(-((np.sqrt(x**2 + y**2 + z**2) / FEMORAL_HEAD_RADIUS) ** 4))
     load = head * ageing.sclerosis * np.clip(z / 15, 0, 1)
-    return np.interp(z, (-115, -75, -30, -10), (-1.2, 0.7, 1.0, 1.6)) + load
+    return np.interp(z, (-420, -360, -115, -75, -30, -10), (0.4, -1.2, -1.2, 0.7, 1.0, 1.6)) + load
 
 
 def femur_middle(femur: Bone, z_mm: float) -> tuple[float, float]:
@@ -320,7 +321,7 @@ def build_skeleton(
         "density": partial(_hip_density, ageing=ageing),
     }
     thigh = {"distance": _femur, "density": partial(_femur_density, ageing=ageing)}
-    spine = {"distance": partial(_vertebra, ageing=ageing), "density": lambda _: 0.6}
+    spine = {"distance": partial(_vertebra, ageing=ageing), "density": lambda _: 0.9}
     sides = ("left", False), ("right", True)
     skeleton = []
 
@@ -339,16 +340,16 @@ def build_skeleton(
 
     for side, mirror in sides:
         box = (0, -76, -76), (150, 106, 142)
-        add(f"hip_{side}", pelvis.child((0, 0, 0), mirror=mirror), box, lambda _: 1.6, 0, **hip)
+        add(f"hip_{side}", pelvis.child((0, 0, 0), mirror=mirror), box, lambda _: 1.9, 0, **hip)
     box = (-80, 8, -36), (80, 112, 122)
-    add("sacrum", pelvis, box, lambda _: 0.9, 2.4, _sacrum, lambda _: -0.1)
+    add("sacrum", pelvis, box, lambda _: 1.3, 2.4, _sacrum, lambda _: 0.0)
     for side, mirror in sides:
         frame = pelvis.child((0, 0, 0), mirror=mirror).child(FEMORAL_HEAD, leg_degrees[side])
         box = (-42, -36, -430), (70, 42, 28)
         add(f"femur_{side}", frame, box, _femur_cortex, 3.0, **thigh)
     for name, centre in VERTEBRA_CENTRES.items():
         frame = pelvis.child(centre, (VERTEBRA_TILTS[name], 0, 0))
-        add(name, frame, ((-52, -26, -33), (52, 82, 26)), lambda _: 0.6, 1.6, **spine)
+        add(name, frame, ((-52, -26, -33), (52, 82, 26)), lambda _: 1.1, 1.6, **spine)
     for side, mirror in sides:
         if side in wrists:
             x, y, z = wrists[side]
