@@ -29,8 +29,18 @@ from bonelib.settings import MODEL_NAMES, PROFILES, Settings, get_settings, repl
 from bonelib.slices import read_table
 
 GRACE_SECONDS = 10.0  # from asking a process to end to ending it
-INTERRUPTED = 130  # exit code
-UNFINISHED = 3  # exit code: the time was up
+
+# Exit codes.
+DONE, FAILED, BAD_INPUT, TIME_IS_UP, INTERRUPTED = 0, 1, 2, 3, 130
+
+# What a user has set, stays.
+ENVIRONMENT = {
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # several processes share the device
+    # What one process has compiled, the next need not.
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "all",
+}
 
 
 @dataclass(frozen=True)
@@ -155,10 +165,12 @@ def main(arguments: list[str] | None = None) -> int:
         ]
         read_table(folder.root)
     except (ValueError, InputError) as error:
-        parser.error(str(error))
+        print(f"bonelib.headless: {error}", file=sys.stderr)
+        return BAD_INPUT
+    environment = ENVIRONMENT | {"JAX_COMPILATION_CACHE_DIR": str(results.compiled)}
     if importlib.util.find_spec("tensorflow") is None:
-        os.environ.setdefault("KERAS_BACKEND", "jax")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several share the device
+        environment["KERAS_BACKEND"] = "jax"
+    os.environ |= environment | dict(os.environ)
     described = provenance.read_json(folder.description)
     manifest = provenance.read_json(results.manifest)
     trained = {job.model for job in jobs} | {*manifest.get("models", [])}
@@ -188,8 +200,8 @@ def main(arguments: list[str] | None = None) -> int:
     left = [name for name, state in states.items() if state != "done"]
     print(f"left: {', '.join(f'{name} ({states[name]})' for name in left)}" if left else "all done")
     if "failed" in states.values():
-        return 1
-    return UNFINISHED if left else 0
+        return FAILED
+    return TIME_IS_UP if left else DONE
 
 
 if __name__ == "__main__":

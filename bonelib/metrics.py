@@ -115,7 +115,7 @@ def _directed_distances(reference, prediction, spacing_mm) -> tuple[np.ndarray, 
         np.argwhere(mask & ~ndimage.binary_erosion(mask)) * np.asarray(spacing_mm, float)
         for mask in (reference[box], prediction[box])
     )
-    return KDTree(other).query(one)[0], KDTree(one).query(other)[0]
+    return KDTree(other).query(one, workers=-1)[0], KDTree(one).query(other, workers=-1)[0]
 
 
 def surface_scores(reference, prediction, spacing_mm) -> dict[str, float]:

@@ -75,6 +75,11 @@ class ResultFolder:
         return self.root / "kernels.log"
 
     @property
+    def compiled(self) -> Path:
+        """Return what JAX has compiled, for the next process."""
+        return self.root / ".compiled"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 
