@@ -70,9 +70,9 @@ def evaluate(
         with_probabilities = network_segmenter(model, with_probabilities=True) if model else segment
         epoch = best_epoch(pd.read_csv(results.history(method)), horizon) if model else 0
         for series_id, series in tqdm(table.groupby("series"), desc=f"{method}, series"):
-            key = {"model": method, "epochs": horizon, "epoch": epoch, "series": series_id}
+            names = {"model": method, "epochs": horizon, "epoch": epoch, "series": series_id}
             predicted, frames = score_series(with_probabilities, folder, series, settings)
-            found.append([frame.assign(**key) for frame in frames])
+            found.append([frame.assign(**names) for frame in frames])
             if horizon == max(horizons):
                 for slice_index, label_map in zip(series["slice"], predicted, strict=True):
                     save_label_map(label_map, results.prediction(method, series_id, slice_index))

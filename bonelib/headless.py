@@ -117,7 +117,8 @@ def run(jobs: list[Job], at_once: int, seconds: float, record) -> dict[str, str]
                 process = context.Process(target=perform, args=(job,))
                 process.start()
                 running[process.sentinel] = job, process, time.monotonic()
-            ended = wait(running, timeout=max(deadline - time.monotonic(), 0))
+            left = deadline - time.monotonic()
+            ended = wait(running, timeout=None if left == float("inf") else max(left, 0))
             for sentinel in ended:
                 job, process, started = running.pop(sentinel)
                 process.join()
