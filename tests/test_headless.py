@@ -1,0 +1,147 @@
+"""Training and evaluation from prepared slices alone, on a machine with little else than JAX."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from bonelib import ablations, headless, provenance, runs
+from bonelib.paths import REPOSITORY, ResultFolder
+from bonelib.settings import get_settings
+from tests.synthetic_results import ellipses, write_slices
+
+pytestmark = pytest.mark.skipif(
+    not provenance.versions().get("jax"), reason="JAX is absent: pip install 'bonelib[jax]'"
+)
+
+# What a machine for training may lack; an entry None in sys.modules refuses the import.
+ABSENT = (
+    "tensorflow", "SimpleITK", "pydicom", "highdicom", "pylibjpeg", "trimesh", "shapely", "pooch",
+    "jupyter", "IPython", "ipywidgets", "papermill", "nbformat", "jupytext", "doit", "dask",
+    "distributed", "statsmodels", "seaborn",
+)  # fmt: skip
+SMALL = {
+    "image_size": 32, "steps_per_epoch": 2, "batch_size": 2, "epochs": 1, "epochs_long": 3,
+    "batch_norm_slices": 0, "loader_workers": 1,
+}  # fmt: skip
+JOBS = ["unet", "unet:replicate=1"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder of slices, a place for what JAX compiles, and one that hides packages."""
+    root = tmp_path_factory.mktemp("headless")
+    splits = ("train", "validation", "test")
+    volumes = {name: (name, ellipses(32, 4)) for name in splits}
+    folder = write_slices(root / "slices", volumes, (5.0, 15.0, 15.0))
+    provenance.write_json(folder.description, {"fingerprint": "made", "dataset": "phantom"})
+    lines = [f"sys.modules[{name!r}] = None" for name in ABSENT]
+    (root / "sitecustomize.py").write_text("\n".join(["import sys", *lines]))
+    return root
+
+
+def start(root, results, *options, models=JOBS):
+    """Start the command where packages are absent."""
+    path = [str(root), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    environment |= {
+        "PYTHONPATH": os.pathsep.join(path),
+        "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    }
+    command = [sys.executable, "-m", "bonelib.headless", str(root / "slices"), str(results)]
+    command += ["--profile", "smoke", "--models", *models, *options]
+    command += ["--set", *(f"{name}={value}" for name, value in SMALL.items())]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def scores_of(history):
+    return history[[name for name in history.columns if name != "seconds"]]
+
+
+@pytest.fixture(scope="module")
+def trained(root):
+    """The results of two trainings at the same time, and what was printed."""
+    with start(root, root / "results", "--at-once", "2") as run:
+        said = run.communicate()[0]
+    assert run.returncode == headless.DONE, said
+    return ResultFolder(root / "results"), said
+
+
+def test_two_networks_are_trained_and_scored_at_once(trained):
+    results, said = trained
+    for job in JOBS:
+        assert f"{job} | epoch  3/3" in said and f"{job}: done" in said
+    assert said.index("unet | epoch  1/3") < said.index("unet:replicate=1: done")
+    settings = get_settings("smoke", SMALL)
+    compared = ablations.read_ablations(results, settings)
+    assert set(compared[["variant", "replicate"]].itertuples(index=False, name=None)) == {
+        ("own", 0), ("own", 1),
+    }  # fmt: skip
+    assert set(pd.read_csv(results.scores("unet"))["epochs"]) == {1, 3}
+    run, models, replaced = runs.run_of_manifest(results)
+    assert run.settings == settings and models == ["unet"] and run.dataset == "phantom"
+    manifest = provenance.read_json(results.manifest)
+    assert manifest["dataset_fingerprint"] == "made" and set(manifest["jobs"]) == set(JOBS)
+    record = provenance.read_json(results.training_record("unet"))
+    assert record["backend"] == "jax" and record["finished"] and "tensorflow" not in record
+
+
+def test_what_is_finished_is_skipped(root, trained):
+    results, _ = trained
+    files = [results.best("unet", 3), results.scores("unet"), results.prediction("unet", "test", 0)]
+    before = [file.stat().st_mtime_ns for file in files]
+    with start(root, results.root, models=["unet"]) as run:
+        said = run.communicate()[0]
+    assert run.returncode == headless.DONE
+    assert "trained already" in said and "scored already" in said
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_a_stopped_run_leaves_no_process_and_goes_on(root, trained):
+    stopped = ResultFolder(root / "stopped")
+    with start(root, stopped.root, models=["unet"]) as run:
+        for line in run.stdout:
+            if "epoch  1/3" in line:
+                break
+        children = psutil.Process(run.pid).children(recursive=True)
+        run.send_signal(signal.SIGTERM)
+        run.stdout.read()
+    assert run.returncode == headless.INTERRUPTED
+    assert children and not psutil.wait_procs(children, timeout=10)[1]
+    assert not list(stopped.training("unet").glob(".*"))
+    with start(root, stopped.root, models=["unet"]) as run:
+        said = run.communicate()[0]
+    assert run.returncode == headless.DONE and "goes on after epoch" in said
+    whole = pd.read_csv(trained[0].history("unet"))
+    np.testing.assert_allclose(
+        scores_of(pd.read_csv(stopped.history("unet"))), scores_of(whole), rtol=2e-3, atol=2e-3
+    )
+
+
+def test_nothing_is_started_after_the_deadline(root, tmp_path):
+    with start(root, tmp_path, "--minutes", "0") as run:
+        said = run.communicate()[0]
+    assert run.returncode == headless.TIME_IS_UP
+    assert said.splitlines()[-1] == "left: unet (stopped), unet:replicate=1 (waiting)"
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        ("lenet", "unknown model 'lenet'"),
+        ("unet:batch_size=7", "no variant replaces"),
+        ("unet:fast", "'fast' is not SETTING=VALUE"),
+    ],
+)
+def test_bad_input_is_one_line(root, tmp_path, capsys, job, message):
+    arguments = [str(root / "slices"), str(tmp_path / "results"), "--models", job]
+    assert headless.main(arguments) == headless.BAD_INPUT
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert not (tmp_path / "results").exists()
