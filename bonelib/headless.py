@@ -39,7 +39,8 @@ ENVIRONMENT = {
     # What one process has compiled, the next need not.
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "all",
+    # XLA's own cache of kernels is one file, which processes writing at once corrupt.
+    "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
 }
 
 
