@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup smoke quick paper report reference lab test notebooks lock
+.PHONY: setup smoke quick night paper report reference lab test notebooks lock
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
@@ -14,7 +14,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
 
-smoke quick paper: $(READY)
+smoke quick night paper: $(READY)
 	$(BIN)/python run_all.py --profile $@
 
 # Tables, curves and report from the scores kept in results/reference, in a minute.
@@ -52,7 +52,7 @@ lock: $(READY)
 		--output-file requirements.lock
 
 # What runs leave behind, by kind. `make clean` only says how much there is of each.
-PROFILES := smoke quick paper
+PROFILES := smoke quick night paper
 PUBLIC := totalsegmentator ctpelvic1k pengwin ct_org ctpel
 KINDS := results prepared caches env downloads
 results := results
