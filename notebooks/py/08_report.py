@@ -40,15 +40,18 @@ methods = run.settings.methods(models)
 # %% [markdown]
 # ## The verdict, computed from the scores
 # A claim holds where the 95 % interval of what decides it lies on the claimed side as a whole,
-# and does not where it lies on the other side. In between it holds within uncertainty.
+# and does not where it lies on the other side. In between it holds within uncertainty. What a
+# network can do is tested only where its training was as long as the paper's and found bone.
 
 # %% tags=["nbval-ignore-output"]
 tested = replication.findings(run.results, methods, run.settings)
 print(replication.verdict(tested))
 
 # %% tags=["nbval-ignore-output"]
-for number, finding in enumerate(tested, 1):
-    print(f"{number:>2} {finding.verdict:<25} {finding.section:<18} {finding.claim}")
+for title, found in replication.lists(tested).items():
+    print(title)
+    for number, finding in enumerate(found, 1):
+        print(f"{number:>2} {finding.verdict:<25} {finding.section:<18} {finding.claim}")
 
 # %% [markdown]
 # ## Does the paper agree with itself?
