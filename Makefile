@@ -21,11 +21,12 @@ smoke quick night paper: $(READY)
 report: $(READY)
 	$(BIN)/python run_all.py --reference
 
-# Keeps the scores of a quick run there.
+# Keeps the scores of a run there: make reference PROFILE=paper
+PROFILE := night
 reference: $(READY)
-	$(BIN)/python run_all.py --profile quick --ablations
+	$(BIN)/python run_all.py --profile $(PROFILE)
 	$(BIN)/python -c "from run_all import REFERENCE; from bonelib import paths, reference; \
-		reference.keep(paths.ResultFolder(paths.RESULTS / 'quick'), REFERENCE)"
+		reference.keep(paths.ResultFolder(paths.RESULTS / '$(PROFILE)'), REFERENCE)"
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks

@@ -16,7 +16,7 @@ from bonelib.steps import Plan
 from bonelib.tables.ablations import NOT_RUN, ablation_table
 from tests.synthetic_results import ellipses, write_scores, write_slices
 
-QUICK = get_settings("quick")
+NIGHT = get_settings("night")
 
 
 def names(trainings):
@@ -25,7 +25,7 @@ def names(trainings):
 
 def test_each_variant_is_trained_three_times_and_the_run_s_own_is_one(tmp_path):
     results = ResultFolder(tmp_path)
-    trainings = ablations.trainings(results, QUICK, MODEL_NAMES)
+    trainings = ablations.trainings(results, NIGHT, MODEL_NAMES)
     assert names(trainings)[:4] == [
         ("unet", "own-0"), ("unet", "own-1"), ("unet", "own-2"), ("unet", "relu_decoder-0"),
     ]  # fmt: skip
@@ -33,12 +33,12 @@ def test_each_variant_is_trained_three_times_and_the_run_s_own_is_one(tmp_path):
     assert [training.is_own for training in trainings] == [True] + 14 * [False]
     folders = [training.results(results).root for training in trainings]
     assert folders[0] == results.root and len(set(folders)) == len(folders)
-    chosen = [replaced(QUICK, training.overrides(QUICK)) for training in trainings]
-    assert chosen[0] == QUICK and len(set(chosen)) == len(chosen)
+    chosen = [replaced(NIGHT, training.overrides(NIGHT)) for training in trainings]
+    assert chosen[0] == NIGHT and len(set(chosen)) == len(chosen)
 
 
 def test_a_variant_that_changes_nothing_is_left_out(tmp_path):
-    settings = replace(QUICK, augment="none", replicate=4)
+    settings = replace(NIGHT, augment="none", replicate=4)
     trainings = ablations.trainings(ResultFolder(tmp_path), settings, ["unet"])
     assert "no_augmentation" not in {training.variant.name for training in trainings}
     assert [training.overrides(settings)["replicate"] for training in trainings[:3]] == [4, 5, 6]
@@ -51,7 +51,7 @@ def test_a_variant_that_changes_nothing_is_left_out(tmp_path):
 def test_a_random_encoder_is_tried_where_the_run_s_own_is_from_imagenet(
     record, allowed, compared, tmp_path
 ):
-    results, settings = ResultFolder(tmp_path), replace(QUICK, allow_random_encoder=allowed)
+    results, settings = ResultFolder(tmp_path), replace(NIGHT, allow_random_encoder=allowed)
     if record:
         write_json(results.training_record("vgg_unet"), {"encoder_weights": record})
     trainings = names(ablations.trainings(results, settings, ["unet", "vgg_unet"]))
@@ -62,7 +62,7 @@ def test_a_random_encoder_is_tried_where_the_run_s_own_is_from_imagenet(
 
 def test_a_replicate_has_the_run_s_patients_and_slices(write_dataset, tmp_path):
     other = replace(get_settings("smoke"), replicate=1)
-    assert phantom.series_seed("test01", other) == phantom.series_seed("test01", QUICK)
+    assert phantom.series_seed("test01", other) == phantom.series_seed("test01", NIGHT)
     root = write_dataset()
     times = []
     for settings in (get_settings("smoke"), other):
@@ -127,9 +127,9 @@ def test_the_steps_of_an_ablation_train_it_and_the_table_shows_it(small):
 def write_unet(results, right, native=None):
     """Write U-net's scores of one slice: of 100 pixels of bone so many right, 900 are patient."""
     rows = []
-    for epochs in (QUICK.epochs, QUICK.epochs_long):
+    for epochs in (NIGHT.epochs, NIGHT.epochs_long):
         for grid, found in (("input", right), ("native", native or right)):
-            found = found if epochs == QUICK.epochs_long else 1
+            found = found if epochs == NIGHT.epochs_long else 1
             counts = [1000, 0, 0, 0, 900, 0, 0, 100 - found, found]
             rows.append(["unet", epochs, epochs, grid, "test01", 0, *counts])
     write_scores(results, "unet", rows)
@@ -140,7 +140,7 @@ def made(tmp_path):
     """Three trainings of the run's own settings, and of two variants."""
     results = ResultFolder(tmp_path)
     right = {"own": (90, 92, 94), "relu_decoder": (90, 92, 97), "no_augmentation": (80, 82, 84)}
-    for one in ablations.trainings(results, QUICK, ["unet"]):
+    for one in ablations.trainings(results, NIGHT, ["unet"]):
         if one.variant.name in right:
             found = right[one.variant.name][one.replicate]
             write_unet(one.results(results), found, native=found - 1)
@@ -148,7 +148,7 @@ def made(tmp_path):
 
 
 def test_the_table_has_means_spreads_and_differences(made):
-    table = ablation_table(made, QUICK)
+    table = ablation_table(made, NIGHT)
     bone = table.frame[table.frame["measure"] == "IoU of bone"].set_index("setting")
     own, relu = bone.loc["as in Table 3"], bone.loc["ReLU in the decoder"]
     assert own[["training_1", "training_2", "training_3"]].tolist() == [90, 92, 94]
@@ -169,27 +169,27 @@ def test_the_table_has_means_spreads_and_differences(made):
 
 
 def test_networks_without_imagenet_weights_have_a_row_that_says_so(made):
-    frame = ablation_table(made, QUICK).frame
+    frame = ablation_table(made, NIGHT).frame
     rows = frame[frame["setting"] == "random encoder"]
     assert rows["name"].tolist() == ["VGG-U-net", "ResNet-U-net"]
     assert set(rows["measure"]) == {"not run: no ImageNet weights here"}
     assert rows["mean"].isna().all()
     write_json(made.training_record("vgg_unet"), {"encoder_weights": "imagenet"})
-    frame = ablation_table(made, QUICK).frame
+    frame = ablation_table(made, NIGHT).frame
     assert frame.loc[frame["setting"] == "random encoder", "name"].tolist() == ["ResNet-U-net"]
 
 
 def test_without_variants_there_is_no_table(tmp_path):
     results = ResultFolder(tmp_path)
     write_unet(results, 90)
-    table = ablation_table(results, QUICK)
+    table = ablation_table(results, NIGHT)
     assert table.frame.empty and table.notes == (NOT_RUN,)
 
 
 def test_a_single_training_has_no_spread_and_no_verdict(tmp_path):
     results = ResultFolder(tmp_path)
-    for one in ablations.trainings(results, QUICK, ["unet"]):
+    for one in ablations.trainings(results, NIGHT, ["unet"]):
         if one.replicate == 0 and one.variant.name in ("own", "relu_decoder"):
             write_unet(one.results(results), 90)
-    rows = ablation_table(results, QUICK).frame.set_index("setting").loc["ReLU in the decoder"]
+    rows = ablation_table(results, NIGHT).frame.set_index("setting").loc["ReLU in the decoder"]
     assert rows["spread"].isna().all() and set(rows["beyond_spread"]) == {""}

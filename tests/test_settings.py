@@ -48,7 +48,7 @@ def test_overrides_are_cast_and_counted_as_deviations():
 @pytest.mark.parametrize(
     ("profile", "overrides", "named"),
     [
-        ("papper", {}, "smoke, quick, paper"),
+        ("papper", {}, "smoke, quick, night, paper"),
         ("paper", {"epoch": 3}, "epochs_long"),
         ("paper", {"epochs": "many"}, "int"),
         ("paper", {"augment": "perhaps"}, "'perhaps': choose one of imgaug, keras, none$"),
