@@ -15,6 +15,7 @@ Killed at any time and started again, it goes on where it was.
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -101,10 +102,11 @@ def main(arguments: list[str] | None = None) -> int:
         driver = rebuilding(options) if options.reference else running(options)
     except ValueError as error:
         return fail(str(error))
-    if options.list:
-        print(driver.plan(driver.stale()))
-        return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
     try:
+        if options.list:
+            print(driver.plan(driver.stale()))
+            return 0
         if driver.start():
             return 0
         return 2 if driver.refused else 1

@@ -63,12 +63,10 @@ class Driver:
         self.manifest = provenance.read_json(self.run.results.manifest)
         self.waiting: set[str] = set()
         self.refused = False  # whether a notebook failed for bad input
+        self.step_seconds: dict[str, float] = {}  # of a training step, by network
 
     def _steps(self) -> list[Step]:
-        speed = estimates.gigaflops()
-        if speed < estimates.GPU_GIGAFLOPS:
-            speed /= max(1, self.workers)  # notebooks at the same time share the cores
-        plan = Plan(self.run, self.models, self.overrides, speed)
+        plan = Plan(self.run, self.models, self.overrides, self.force)
         return plan.rebuilding() if self.is_rebuilding else plan.steps(self.with_ablations)
 
     # What doit is given
@@ -101,7 +99,6 @@ class Driver:
 
     def state(self) -> Dependency:
         """Return doit's record of what was up to date with what."""
-        self.run.results.root.mkdir(parents=True, exist_ok=True)
         return Dependency(StateFile, str(self.run.results.root / ".doit.json"))
 
     def stale(self) -> list[str]:
@@ -146,6 +143,7 @@ class Driver:
     def plan(self, stale: list[str]) -> str:
         """Return the lines that say what will run, what is up to date, and how long it takes."""
         names = list(self.steps)
+        self.time_networks(stale)
         width = max(NAME_WIDTH, *map(len, names))
         lines = [
             f"profile {self.run.settings.profile}, data set {self.run.dataset}, "
@@ -161,10 +159,28 @@ class Driver:
             lines.append("Everything is up to date; --force runs it again.")
         return "\n".join(lines)
 
+    def time_networks(self, stale: list[str]) -> None:
+        """Time a training step of each network that will run."""
+        counts: dict[str, float] = {}
+        for step in map(self.steps.get, stale):
+            if step.network_steps and not self._last_seconds(step):
+                model = step.parameters["model"]
+                counts[model] = counts.get(model, 0.0) + step.network_steps
+        alone = estimates.step_seconds(counts, self.run.settings, KERNEL_ENVIRONMENT)
+        sharing = 1 if self.scheduler else min(self.workers, len(stale))  # the same cores
+        self.step_seconds = {model: sharing * seconds for model, seconds in alone.items()}
+
     def expected(self, name: str) -> float:
         """Return the seconds that a step took last time here, or an estimate."""
-        last = self.manifest.get("notebooks", {}).get(name, {})
-        return last["seconds"] if last.get("status") == "done" else self.steps[name].seconds
+        step = self.steps[name]
+        network = self.step_seconds.get(step.parameters.get("model"), 0.0)
+        return self._last_seconds(step) or step.seconds + step.network_steps * network
+
+    def _last_seconds(self, step: Step) -> float:
+        """Return how long a step took last time; 0 for a training, which may have resumed."""
+        last = self.manifest.get("notebooks", {}).get(step.name, {})
+        is_known = last.get("status") == "done" and step.notebook.stem != "03_train_model"
+        return last["seconds"] if is_known else 0.0
 
     def left(self) -> str:
         """Return roughly how long the rest takes."""
@@ -345,7 +361,8 @@ class Progress(ConsoleReporter):
     def add_success(self, task):
         """Say that a step is done."""
         self.driver.waiting.discard(task.name)
-        self._say(task, f"done in {clock(self.driver.expected(task.name))}")
+        seconds = self.driver.manifest["notebooks"][task.name]["seconds"]
+        self._say(task, f"done in {clock(seconds)}")
 
     def add_failure(self, task, fail):
         """Say where the executed copy with its traceback is."""

@@ -21,9 +21,10 @@ class Step:
     parameters: dict
     inputs: list[Path]
     outputs: list[Path]
-    seconds: float  # estimate of a first run
+    seconds: float  # estimate of a first run, less that of its network's steps
     state: Path | None = None  # what --force removes, so that nothing is taken over
     data_version: str = ""  # changes when files of the user's own data change
+    network_steps: float = 0.0  # training steps that take as long as what its network does
 
     @property
     def on_gpu(self) -> bool:
@@ -38,7 +39,7 @@ class Plan:
     run: Run
     models: Sequence[str]
     overrides: dict
-    speed: float  # of this machine, in 1e9 operations a second
+    force: bool = False  # trainings begin anew
 
     @property
     def methods(self) -> list[str]:
@@ -92,7 +93,7 @@ class Plan:
 
     def _step(
         self, notebook, name="", *, inputs=(), outputs=(), seconds=estimates.START_SECONDS,
-        state=None, data_version="", **own,
+        state=None, data_version="", network_steps=0.0, **own,
     ) -> Step:  # fmt: skip
         run = self.run
         parameters = {
@@ -105,32 +106,39 @@ class Plan:
         return Step(
             notebook + (f"-{name}" if name else ""), paths.NOTEBOOKS / f"{notebook}.ipynb",
             parameters | own, list(inputs), list(outputs), seconds, state, data_version,
+            network_steps,
         )  # fmt: skip
 
     def _training(self, model, name, results, settings, **own) -> Step:
+        seconds, network_steps = estimates.training_work(model, results, settings, self.force)
         return self._step(
             "03_train_model",
             name,
             inputs=[self.run.slices.description],
             outputs=trained(model, results, settings),
-            seconds=estimates.training_seconds(model, settings, self.speed),
+            seconds=seconds,
+            network_steps=network_steps,
             state=results.training(model),
             model=model,
             **own,
         )
 
-    def _evaluation(self, method, name, results, settings, **own) -> Step:
-        weights = trained(method, results, settings) if method in MODEL_NAMES else []
+    def _evaluation(self, method, name, results, settings, horizons=(), **own) -> Step:
+        weights = []
+        if method in MODEL_NAMES:
+            weights = trained(method, results, settings)
+            horizons = horizons or list(dict.fromkeys(settings.horizons(method)))
+        seconds, network_steps = estimates.evaluation_work(method, settings, len(horizons) or 1)
         return self._step(
             "04_evaluate_model",
             name,
             inputs=[self.run.slices.description, *weights],
             outputs=scored(method, results),
-            seconds=estimates.evaluation_seconds(
-                method, settings, self.speed, len(own.get("horizons", []))
-            ),
+            seconds=seconds,
+            network_steps=network_steps,
             state=results.prediction(method, "", 0).parent,
             model=method,
+            horizons=list(horizons),
             **own,
         )
 
@@ -204,8 +212,8 @@ class Plan:
 
 def trained(model: str, results: paths.ResultFolder, settings: Settings) -> list[Path]:
     """Return the files of a training that others read."""
-    best = [results.best(model, epochs) for epochs in settings.horizons(model)]
-    return [results.history(model), *best]
+    best = {results.best(model, epochs): None for epochs in settings.horizons(model)}
+    return [results.history(model), *best]  # one file where both tables have as many epochs
 
 
 def scored(method: str, results: paths.ResultFolder) -> list[Path]:

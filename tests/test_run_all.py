@@ -4,10 +4,12 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import nbformat
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import SimpleITK
 
@@ -194,6 +196,33 @@ def test_slices_of_other_settings_leave_the_profile_s_own_alone(results_dir):
     assert not any("threshold" in name for name in driver.steps)
     for step in driver.steps.values():
         assert run_of_step(step) == run
+
+
+def test_tables_with_as_many_epochs_share_one_training(tmp_path):
+    overrides = {"epochs": 3, "epochs_long": 3}
+    run = open_run("smoke", results_dir=str(tmp_path), overrides=overrides)
+    driver = pipeline.Driver(run, ["unet"], overrides)
+    driver.tasks()  # doit refuses a target that it is given twice
+    assert driver.steps["04_evaluate_model-unet"].parameters["horizons"] == [3]
+
+
+def test_a_list_writes_nothing(tmp_path):
+    listed = call("--profile", "smoke", "--list", "--results", tmp_path / "results")
+    assert "24 of 24 to run" in listed.stdout, listed.stdout + listed.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_terminated_run_ends_its_processes(tmp_path):
+    arguments = [*SMALL, "--set", "seed=7", "--results", tmp_path]
+    with subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True) as run:
+        driver = psutil.Process(run.pid)
+        deadline = time.monotonic() + 120
+        while not (started := driver.children(recursive=True)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        run.terminate()
+        assert "goes on where it was" in run.stderr.read()
+    assert run.returncode == 130
+    assert started and not psutil.wait_procs(started, timeout=20)[1]
 
 
 def test_a_step_depends_on_the_modules_that_its_notebook_imports():
