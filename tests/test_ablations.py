@@ -103,7 +103,7 @@ def test_a_replicate_has_other_weights_and_other_batches(small):
 
 
 def test_the_steps_of_an_ablation_train_it_and_the_table_shows_it(small):
-    steps = {step.name: step for step in Plan(small, ["unet"], SMALL, 100.0).steps(True)}
+    steps = {step.name: step for step in Plan(small, ["unet"], SMALL).steps(True)}
     for name in ("unet", "unet-own-1"):
         trained, evaluated = steps[f"03_train_model-{name}"], steps[f"04_evaluate_model-{name}"]
         given = {"slices_dir": str(small.slices.root), "horizons": []} | evaluated.parameters

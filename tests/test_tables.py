@@ -414,10 +414,10 @@ def test_a_bone_model_needs_bone():
     )  # fmt: skip
     rows[[f"n{row}{column}" for row in range(3) for column in range(3)]] = 0
     rows[["n00", "n11", "n21"]] = 5
-    found = rows.assign(n22=[1, 1])
+    found = rows.assign(n22=[5, 5])
     assert scoring.network_with_bone(found, SETTINGS)[0] == "unet"
-    network, why = scoring.network_with_bone(rows.assign(n22=[0, 1]), SETTINGS)
-    assert network is None and "next to no bone" in why
+    network, why = scoring.network_with_bone(rows.assign(n12=9, n22=[1, 1]), SETTINGS)
+    assert network is None and "little of the bone" in why
 
 
 BONES = Settings(class_scheme="bones")
