@@ -252,7 +252,7 @@ DEVIATIONS = {
     "steps; statistics measured anew do not (Wu & Johnson 2021)",
     "weight_average": "with a learning rate of 1 single steps swing widely; over thousands of "
     "steps that evens out, over a few hundred an average does it (Polyak & Juditsky 1992)",
-    "encoder_weights": "the smoke profile asks for nothing that it would have to download",
+    "encoder_weights": "from a folder, or random, where nothing can be downloaded",
     "loader_workers": "starting a process takes longer than loading the few slices",
     "parallel_notebooks": "one notebook alone leaves the cores idle while it starts",
     "allow_random_encoder": "goes on from random encoders, and the tables say so",
