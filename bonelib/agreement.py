@@ -12,8 +12,9 @@ from bonelib.settings import BONE, IGNORE
 
 
 def of_masks(found: np.ndarray, drawn: np.ndarray, spacing_mm: tuple[float, ...]) -> dict:
-    """Return overlap and distances of two masks (slice, row, column), which are not empty."""
-    far_mm = metrics.surface_distances(drawn, found, spacing_mm)
+    """Return overlap and distances of two masks (slice, row, column); NaN where one is empty."""
+    both = found.any() and drawn.any()
+    far_mm = metrics.surface_distances(drawn, found, spacing_mm) if both else np.array([np.nan])
     counts = metrics.confusion_matrix(drawn, found, 2)
     voxel_ml = np.prod(spacing_mm) / 1000
     return {
@@ -30,8 +31,11 @@ def of_surfaces(found: trimesh.Trimesh, drawn: trimesh.Trimesh) -> dict:
     """Return the distances from either surface to the other in mm, by mean and by median.
 
     The mean is that of both directions; a median tells how well what was found is placed, a
-    mean also what was missed or invented.
+    mean also what was missed or invented. NaN where either is empty.
     """
+    if found.is_empty or drawn.is_empty:
+        names = ("mean mm", "to the drawn mm", "from the drawn mm", "median mm")
+        return dict.fromkeys(names, np.nan)
     there, back = meshes.distances(found, drawn), meshes.distances(drawn, found)
     return {
         "mean mm": (there.mean() + back.mean()) / 2,
@@ -59,7 +63,7 @@ def with_reference(folder: SegmentationFolder, case: Case) -> pd.DataFrame:
     surface = meshes.bone_surface(drawn, spacing_mm, scan.GetOrigin(), scan.GetDirection())
     of_both = {
         f"surface, {name}": value
-        for name, value in of_surfaces(trimesh.load(folder.surface), surface).items()
+        for name, value in of_surfaces(meshes.read_surface(folder.surface), surface).items()
     }
     row = of_masks(found, drawn, spacing_mm) | of_both | {"half a pixel mm": spacing_mm[1] / 2}
     return pd.DataFrame([row])

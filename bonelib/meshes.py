@@ -205,6 +205,11 @@ def distances(
     return np.linalg.norm(nearest - repeated, axis=1).reshape(near.shape).min(axis=1)
 
 
+def read_surface(path: Path) -> trimesh.Trimesh:
+    """Return the surface of an STL file; an empty one where no bone was found to write."""
+    return trimesh.load(path) if path.exists() else trimesh.Trimesh()
+
+
 def draw_surface(
     surface: trimesh.Trimesh, axes: Axes, view: str = "front", max_faces: int = 60_000
 ) -> None:
@@ -213,6 +218,9 @@ def draw_surface(
     A parallel projection: far faces first, those turned away left out.
     """
     across, towards, label = VIEWS[view]
+    if surface.is_empty:
+        axes.set_title("no bone found")
+        return
     coarse = coarsen(surface, max_faces)
     facing = coarse.face_normals @ towards
     seen = np.flatnonzero(facing > 0)

@@ -55,7 +55,7 @@ class Plan:
             judged = [self._step("10_phantom_versus_reality", seconds=50.0)]
         compared = self._compared() if with_ablations else []
         segmented = paths.SegmentationFolder(results.segmentation)
-        surface = results.meshes / "bone.stl"
+        bone_model = paths.SegmentationFolder(results.meshes).record
         return [
             self._step(
                 "01_prepare_data",
@@ -77,10 +77,10 @@ class Plan:
             self._tables(with_ablations),
             self._figures(dataset, PAPERS_FIGURES),
             self._step(
-                "07_bone_model", inputs=self._scores() + self._histories(), outputs=[surface],
+                "07_bone_model", inputs=self._scores() + self._histories(), outputs=[bone_model],
                 models=self.models,
             ),
-            self._report(PAPERS_FIGURES, [surface]),
+            self._report(PAPERS_FIGURES, [bone_model]),
             self._step(
                 "09_segment_your_scan", inputs=dataset, seconds=60.0,
                 outputs=[segmented.label_map, segmented.record],
@@ -160,11 +160,11 @@ class Plan:
             models=self.models,
         )
 
-    def _report(self, numbers: range, surfaces: list[Path]) -> Step:
+    def _report(self, numbers: range, bone_models: list[Path]) -> Step:
         results = self.run.results
         return self._step(
             "08_report",
-            inputs=[*self._tables().outputs, *self._pictures(numbers), *surfaces],
+            inputs=[*self._tables().outputs, *self._pictures(numbers), *bone_models],
             outputs=[results.report],
             models=self.models,
         )

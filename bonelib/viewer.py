@@ -62,6 +62,8 @@ def surface_frame(
     surfaces: Mapping[str, trimesh.Trimesh], title: str, max_faces: int = FRAME_FACES
 ) -> str:
     """Return `surface_page` within a frame, for a notebook or another page."""
+    if all(surface.is_empty for surface in surfaces.values()):
+        return "<p>No bone was found, so there is no surface to show.</p>"
     page = html.escape(surface_page(surfaces, title, max_faces))
     style = f"border: 1px solid #ddd; width: 100%; height: {FRAME_HEIGHT_PIXELS}px"
     return f'<iframe title="{html.escape(title)}" style="{style}" srcdoc="{page}"></iframe>'

@@ -68,7 +68,9 @@ def test_everything_is_written(finished):
     for number in range(1, 8):
         for suffix in ("png", "pdf"):
             assert (results.figures / f"figure{number}.{suffix}").stat().st_size > 2000
-    assert (results.meshes / "bone.stl").stat().st_size > 84
+    record = provenance.read_json(results.meshes / "report.json")
+    assert record["volumes_ml"]["patient"] > 0
+    assert (results.meshes / "bone.stl").exists() == (record["volumes_ml"]["bone"] > 0)
     assert "<html" in results.report.read_text()[:400]
     table = pd.read_csv(results.tables / "table1.csv")
     assert {"U-net", "Threshold (baseline)"} <= set(table.iloc[:, 0])

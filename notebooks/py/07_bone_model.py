@@ -33,7 +33,6 @@ models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_une
 # %% tags=["nbval-ignore-output"]
 from dataclasses import replace
 
-import trimesh
 from IPython.display import HTML
 
 from bonelib import agreement, figures, meshes, paths, scoring, segmentation, slices, viewer
@@ -69,7 +68,7 @@ for name, volume_ml in record["volumes_ml"].items():
 
 # %%
 folder = paths.SegmentationFolder(run.results.meshes)
-surface = trimesh.load(folder.surface)
+surface = meshes.read_surface(folder.surface)
 print(f"closed: {surface.is_watertight}")
 
 # %% tags=["nbval-ignore-output"]
