@@ -37,7 +37,6 @@ def test_an_unseen_phantom_is_segmented_on_any_grid(segment, matrix, distance_mm
     assert found[BONE] > 0.9 and found[0] > 0.99
 
 
-@pytest.mark.xfail(strict=True, reason="the femur's lower end was not trained on; see the card")
 def test_a_femur_is_segmented_down_to_the_knee(segment):
     fine = replace(PRETRAINING, phantom_matrix=384, phantom_slice_distance_mm=30.0)
     series = make_series(987_654_321, 12, fine)
