@@ -21,10 +21,11 @@ from pathlib import Path
 
 import psutil
 
-from bonelib import paths, reference, runs
-from bonelib.ablations import WITHOUT_ENCODER
-from bonelib.pipeline import Driver
+from bonelib import paths
+from bonelib.evaluation.variants import WITHOUT_ENCODER
 from bonelib.settings import MODEL_NAMES
+from bonelib.workflow import reference, runs
+from bonelib.workflow.driver import Driver
 
 REFERENCE = paths.RESULTS / "reference"
 REBUILT = paths.RESULTS / "from-reference"

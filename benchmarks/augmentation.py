@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from bonelib import augment, preparation, provenance, runs, slices
+from bonelib import augment, preparation, provenance, slices
 from bonelib.augment import device, plans
+from bonelib.workflow import runs
 
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 MARK = "<!-- what benchmarks/augmentation.py --keep has measured -->"

@@ -17,9 +17,10 @@ import pandas as pd
 import psutil
 import SimpleITK
 
-from bonelib import agreement, meshes, phantom, postprocessing, prediction, regions, slices, trained
+from bonelib import phantom, prediction, slices
 from bonelib.preparation import to_grid
-from bonelib.probabilities import Probabilities, fit_to_scan, predict_scan, to_scan
+from bonelib.segment import agreement, postprocess, pretrained, regions, surfaces
+from bonelib.segment.probabilities import Probabilities, fit_to_scan, predict_scan, to_scan
 from bonelib.settings import BONE, PAPER_SERIES, PRETRAINING
 
 SERIES = {name: count for name, split, count in PAPER_SERIES if split == "test"}
@@ -67,12 +68,12 @@ def copy(probabilities: Probabilities) -> Probabilities:
 
 def step_rows(probabilities: Probabilities, scan, bone) -> list[dict]:
     """Return the scores without any step, with each alone, and with all."""
-    choices = {"none": (), **{name: (name,) for name in postprocessing.STEPS}}
-    choices["all"] = tuple(postprocessing.STEPS)
+    choices = {"none": (), **{name: (name,) for name in postprocess.STEPS}}
+    choices["all"] = tuple(postprocess.STEPS)
     rows = []
     for name, steps in choices.items():
         changed = copy(probabilities)
-        postprocessing.apply(changed, scan, steps)
+        postprocess.apply(changed, scan, steps)
         rows.append({"steps": name, **score(changed, scan, bone)})
     return rows
 
@@ -83,20 +84,22 @@ def surface_rows(probabilities: Probabilities, scan, bone) -> list[dict]:
     `probabilities` are the network's after all steps; "reference" are the shares of bone in
     each voxel of the same grid, as a network without an error would give them.
     """
-    reference = meshes.bone_surface(
+    reference = surfaces.bone_surface(
         bone, scan.GetSpacing()[::-1], scan.GetOrigin(), scan.GetDirection()
     )
-    surfaces = {
-        "reference's shares of bone": meshes.probability_surface(shares(probabilities, scan, bone)),
-        "network's label map": meshes.bone_surface(
+    meshes = {
+        "reference's shares of bone": surfaces.probability_surface(
+            shares(probabilities, scan, bone)
+        ),
+        "network's label map": surfaces.bone_surface(
             probabilities.label_map(), probabilities.spacing_mm, probabilities.origin_mm,
             probabilities.direction,
         ),
-        "network's probabilities": meshes.probability_surface(probabilities),
+        "network's probabilities": surfaces.probability_surface(probabilities),
     }  # fmt: skip
-    whole = surfaces["network's probabilities"]
-    surfaces |= {
-        f"  at most {budget:,} triangles": meshes.coarsen(whole, budget) for budget in BUDGETS
+    whole = meshes["network's probabilities"]
+    meshes |= {
+        f"  at most {budget:,} triangles": surfaces.coarsen(whole, budget) for budget in BUDGETS
     }
     rows = []
     for name, surface in surfaces.items():
@@ -128,7 +131,7 @@ def shares(probabilities: Probabilities, scan, bone) -> Probabilities:
 
 def show_scores(series: list[str]) -> None:
     """Print the tables of scores, each the mean over the series."""
-    network = trained.find_network("unet")
+    network = pretrained.find_network("unet")
     prediction.set_precision(network.settings)
     steps, surfaces, region = [], [], []
     for name in series:
@@ -138,7 +141,7 @@ def show_scores(series: list[str]) -> None:
             probabilities, seconds = predict(scan, network, roi)
             if not roi:
                 steps += [{"series": name, **row} for row in step_rows(probabilities, scan, bone)]
-            postprocessing.apply(probabilities, scan)
+            postprocess.apply(probabilities, scan)
             row = {"segmented": "region" if roi else "all of the scan", "seconds": seconds}
             region.append({"series": name, **row, **score(probabilities, scan, bone)})
             if not roi:
@@ -174,7 +177,7 @@ class PeakMemory:
 
 def show_speed() -> None:
     """Print seconds beside plain model.predict, and the memory of a scan of 1,000 slices."""
-    network = trained.find_network("unet")
+    network = pretrained.find_network("unet")
     patient, _ = make_patient(min(SERIES, key=SERIES.get))
     scan = repeated(patient, TIMED_SLICES)
     settings = fit_to_scan(network.settings, scan)
@@ -204,9 +207,9 @@ def show_speed() -> None:
         scan = repeated(patient, LARGE_SCAN)
         print(f"scan of {LARGE_SCAN} slices alone: {scan.GetNumberOfPixels() * 2 / 2**30:.2f} GiB")
         probabilities = predict_scan(ours, scan, settings)
-        postprocessing.apply(probabilities, scan)
+        postprocess.apply(probabilities, scan)
         to_scan(probabilities, scan)
-        surface = meshes.probability_surface(probabilities)
+        surface = surfaces.probability_surface(probabilities)
         seconds = time.perf_counter() - started
     print(f"{LARGE_SCAN} slices: {seconds:.0f} s, peak {memory.peak:.1f} GiB in all, "
           f"{len(surface.faces):,} triangles")  # fmt: skip

@@ -419,7 +419,8 @@ def preparation_tables(settings: Settings, folder: Path) -> dict:
 
 def evaluating(folder: Path, settings: Settings, work: Path) -> dict:
     """Measure the evaluation of the baseline and a network on a folder's test slices."""
-    from bonelib import evaluation, models, paths, prediction, slices
+    from bonelib import models, paths, prediction, slices
+    from bonelib.evaluation import evaluate
 
     results = paths.ResultFolder(work)
     prediction.set_precision(settings)
@@ -434,7 +435,7 @@ def evaluating(folder: Path, settings: Settings, work: Path) -> dict:
     history.to_csv(results.history(FED), index=False)
     count = (slices.read_table(folder)["split"] == "test").sum()
     started = time.perf_counter()
-    evaluation.evaluate(FED, paths.SliceFolder(folder), results, settings)
+    evaluate.evaluate(FED, paths.SliceFolder(folder), results, settings)
     return {"slices": int(count), "seconds": time.perf_counter() - started}
 
 

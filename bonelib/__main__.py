@@ -15,11 +15,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bonelib import commands, datasets, runs
+from bonelib import commands, datasets
 from bonelib.errors import InputWarning
 from bonelib.paths import RESULTS
 from bonelib.provenance import num_cores
 from bonelib.settings import BASELINE, MODEL_NAMES, SPLITS
+from bonelib.workflow import runs
 
 EXAMPLES = """examples:
   python -m bonelib inspect my_ct                       what is this scan?

@@ -12,21 +12,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bonelib import (
-    datasets,
-    inspection,
-    paths,
-    preparation,
-    published,
-    runs,
-    scans,
-    scoring,
-    slices,
-)
+from bonelib import datasets, inspection, paths, preparation, published, scans, slices
 from bonelib.datasets import download
 from bonelib.errors import InputError
+from bonelib.evaluation import scoring
 from bonelib.provenance import num_cores
 from bonelib.settings import BASELINE, MODEL_NAMES, PRETRAINING, SPLITS, replaced
+from bonelib.workflow import runs
 
 # What the paper's Table 2 leaves out, at three classes.
 PARAMETERS = {"vgg_unet": 12_323_523, "resnet50_unet": 16_374_019} | {
@@ -40,7 +32,7 @@ GRIDS = {"fcn8": "1/1", "fcn32": "1/1", "pspnet": "1/4"}  # of the image's side;
 def run_segment(options: argparse.Namespace) -> None:
     """Segment one scan, and tell what came of it."""
     with _loading_keras():
-        from bonelib import postprocessing, segmentation
+        from bonelib.segment import postprocess, segmentation
 
     chosen = segmentation.Options(
         model=options.model,
@@ -48,7 +40,7 @@ def run_segment(options: argparse.Namespace) -> None:
         series=options.series,
         bones=options.bones,
         roi=options.roi,
-        steps=tuple(name for name in postprocessing.STEPS if name not in options.without),
+        steps=tuple(name for name in postprocess.STEPS if name not in options.without),
         max_triangles=options.triangles,
         keep_identity=options.keep_identity,
     )
@@ -135,10 +127,11 @@ def run_train(options: argparse.Namespace) -> None:
     run = runs.run_of(options)
     slices.read_table(run.slices.root)  # refuses what is not prepared, before Keras is loaded
     with _loading_keras():
-        from bonelib import evaluation, training
+        from bonelib import training
+        from bonelib.evaluation import evaluate
 
     history = training.train(options.model, run.slices, run.results, run.settings)
-    best = evaluation.best_epoch(history, len(history))
+    best = evaluate.best_epoch(history, len(history))
     score = 100 * history.loc[history["epoch"] == best, "val_mean_iou"].item()
     print(f"best of {len(history)} epochs: {best}, with a mean IoU of {score:.2f} % on validation")
     print(f"weights and history are in {run.results.training(options.model)}")
@@ -156,9 +149,9 @@ def run_evaluate(options: argparse.Namespace) -> None:
                 "with the same options first"
             )
     with _loading_keras():
-        from bonelib import evaluation
+        from bonelib.evaluation import evaluate
 
-    scores = evaluation.evaluate(options.model, run.slices, run.results, run.settings)
+    scores = evaluate.evaluate(options.model, run.slices, run.results, run.settings)
     print(scoring.pooled_scores(scores, run.settings).round(2).to_markdown(index=False))
     print(f"scores of each slice are in {run.results.scores(options.model)}")
 
@@ -167,14 +160,14 @@ def run_pretrain(options: argparse.Namespace) -> None:
     """Train, and say where the weights are."""
     settings = replaced(PRETRAINING, runs.overrides(options.set))
     with _loading_keras():
-        from bonelib import pretraining
+        from bonelib.pretraining import train
 
-    weights = pretraining.pretrain(
+    weights = train.pretrain(
         options.model,
         options.output.resolve(),
         options.label_maps,
         settings,
-        pretraining.PHANTOMS if options.phantoms is None else options.phantoms,
+        train.PHANTOMS if options.phantoms is None else options.phantoms,
         options.workers,
         options.start,
     )
@@ -184,13 +177,13 @@ def run_pretrain(options: argparse.Namespace) -> None:
 def run_score(options: argparse.Namespace) -> None:
     """Print the scores of each series of a split."""
     with _loading_keras():
-        from bonelib import cards
+        from bonelib.pretraining import model_card
 
     cases = datasets.find_cases(
         options.dataset, options.data, PRETRAINING, num_cores(), (options.split,)
     )
     chosen = [case for case in cases if case.split == options.split]
-    table = cards.compare(chosen, options.model, PRETRAINING, options.weights or paths.WEIGHTS)
+    table = model_card.compare(chosen, options.model, PRETRAINING, options.weights or paths.WEIGHTS)
     print(table.round(1).to_markdown(index=False))
 
 

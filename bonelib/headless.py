@@ -2,10 +2,11 @@
 
     python -m bonelib.headless SLICES RESULTS --models unet segnet --at-once 2 --minutes 50
 
-A job is a network, or a network and the settings in which a variant of `bonelib.ablations`
-differs, such as `unet:replicate=1` or `unet:augment=none`. What is finished is skipped and a
-training goes on after its last finished epoch, here and in run_all.py. Needs Keras, JAX or
-TensorFlow, imgaug and what they import: no reader of scans, no Jupyter.
+A job is a network, or a network and the settings in which one of its
+`bonelib.evaluation.variants` differs, such as `unet:replicate=1` or `unet:augment=none`.
+What is finished is skipped and a training goes on after its last finished epoch, here and in
+run_all.py. Needs Keras, JAX or TensorFlow, imgaug and what they import: no reader of scans,
+no Jupyter.
 """
 
 import argparse
@@ -22,8 +23,9 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from bonelib import ablations, provenance
+from bonelib import provenance
 from bonelib.errors import InputError
+from bonelib.evaluation import variants
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import MODEL_NAMES, PROFILES, Settings, get_settings, replaced
 from bonelib.slices import read_table
@@ -77,11 +79,12 @@ def perform(job: Job) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it, too
     with redirect_stdout(Prefixed(job.name)) as out, redirect_stderr(out):
-        from bonelib import evaluation, training
+        from bonelib import training
+        from bonelib.evaluation import evaluate
 
         training.train(job.model, job.folder, job.results, job.settings)
         print("training is finished", flush=True)
-        evaluation.evaluate(job.model, job.folder, job.results, job.settings, job.horizons)
+        evaluate.evaluate(job.model, job.folder, job.results, job.settings, job.horizons)
 
 
 def parsed(text: str, own: ResultFolder, folder: SliceFolder, settings: Settings) -> Job:
@@ -89,7 +92,7 @@ def parsed(text: str, own: ResultFolder, folder: SliceFolder, settings: Settings
     model, _, changes = text.partition(":")
     if model not in MODEL_NAMES:
         raise ValueError(f"unknown model '{model}': choose one of {', '.join(MODEL_NAMES)}")
-    training = ablations.find(model, pairs(changes.split(",") if changes else []), settings)
+    training = variants.find(model, pairs(changes.split(",") if changes else []), settings)
     changed = replaced(settings, training.overrides(settings))
     horizons = () if training.is_own else (settings.epochs_long,)
     return Job(text, model, folder, training.results(own), changed, horizons)

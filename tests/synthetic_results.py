@@ -7,8 +7,9 @@ import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
-from bonelib import metrics, published, scoring
-from bonelib.levels import levels_of
+from bonelib import metrics, published
+from bonelib.evaluation import scoring
+from bonelib.evaluation.levels import levels_of
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import (
     BACKGROUND,

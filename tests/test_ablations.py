@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bonelib import ablations, augment, evaluation, phantom, preparation, slices, training
+from bonelib import augment, phantom, preparation, slices, training
 from bonelib.datasets import find_cases
+from bonelib.evaluation import evaluate, variants
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.provenance import write_json
-from bonelib.runs import open_run
 from bonelib.settings import MODEL_NAMES, get_settings, replaced
-from bonelib.steps import Plan
-from bonelib.tables.ablations import NOT_RUN, ablation_table
+from bonelib.tables.ablation_tables import NOT_RUN, ablation_table
+from bonelib.workflow.runs import open_run
+from bonelib.workflow.steps import Plan
 from tests.synthetic_results import ellipses, write_scores, write_slices
 
 NIGHT = get_settings("night")
@@ -25,7 +26,7 @@ def names(trainings):
 
 def test_each_variant_is_trained_three_times_and_the_run_s_own_is_one(tmp_path):
     results = ResultFolder(tmp_path)
-    trainings = ablations.trainings(results, NIGHT, MODEL_NAMES)
+    trainings = variants.trainings(results, NIGHT, MODEL_NAMES)
     assert names(trainings)[:4] == [
         ("unet", "own-0"), ("unet", "own-1"), ("unet", "own-2"), ("unet", "relu_decoder-0"),
     ]  # fmt: skip
@@ -39,7 +40,7 @@ def test_each_variant_is_trained_three_times_and_the_run_s_own_is_one(tmp_path):
 
 def test_a_variant_that_changes_nothing_is_left_out(tmp_path):
     settings = replace(NIGHT, augment="none", replicate=4)
-    trainings = ablations.trainings(ResultFolder(tmp_path), settings, ["unet"])
+    trainings = variants.trainings(ResultFolder(tmp_path), settings, ["unet"])
     assert "no_augmentation" not in {training.variant.name for training in trainings}
     assert [training.overrides(settings)["replicate"] for training in trainings[:3]] == [4, 5, 6]
 
@@ -54,7 +55,7 @@ def test_a_random_encoder_is_tried_where_the_run_s_own_is_from_imagenet(
     results, settings = ResultFolder(tmp_path), replace(NIGHT, allow_random_encoder=allowed)
     if record:
         write_json(results.training_record("vgg_unet"), {"encoder_weights": record})
-    trainings = names(ablations.trainings(results, settings, ["unet", "vgg_unet"]))
+    trainings = names(variants.trainings(results, settings, ["unet", "vgg_unet"]))
     expected = [("vgg_unet", f"{variant}-{number}")
                 for variant in ("own", "random_encoder") for number in range(3)]  # fmt: skip
     assert [one for one in trainings if one[0] == "vgg_unet"] == (expected if compared else [])
@@ -110,13 +111,13 @@ def test_the_steps_of_an_ablation_train_it_and_the_table_shows_it(small):
         model, horizons = given.pop("model"), given.pop("horizons")
         run = open_run(**given)
         training.train(model, run.slices, run.results, run.settings)
-        scores = evaluation.evaluate(model, run.slices, run.results, run.settings, horizons)
+        scores = evaluate.evaluate(model, run.slices, run.results, run.settings, horizons)
         assert set(scores["epochs"]) == ({1, 2} if name == "unet" else {2})
         assert all(path.exists() for path in trained.outputs + evaluated.outputs)
     losses = [pd.read_csv(steps[f"03_train_model-unet{name}"].outputs[0])["loss"]
               for name in ("", "-own-1")]  # fmt: skip
     assert (losses[0] != losses[1]).all()
-    found = ablations.read_ablations(small.results, small.settings)
+    found = variants.read_ablations(small.results, small.settings)
     assert found[["variant", "replicate", "resolution"]].to_numpy().tolist() == [
         ["own", number, resolution] for number in (0, 1) for resolution in ("input", "native")
     ]
@@ -140,7 +141,7 @@ def made(tmp_path):
     """Three trainings of the run's own settings, and of two variants."""
     results = ResultFolder(tmp_path)
     right = {"own": (90, 92, 94), "relu_decoder": (90, 92, 97), "no_augmentation": (80, 82, 84)}
-    for one in ablations.trainings(results, NIGHT, ["unet"]):
+    for one in variants.trainings(results, NIGHT, ["unet"]):
         if one.variant.name in right:
             found = right[one.variant.name][one.replicate]
             write_unet(one.results(results), found, native=found - 1)
@@ -188,7 +189,7 @@ def test_without_variants_there_is_no_table(tmp_path):
 
 def test_a_single_training_has_no_spread_and_no_verdict(tmp_path):
     results = ResultFolder(tmp_path)
-    for one in ablations.trainings(results, NIGHT, ["unet"]):
+    for one in variants.trainings(results, NIGHT, ["unet"]):
         if one.replicate == 0 and one.variant.name in ("own", "relu_decoder"):
             write_unet(one.results(results), 90)
     rows = ablation_table(results, NIGHT).frame.set_index("setting").loc["ReLU in the decoder"]

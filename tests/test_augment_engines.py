@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage, stats
 
 from bonelib import augment
-from bonelib.augment import SegmentationMapsOnImage, device, faster, iaa, iap, plans, ranges
+from bonelib.augment import SegmentationMapsOnImage, device, iaa, iap, imgaug_fast, plans, ranges
 from bonelib.settings import IGNORE
 from tests.test_augment import MOVING, OPERATIONS, STAYING, pelvis
 
@@ -239,7 +239,7 @@ def test_local_affine_is_imgaugs_own_on_the_same_draws():
 
 
 def test_masks_of_edges_are_imgaugs_own_on_the_same_draws(monkeypatch):
-    few = partial(RNG.integers, low=0, high=faster.NOISE_FIELDS)
+    few = partial(RNG.integers, low=0, high=imgaug_fast.NOISE_FIELDS)
     monkeypatch.setattr(RNG, "generate_seed_", lambda rng: int(few(rng)))
     theirs, ours = IMGAUG["edges"](), augment.operations(SIZE)["edges"].make()
     for seed in range(15):

@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from bonelib.bones import separate
 from bonelib.phantom import BONE_NAMES
 from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.patient import Patient
+from bonelib.segment.bones import separate
 
 SPACING_MM = (3.0, 2.0, 2.0)
 PELVIS = ("hip_left", "hip_right", "sacrum", "femur_left", "femur_right")

@@ -20,7 +20,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
-from bonelib import meshes, paths, report, viewer
+from bonelib import paths, report
+from bonelib.segment import surfaces, viewer
 from tests.synthetic_results import MODELS, SETTINGS, small_results
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -176,11 +177,11 @@ def test_the_report_stands_alone_and_fits_its_page(page, tmp_path):
     frame = page.locator(".turnable iframe")
     frame.scroll_into_view_if_needed()
     expect(frame.content_frame.locator("canvas")).to_be_visible()
-    before = len(coloured(frame, meshes.BONE_COLOUR))
+    before = len(coloured(frame, surfaces.BONE_COLOUR))
     assert before > 5000
     drag(page, frame, 150, 60)
     page.wait_for_timeout(500)
-    assert abs(len(coloured(frame, meshes.BONE_COLOUR)) - before) > 500
+    assert abs(len(coloured(frame, surfaces.BONE_COLOUR)) - before) > 500
     page.emulate_media(media="print")
     expect(frame).to_be_hidden()
     assert asked == []

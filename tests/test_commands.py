@@ -8,11 +8,13 @@ import time
 import pandas as pd
 import pytest
 
-from bonelib import __main__, postprocessing, runs, segmentation
+from bonelib import __main__
 from bonelib.__main__ import main
 from bonelib.errors import InputError, InputWarning
 from bonelib.paths import REPOSITORY, WEIGHTS
+from bonelib.segment import postprocess, segmentation
 from bonelib.settings import MODEL_NAMES
+from bonelib.workflow import runs
 
 from .test_models import PARAMETERS
 
@@ -76,7 +78,7 @@ def test_help_does_not_wait_for_keras():
 
 
 def test_the_steps_that_can_be_left_out_are_those_that_there_are():
-    assert tuple(postprocessing.STEPS) == __main__.STEPS
+    assert tuple(postprocess.STEPS) == __main__.STEPS
 
 
 # Networks

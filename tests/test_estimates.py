@@ -5,9 +5,10 @@ from dataclasses import asdict, replace
 import pandas as pd
 import pytest
 
-from bonelib import estimates, provenance
+from bonelib import provenance
 from bonelib.paths import ResultFolder
 from bonelib.settings import BASELINE, MODEL_NAMES, get_settings
+from bonelib.workflow import estimates
 
 SMOKE, PAPER = get_settings("smoke"), get_settings("paper")
 

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.calibration import calibration_curve
 
-from bonelib import evaluation, metrics, mistakes, models, prediction, provenance, scoring, slices
+from bonelib import metrics, models, prediction, provenance, slices
+from bonelib.evaluation import error_analysis, evaluate, scoring
 from bonelib.paths import ResultFolder
 from bonelib.settings import BASELINE, BONE, IGNORE, PATIENT, get_settings
 from tests.synthetic_results import ellipses, write_slices
@@ -31,7 +32,7 @@ def run(tmp_path_factory):
     for horizon in SETTINGS.horizons("unet"):
         models.build_model("unet", 64, 3).save(results.best("unet", horizon))
     for method in ("unet", BASELINE):
-        evaluation.evaluate(method, folder, results, SETTINGS)
+        evaluate.evaluate(method, folder, results, SETTINGS)
     return folder, results
 
 
@@ -71,10 +72,10 @@ def test_reliability_is_that_of_the_networks_probabilities(run):
     for label, name in enumerate(SETTINGS.class_names):
         rows = reliability[reliability["class"] == name]
         rows = rows[(rows["epochs"] == 2) & (rows["series"] == "b")]
-        assert rows["bin"].tolist() == list(range(mistakes.BINS))
+        assert rows["bin"].tolist() == list(range(error_analysis.BINS))
         assert rows["pixels"].sum() == known.sum()
         often, mean = calibration_curve(
-            labels[known] == label, probabilities[known][:, label] / 255, n_bins=mistakes.BINS
+            labels[known] == label, probabilities[known][:, label] / 255, n_bins=error_analysis.BINS
         )
         rows = rows[rows["pixels"] > 0]
         np.testing.assert_allclose(rows["positive"] / rows["pixels"], often)
@@ -84,7 +85,7 @@ def test_reliability_is_that_of_the_networks_probabilities(run):
 def test_every_pixel_of_false_bone_has_one_cause(run):
     false = scoring.read_false_bone(run[1], METHODS)
     assert list(false) == scoring.FALSE_BONE_COLUMNS
-    assert set(false["cause"]) <= set(mistakes.CAUSES) and (false["pixels"] > 0).all()
+    assert set(false["cause"]) <= set(error_analysis.CAUSES) and (false["pixels"] > 0).all()
     counts = scoring.read_scores(run[1], METHODS)
     counts = counts[counts["resolution"] == "input"]
     key = ["model", "epochs", "series", "slice"]
@@ -116,7 +117,7 @@ def test_unknown_pixels_belong_to_no_structure():
     reference = np.full((3, 8, 8), PATIENT, np.uint8)
     reference[1, 2:4, 2:4], reference[1, 6, 6] = BONE, IGNORE
     predicted = np.where(reference == IGNORE, BONE, reference)
-    surfaces = evaluation.measure_surfaces(reference, predicted, SPACING_MM, SETTINGS)
+    surfaces = evaluate.measure_surfaces(reference, predicted, SPACING_MM, SETTINGS)
     assert surfaces["state"].tolist() == ["found", "found"]
     assert (surfaces[["assd_mm", "hd95_mm"]] == 0).all(axis=None)
 
@@ -126,7 +127,7 @@ def test_each_class_of_bone_is_found_missed_invented_or_absent():
     femur, hip, sacrum, vertebra = range(BONE, BONE + 4)
     reference[1, 1, :3] = predicted[1, 1, :3] = femur
     reference[1, 3, 3], predicted[1, 5, 5] = hip, sacrum
-    surfaces = evaluation.measure_surfaces(reference, predicted, SPACING_MM, BONES)
+    surfaces = evaluate.measure_surfaces(reference, predicted, SPACING_MM, BONES)
     assert dict(zip(surfaces["structure"], surfaces["state"], strict=True)) == {
         "patient": "found", "femur": "found", "hip bone": "missed", "sacrum": "invented",
         "vertebra": "absent",
@@ -144,10 +145,10 @@ def test_probabilities_are_held_for_a_few_slices_at_a_time():
         probabilities = np.stack([part % 7, part % 5, part % 11], axis=-1)
         return part % 2, part[:, ::2, ::2], probabilities
 
-    predicted, native, reliability = evaluation.segment_series(segment, images, labels)
+    predicted, native, reliability = evaluate.segment_series(segment, images, labels)
     assert max(seen) <= slices.SLICES_AT_ONCE and min(seen) >= max(seen) - 1 and sum(seen) == 35
     np.testing.assert_array_equal(predicted, images % 2)
     np.testing.assert_array_equal(native, images[:, ::2, ::2])
     seen.clear()
-    whole = mistakes.reliability(segment(images)[2], labels)
+    whole = error_analysis.reliability(segment(images)[2], labels)
     np.testing.assert_array_equal(reliability, whole)

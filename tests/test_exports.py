@@ -11,8 +11,9 @@ import pytest
 import SimpleITK
 from pydicom.uid import generate_uid
 
-from bonelib import exports, labels, scans
+from bonelib import labels, scans
 from bonelib.errors import InputError
+from bonelib.segment import dicom_seg
 
 from .test_privacy import SECRETS, assert_silent, forbidden, identify
 from .test_series import write_enhanced
@@ -161,14 +162,14 @@ def verified(path):
 @pytest.mark.parametrize("ids", [scan_ids, patient_ids])
 def test_each_slice_shows_the_ids_at_its_place(tmp_path, write_ct, ids):
     folder, path = write_ct(), tmp_path / "out" / "seg.dcm"
-    exports.write_dicom_seg(path, folder, ids(), NAMES)
+    dicom_seg.write_dicom_seg(path, folder, ids(), NAMES)
     assert_drawn(path, folder, ids())
     assert [file.name for file in path.parent.iterdir()] == ["seg.dcm"]
 
 
 def test_highdicom_finds_the_pixels_by_their_slices(tmp_path, write_ct):
     folder = write_ct()
-    exports.write_dicom_seg(tmp_path / "seg.dcm", folder, scan_ids(), NAMES)
+    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", folder, scan_ids(), NAMES)
     seg = highdicom.seg.segread(tmp_path / "seg.dcm")
     files = sorted(map(pydicom.dcmread, folder.iterdir()), key=lambda f: f.ImagePositionPatient[2])
     pixels = seg.get_pixels_by_source_instance(
@@ -185,7 +186,7 @@ def test_highdicom_finds_the_pixels_by_their_slices(tmp_path, write_ct):
 def test_the_own_reader_reads_it_back(tmp_path, write_ct):
     folder = write_ct()
     scan = scans.read_scan(folder)
-    exports.write_dicom_seg(tmp_path / "seg.dcm", folder, scan_ids(), NAMES)
+    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", folder, scan_ids(), NAMES)
     mask, names = labels.read_mask(tmp_path / "seg.dcm", scan)
     assert sorted(names.values()) == ["bone", "femur_left", "hip_right"]  # the body is no bone
     ids = values(labels.on_grid(mask, scan))
@@ -216,7 +217,7 @@ def test_slices_of_any_direction(tmp_path, write_ct, orientation, step_mm):
         file.ImageOrientationPatient = [f"{value:.9f}" for value in orientation]
 
     folder = write_ct(change=turn)
-    exports.write_dicom_seg(tmp_path / "seg.dcm", folder, patient_ids(), NAMES)
+    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", folder, patient_ids(), NAMES)
     assert_drawn(tmp_path / "seg.dcm", folder, patient_ids())
     assert verified(tmp_path / "seg.dcm") == []
 
@@ -228,7 +229,7 @@ def test_a_missing_slice_and_an_uneven_one_and_one_given_twice(tmp_path, write_c
     twice = pydicom.dcmread(files[2])
     twice.SOPInstanceUID = twice.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     twice.save_as(folder / "twice")
-    exports.write_dicom_seg(tmp_path / "seg.dcm", folder, patient_ids(), NAMES)
+    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", folder, patient_ids(), NAMES)
     used = {uid for _, uid, _ in drawn(tmp_path / "seg.dcm")}
     assert len(used) == 8
     for file in list(folder.iterdir()):
@@ -240,14 +241,14 @@ def test_a_missing_slice_and_an_uneven_one_and_one_given_twice(tmp_path, write_c
 def test_one_of_several_series(tmp_path, write_ct):
     for number in (3, 4):
         write_ct(f"ct/{number}", change=lambda file, _, n=number: setattr(file, "SeriesNumber", n))
-    exports.write_dicom_seg(tmp_path / "seg.dcm", tmp_path / "ct", patient_ids(), NAMES, "4")
+    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", tmp_path / "ct", patient_ids(), NAMES, "4")
     assert_drawn(tmp_path / "seg.dcm", tmp_path / "ct" / "4", patient_ids())
 
 
 def test_a_series_in_an_archive(tmp_path, write_ct):
     folder = write_ct()
     archive = shutil.make_archive(str(tmp_path / "scan"), "zip", folder)
-    exports.write_dicom_seg(tmp_path / "seg.dcm", archive, patient_ids(), NAMES)
+    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", archive, patient_ids(), NAMES)
     assert_drawn(tmp_path / "seg.dcm", folder, patient_ids())
 
 
@@ -276,7 +277,7 @@ def write_frames(tmp_path):
 @pytest.mark.parametrize("shared_plane", [True, False])
 def test_frames_of_one_file_in_any_order(tmp_path, write_frames, shared_plane):
     source = write_frames("a.dcm", [3, 1, 4, 0, 2], shared_plane=shared_plane)
-    exports.write_dicom_seg(tmp_path / "seg.dcm", source, patient_ids(), NAMES)
+    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", source, patient_ids(), NAMES)
     assert_drawn(tmp_path / "seg.dcm", source, patient_ids())
     assert verified(tmp_path / "seg.dcm") == []
 
@@ -284,7 +285,7 @@ def test_frames_of_one_file_in_any_order(tmp_path, write_frames, shared_plane):
 def test_frames_of_two_files(tmp_path, write_frames):
     write_frames("a.dcm", [3, 1, 4, 0, 2])
     folder = write_frames("b.dcm", [6, 5, 7, 8]).parent
-    exports.write_dicom_seg(tmp_path / "seg.dcm", folder, patient_ids(), NAMES)
+    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", folder, patient_ids(), NAMES)
     assert_drawn(tmp_path / "seg.dcm", folder, patient_ids())
 
 
@@ -295,7 +296,7 @@ def test_frames_of_another_phase_in_the_same_file_are_not_referred_to(tmp_path, 
             frame.FrameContentSequence[0].TemporalPositionIndex = 1 + index % 2
 
     source = write_frames("a.dcm", [0, 0, 1, 1, 2, 2, 3, 3, 4, 4], part)
-    exports.write_dicom_seg(tmp_path / "seg.dcm", source, patient_ids(), NAMES, "5b")
+    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", source, patient_ids(), NAMES, "5b")
     assert {frame for _, _, frame in drawn(tmp_path / "seg.dcm")} == {2, 4, 6, 8, 10}
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
     assert len(seg.SourceImageSequence) == 1
@@ -308,7 +309,7 @@ def test_frames_of_another_phase_in_the_same_file_are_not_referred_to(tmp_path, 
 
 
 def test_the_standard_is_kept(tmp_path, write_ct):
-    exports.write_dicom_seg(tmp_path / "seg.dcm", write_ct(), scan_ids(), NAMES)
+    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", write_ct(), scan_ids(), NAMES)
     assert verified(tmp_path / "seg.dcm") == []
 
 
@@ -316,7 +317,7 @@ def test_segments_are_coded(tmp_path, write_ct):
     """Codes as SNOMED CT has them, by hand."""
     names = {1: "bone", 2: "bone_left_1", 3: "lowest_vertebra", 5: "femur_left", 7: "rib_right_3"}
     names[8] = "hip_right"
-    exports.write_dicom_seg(tmp_path / "seg.dcm", write_ct(), scan_ids(), names)
+    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", write_ct(), scan_ids(), names)
     told = {}
     for segment in highdicom.seg.segread(tmp_path / "seg.dcm").SegmentSequence:
         kind = segment.SegmentedPropertyTypeCodeSequence[0]
@@ -337,7 +338,7 @@ def test_segments_are_coded(tmp_path, write_ct):
 
 def test_ids_without_a_voxel_are_no_segments(tmp_path, write_ct):
     names = {9: "sacrum", **NAMES}
-    exports.write_dicom_seg(tmp_path / "seg.dcm", write_ct(), scan_ids(), names)
+    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", write_ct(), scan_ids(), names)
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
     assert [item.SegmentLabel for item in seg.SegmentSequence] == list(NAMES.values())
     assert [item.SegmentNumber for item in seg.SegmentSequence] == [1, 2, 3, 4]
@@ -346,7 +347,7 @@ def test_ids_without_a_voxel_are_no_segments(tmp_path, write_ct):
 def test_the_same_input_gives_the_same_uids_and_pixels(tmp_path, write_ct):
     folder = write_ct()
     for name, mask in (("a", scan_ids()), ("b", scan_ids()), ("c", patient_ids())):
-        exports.write_dicom_seg(tmp_path / name, folder, mask, NAMES)
+        dicom_seg.write_dicom_seg(tmp_path / name, folder, mask, NAMES)
     one, same, other = (pydicom.dcmread(tmp_path / name) for name in "abc")
     assert one.PixelData == same.PixelData
     for name in ("SOPInstanceUID", "SeriesInstanceUID", "DimensionOrganizationSequence"):
@@ -369,7 +370,7 @@ UIDS = {value for name, value in SECRETS.items() if name.endswith("UID")}
 def test_nobody_is_named_in_it(tmp_path, write_ct):
     folder = write_ct(change=with_private_data)
     path = tmp_path / "seg.dcm"
-    exports.write_dicom_seg(path, folder, scan_ids(), NAMES)
+    dicom_seg.write_dicom_seg(path, folder, scan_ids(), NAMES)
     words = [word for word in forbidden() if word not in UIDS]
     assert_silent(path.read_bytes(), path, [*words, "waldesruh-4711", "058y", "mustermann"])
     seg = pydicom.dcmread(path)
@@ -387,7 +388,7 @@ def test_the_patient_is_named_where_that_is_asked_for(tmp_path, write_ct):
         file.PatientSex = "M"
 
     folder, path = write_ct(change=in_latin_1), tmp_path / "seg.dcm"
-    exports.write_dicom_seg(path, folder, scan_ids(), NAMES, keep_identity=True)
+    dicom_seg.write_dicom_seg(path, folder, scan_ids(), NAMES, keep_identity=True)
     seg = pydicom.dcmread(path)
     assert seg.PatientName == "Müßig^Jörg" and seg.SpecificCharacterSet == "ISO_IR 192"
     assert (seg.PatientID, seg.StudyDate) == (SECRETS["PatientID"], SECRETS["StudyDate"])
@@ -405,7 +406,7 @@ def test_data_that_break_the_standard_are_taken_over_as_they_are(tmp_path, write
 
     folder, path = write_ct(change=spoil), tmp_path / "seg.dcm"
     recwarn.clear()
-    exports.write_dicom_seg(path, folder, scan_ids(), NAMES, keep_identity=True)
+    dicom_seg.write_dicom_seg(path, folder, scan_ids(), NAMES, keep_identity=True)
     assert not recwarn.list
     content = path.read_bytes()
     assert all(value.encode() in content for _, value in broken.values())
@@ -417,7 +418,7 @@ def test_data_that_break_the_standard_are_taken_over_as_they_are(tmp_path, write
 def refusal(path, *arguments):
     with pytest.raises(InputError) as caught, warnings.catch_warnings():
         warnings.simplefilter("error")  # pydicom's would print what is wrong
-        exports.write_dicom_seg(path, *arguments)
+        dicom_seg.write_dicom_seg(path, *arguments)
     message = str(caught.value)
     assert "\n" not in message and ";" in message and message.startswith(str(arguments[0]))
     assert not path.exists() and not list(path.parent.glob(f".*{path.name}"))
@@ -477,7 +478,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, write_ct, monkeypatch):
 
     monkeypatch.setattr(pydicom.Dataset, "save_as", fail)
     with pytest.raises(OSError, match="No space"):
-        exports.write_dicom_seg(path, folder, scan_ids(), NAMES)
+        dicom_seg.write_dicom_seg(path, folder, scan_ids(), NAMES)
     assert path.read_text() == "old"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["ct", "seg.dcm"]
 
@@ -501,7 +502,7 @@ def test_a_real_series(shared_data, tmp_path):
         file.SOPInstanceUID = f"1.2.77.{index + 1}"
         file.StudyInstanceUID, file.FrameOfReferenceUID = "1.2.78", "1.2.79"
         file.save_as(folder / path.name)
-    exports.write_dicom_seg(tmp_path / "seg.dcm", folder, mask, bones)
+    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", folder, mask, bones)
     scan = scans.read_scan(folder)
     read, names = labels.read_mask(tmp_path / "seg.dcm", scan)
     ids, wanted = values(labels.on_grid(read, scan)), values(labels.on_grid(mask, scan))

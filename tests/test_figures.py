@@ -14,8 +14,9 @@ from PIL import Image
 from skimage.color import rgb2lab
 from sklearn.calibration import calibration_curve
 
-from bonelib import figures, mistakes, previews, scoring, training
-from bonelib.figures import CLASS_COLOURS, evidence, style
+from bonelib import figures, training
+from bonelib.evaluation import error_analysis, scoring
+from bonelib.figures import CLASS_COLOURS, previews, style, supplement
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import CLASS_SCHEMES, IGNORE, get_settings
 from tests.synthetic_results import MODELS, small_results
@@ -342,7 +343,7 @@ def as_deuteranope(rgb):
     return np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
 
 
-@pytest.mark.parametrize("colours", [CLASS_COLOURS, style.PAIR_COLOURS, evidence.CAUSE_COLOURS])
+@pytest.mark.parametrize("colours", [CLASS_COLOURS, style.PAIR_COLOURS, supplement.CAUSE_COLOURS])
 def test_colours_differ_in_grey_and_to_colour_blind_readers(colours):
     rgb = np.array([to_rgb(colour) for colour in colours])
     lightness = rgb2lab(rgb)[:, 0]
@@ -468,7 +469,7 @@ def test_figure_s3_has_a_dot_for_each_slice_with_bone(scored):
     [(0, "0"), (0.01, "<0.1"), (0.1, "0.1"), (99.9, "99.9"), (99.96, ">99.9"), (100, "100")],
 )
 def test_only_nothing_is_printed_as_0_and_only_all_as_100(share, printed):
-    assert evidence.percent(share) == printed
+    assert supplement.percent(share) == printed
 
 
 def test_figure_s4_prints_the_shares_of_each_row():
@@ -524,12 +525,12 @@ def test_figure_s6_stacks_the_causes(run, scored):
     false = part[["n02", "n12"]].sum().sum()
     place = [label.get_text() for label in left.get_yticklabels()].index("PSPNet, 2 epochs")
     widths = {bars.get_label(): bars[place].get_width() for bars in left.containers}
-    assert list(widths) == list(mistakes.CAUSES)
+    assert list(widths) == list(error_analysis.CAUSES)
     assert sum(widths.values()) == pytest.approx(100 * false / bone)
     outside = 100 * part["n02"].sum() / bone
     assert widths["outside the patient"] == pytest.approx(outside)
     assert sum(bars[place].get_width() for bars in right.containers) == pytest.approx(100)
-    assert len({bars[0].get_hatch() for bars in left.containers}) == len(mistakes.CAUSES)
+    assert len({bars[0].get_hatch() for bars in left.containers}) == len(error_analysis.CAUSES)
     assert "%" in left.get_xlabel() and "%" in right.get_xlabel()
 
 

@@ -10,9 +10,11 @@ import pandas as pd
 import psutil
 import pytest
 
-from bonelib import ablations, headless, provenance, runs
+from bonelib import headless, provenance
+from bonelib.evaluation import variants
 from bonelib.paths import REPOSITORY, ResultFolder
 from bonelib.settings import get_settings
+from bonelib.workflow import runs
 from tests.synthetic_results import ellipses, write_slices
 
 pytestmark = pytest.mark.skipif(
@@ -79,7 +81,7 @@ def test_two_networks_are_trained_and_scored_at_once(trained):
         assert f"{job} | epoch  3/3" in said and f"{job}: done" in said
     assert said.index("unet | epoch  1/3") < said.index("unet:replicate=1: done")
     settings = get_settings("smoke", SMALL)
-    compared = ablations.read_ablations(results, settings)
+    compared = variants.read_ablations(results, settings)
     assert set(compared[["variant", "replicate"]].itertuples(index=False, name=None)) == {
         ("own", 0), ("own", 1),
     }  # fmt: skip

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.calibration import calibration_curve
 
-from bonelib import labels, mistakes, preparation, slices
-from bonelib.mistakes import BESIDE, CONTRAST, METAL, OUTSIDE, SOFT
+from bonelib import labels, preparation, slices
+from bonelib.evaluation import error_analysis
+from bonelib.evaluation.error_analysis import BESIDE, CONTRAST, METAL, OUTSIDE, SOFT
 from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.patient import Patient
 from bonelib.phantom.rendering import Protocol, Scanner
@@ -37,7 +38,7 @@ def patient(count=1):
 
 
 def causes(images, reference, spacing_mm=SPACING_MM):
-    return np.stack(list(mistakes.causes(images, reference, spacing_mm, BRIGHT_LEVEL)))
+    return np.stack(list(error_analysis.causes(images, reference, spacing_mm, BRIGHT_LEVEL)))
 
 
 def test_place_tells_first():
@@ -92,9 +93,9 @@ def test_unknown_pixels_count_as_bone_nearby_and_are_never_false():
     reference[0, 20, 20] = IGNORE
     assert causes(images, reference)[0, 20, 22] == BESIDE
     prediction = np.full_like(reference, BONE + 1)
-    false = mistakes.false_bone(reference, prediction)
+    false = error_analysis.false_bone(reference, prediction)
     assert not false[0, 20, 20] and not false[0, 45, 45] and false[0, 30, 30] and false[0, 0, 0]
-    assert not mistakes.false_bone(reference, np.full_like(reference, PATIENT)).any()
+    assert not error_analysis.false_bone(reference, np.full_like(reference, PATIENT)).any()
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def known():
     _, mask = on_grid(bones, True)
     reference, _ = on_grid(SimpleITK.GetArrayFromImage(labels.label_map(scan, mask)), True)
     spacing_mm = (25.0, settings.pixel_spacing_mm, settings.pixel_spacing_mm)
-    found = mistakes.causes(
+    found = error_analysis.causes(
         slices.window(grey, settings), reference, spacing_mm, slices.window(BONE_HU, settings)
     )
     return np.stack(list(found))[reference < BONE], tissues[reference < BONE]
@@ -163,17 +164,20 @@ LABELS = arrays(np.uint8, (2, 9, 8), elements=st.sampled_from([0, 1, 2, IGNORE])
 @settings(max_examples=40, deadline=None)
 @given(PROBABILITIES, LABELS)
 def test_reliability_is_scikit_learns_calibration_curve(probabilities, reference):
-    counts = mistakes.reliability(probabilities, reference)
+    counts = error_analysis.reliability(probabilities, reference)
     seen = reference != IGNORE
     assert (
-        counts.shape == (3, mistakes.BINS, 3) and (counts[..., 0].sum(axis=1) == seen.sum()).all()
+        counts.shape == (3, error_analysis.BINS, 3)
+        and (counts[..., 0].sum(axis=1) == seen.sum()).all()
     )
     for label in range(3):
         if not seen.any():
             continue
         pixels, levels, positive = counts[label][counts[label][:, 0] > 0].T
         often, mean = calibration_curve(
-            reference[seen] == label, probabilities[seen][:, label] / 255, n_bins=mistakes.BINS
+            reference[seen] == label,
+            probabilities[seen][:, label] / 255,
+            n_bins=error_analysis.BINS,
         )
         np.testing.assert_allclose(positive / pixels, often)
         np.testing.assert_allclose(levels / 255 / pixels, mean)
@@ -181,7 +185,7 @@ def test_reliability_is_scikit_learns_calibration_curve(probabilities, reference
 
 def test_reliability_by_hand():
     probabilities = np.array([[[0, 255], [51, 204], [52, 203], [255, 0]]], np.uint8)
-    counts = mistakes.reliability(probabilities, np.array([[1, 0, 1, IGNORE]], np.uint8))
+    counts = error_analysis.reliability(probabilities, np.array([[1, 0, 1, IGNORE]], np.uint8))
     first = {place: counts[0, place].tolist() for place in np.flatnonzero(counts[0, :, 0])}
     assert first == {0: [1, 0, 0], 3: [1, 51, 1], 4: [1, 52, 0]}  # 51 of 255 is 20 %
     second = {place: counts[1, place].tolist() for place in np.flatnonzero(counts[1, :, 0])}

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK
 import trimesh
 
-from bonelib import overview
+from bonelib.segment import overview
 from bonelib.settings import BONE, PATIENT
 
 PANELS = 10  # of axial slices

@@ -7,12 +7,12 @@ import pydicom
 import pytest
 import SimpleITK
 
-from bonelib import realism
 from bonelib.phantom import Tissue, make_series
 from bonelib.phantom.patient import Patient
 from bonelib.phantom.projection import artefacts
 from bonelib.phantom.rendering import Protocol, Scanner
 from bonelib.phantom.series import FIELD_OF_VIEW_MM, scan_slices, write_dicom
+from bonelib.pretraining import realism
 from bonelib.settings import get_settings
 
 SPACING_MM = 2.0

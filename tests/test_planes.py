@@ -6,9 +6,9 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from bonelib import planes
-from bonelib.browser import WINDOWS_HU
 from bonelib.figures import CLASS_COLOURS
+from bonelib.figures.browser import WINDOWS_HU
+from bonelib.segment import planes
 
 SPACING_MM = (10.0, 4.0, 2.0)
 SHAPE = (12, 30, 60)  # 120 x 120 x 120 mm

@@ -6,8 +6,8 @@ import SimpleITK
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonelib import postprocessing
-from bonelib.probabilities import Probabilities
+from bonelib.segment import postprocess
+from bonelib.segment.probabilities import Probabilities
 
 SPACING_MM = (2.0, 1.0, 1.0)
 
@@ -36,7 +36,7 @@ def scan_of(image_hu: np.ndarray) -> SimpleITK.Image:
 
 def after(step: str, labels: np.ndarray) -> np.ndarray:
     changed = probabilities_of(labels)
-    postprocessing.apply(changed, scan_of(40 * labels), [step])
+    postprocess.apply(changed, scan_of(40 * labels), [step])
     return changed.label_map()
 
 
@@ -46,7 +46,7 @@ def test_metal_is_patient_wherever_it_lies(labels):
     image_hu = np.where(labels == 2, 1700, 40)
     image_hu[30:35, 15:20, 12:30] = 2500
     changed = probabilities_of(labels)
-    postprocessing.apply(changed, scan_of(image_hu), ["metal"])
+    postprocess.apply(changed, scan_of(image_hu), ["metal"])
     expected = labels.copy()
     expected[30:35, 15:20, 12:30] = np.minimum(labels[30:35, 15:20, 12:30], 1)
     np.testing.assert_array_equal(changed.label_map(), expected)
@@ -64,7 +64,7 @@ def test_islands_below_the_limit_become_patient(labels):
 def test_an_island_leaves_nothing_between_voxels(labels):
     labels[15, 40, 40] = 2
     changed = probabilities_of(labels, 0.4)
-    postprocessing.apply(changed, scan_of(0 * labels), ["islands"])
+    postprocess.apply(changed, scan_of(0 * labels), ["islands"])
     assert changed.values[14:17, 39:42, 39:42, 2].max() == 0
     assert changed.values[5, 15, 15, 2] == pytest.approx(0.4, abs=1e-3)
 
@@ -93,8 +93,8 @@ def test_smoothing_averages_across_slices_only():
     labels = np.ones((9, 8, 8), np.uint8)
     labels[4] = 2
     smooth = probabilities_of(labels, 1.0)
-    postprocessing.apply(smooth, scan_of(0 * labels), ["smooth"])
-    sigma = postprocessing.SMOOTHING_MM / SPACING_MM[0]
+    postprocess.apply(smooth, scan_of(0 * labels), ["smooth"])
+    sigma = postprocess.SMOOTHING_MM / SPACING_MM[0]
     steps = np.arange(-4, 5)
     weights = np.exp(-(steps**2) / (2 * sigma**2))
     weights[np.abs(steps) > int(4 * sigma + 0.5)] = 0
@@ -106,15 +106,15 @@ def test_smoothing_averages_across_slices_only():
 def test_steps_run_in_their_order_and_only_those_named(labels):
     told = []
     changed = probabilities_of(labels)
-    postprocessing.apply(
+    postprocess.apply(
         changed, scan_of(0 * labels), ("outline", "islands"), lambda *state: told.append(state)
     )
     assert told == [(1, 2), (2, 2)]
     untouched = probabilities_of(labels)
-    postprocessing.apply(untouched, scan_of(0 * labels), ())
+    postprocess.apply(untouched, scan_of(0 * labels), ())
     np.testing.assert_array_equal(untouched.values, probabilities_of(labels).values)
     with pytest.raises(ValueError, match="unknown step 'polish': choose from metal, smooth"):
-        postprocessing.apply(changed, scan_of(0 * labels), ["polish"])
+        postprocess.apply(changed, scan_of(0 * labels), ["polish"])
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -123,7 +123,7 @@ def test_any_label_map_stays_one_and_a_second_pass_changes_nothing(seed):
     random = np.random.default_rng(seed)
     labels = random.choice(3, (4, 12, 12), p=random.dirichlet([1, 1, 1])).astype(np.uint8)
     changed = probabilities_of(labels)
-    postprocessing.apply(changed, scan_of(0 * labels))
+    postprocess.apply(changed, scan_of(0 * labels))
     assert np.isfinite(changed.values).all()
     for step in ("islands", "outline"):
         once = after(step, labels)

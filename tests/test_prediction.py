@@ -7,7 +7,7 @@ import SimpleITK
 from scipy import ndimage
 
 from bonelib import metrics, prediction
-from bonelib.probabilities import fit_to_scan, segment_scan
+from bonelib.segment.probabilities import fit_to_scan, segment_scan
 from bonelib.settings import BASELINE, get_settings
 from tests.synthetic_results import ellipses
 

@@ -13,13 +13,13 @@ import SimpleITK
 
 from bonelib import __main__ as command
 from bonelib import augment
-from bonelib.cards import score_cases
 from bonelib.models import build_model, load_pretrained, save_pretrained
 from bonelib.phantom import Tissue
-from bonelib.phantom.corpus import PLANES, write_planes
-from bonelib.phantom.randomised import random_slice
 from bonelib.phantom.rendering import draw_texture
-from bonelib.pretraining import write_corpus
+from bonelib.pretraining.corpus import PLANES, write_planes
+from bonelib.pretraining.model_card import score_cases
+from bonelib.pretraining.random_ct import random_slice
+from bonelib.pretraining.train import write_corpus
 from bonelib.settings import BACKGROUND, BONE, PATIENT, PRETRAINING
 
 TINY = replace(PRETRAINING, image_size=64, batch_size=2, loader_workers=0)

@@ -5,8 +5,8 @@ import pytest
 import SimpleITK
 from scipy import ndimage
 
-from bonelib import realism
 from bonelib.phantom import PhantomSeries, Tissue
+from bonelib.pretraining import realism
 from bonelib.scans import read_scan
 from bonelib.settings import PROFILES
 

@@ -4,10 +4,11 @@ import json
 import pandas as pd
 import pytest
 
-from bonelib import reference, replication, report
+from bonelib import replication, report
 from bonelib.errors import InputError
 from bonelib.paths import RESULTS, ResultFolder
 from bonelib.provenance import read_json, write_json
+from bonelib.workflow import reference
 from tests.synthetic_results import MODELS, SETTINGS, small_results, write_text
 
 HOME = "/home/someone"

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from bonelib import regions
-from bonelib.probabilities import predict_scan
+from bonelib.segment import regions
+from bonelib.segment.probabilities import predict_scan
 from bonelib.settings import PRETRAINING
 
 SETTINGS = replace(PRETRAINING, image_size=256, field_of_view_mm=400.0)

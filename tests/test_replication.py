@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonelib import published, replication, scoring
+from bonelib import published, replication
+from bonelib.evaluation import scoring
 from bonelib.replication import (
     COUNTS,
     FAILS,

@@ -9,7 +9,8 @@ from markupsafe import escape
 from matplotlib import pyplot as plt
 from playwright.sync_api import sync_playwright
 
-from bonelib import figures, replication, report, scoring, tables
+from bonelib import figures, replication, report, tables
+from bonelib.evaluation import scoring
 from bonelib.paths import ResultFolder
 from bonelib.provenance import write_json
 from bonelib.report.sentences import sentences

@@ -14,10 +14,11 @@ import pytest
 import SimpleITK
 
 import run_all
-from bonelib import pipeline, provenance, reference
+from bonelib import provenance
 from bonelib.paths import NOTEBOOKS, REPOSITORY, ResultFolder, prepared
-from bonelib.runs import open_run
 from bonelib.settings import get_settings, replaced
+from bonelib.workflow import driver, reference
+from bonelib.workflow.runs import open_run
 
 SMALL = ["--profile", "smoke", "--models", "unet", "--set", "epochs=1", "epochs_long=3"]
 
@@ -175,7 +176,7 @@ def test_a_step_of_an_ablation_has_settings_and_results_of_its_own_and_the_run_s
     overrides, tmp_path
 ):
     run = open_run("smoke", results_dir=str(tmp_path), overrides=overrides)
-    steps = pipeline.Driver(run, ["unet"], overrides, with_ablations=True).steps
+    steps = driver.Driver(run, ["unet"], overrides, with_ablations=True).steps
     for name in ("03_train_model", "04_evaluate_model"):
         step = steps[f"{name}-unet-no_augmentation-2"]
         own = run_of_step(step)
@@ -194,18 +195,18 @@ def test_slices_of_other_settings_leave_the_profile_s_own_alone(results_dir):
     assert plain.slices.root == prepared("smoke", "phantom")
     run = open_run("smoke", results_dir=results_dir, overrides={"class_scheme": "bones"})
     assert run.slices.root.is_relative_to(run.results.root)
-    driver = pipeline.Driver(run, ["unet"], {"class_scheme": "bones"})
-    assert not any("threshold" in name for name in driver.steps)
-    for step in driver.steps.values():
+    started = driver.Driver(run, ["unet"], {"class_scheme": "bones"})
+    assert not any("threshold" in name for name in started.steps)
+    for step in started.steps.values():
         assert run_of_step(step) == run
 
 
 def test_tables_with_as_many_epochs_share_one_training(tmp_path):
     overrides = {"epochs": 3, "epochs_long": 3}
     run = open_run("smoke", results_dir=str(tmp_path), overrides=overrides)
-    driver = pipeline.Driver(run, ["unet"], overrides)
-    driver.tasks()  # doit refuses a target that it is given twice
-    assert driver.steps["04_evaluate_model-unet"].parameters["horizons"] == [3]
+    started = driver.Driver(run, ["unet"], overrides)
+    started.tasks()  # doit refuses a target that it is given twice
+    assert started.steps["04_evaluate_model-unet"].parameters["horizons"] == [3]
 
 
 def test_a_list_writes_nothing(tmp_path):
@@ -228,8 +229,8 @@ def test_a_terminated_run_ends_its_processes(tmp_path):
 
 
 def test_a_step_depends_on_the_modules_that_its_notebook_imports():
-    figures = provenance.code_files(pipeline.code(NOTEBOOKS / "06_figures.ipynb"))
-    training = provenance.code_files(pipeline.code(NOTEBOOKS / "03_train_model.ipynb"))
+    figures = provenance.code_files(driver.code(NOTEBOOKS / "06_figures.ipynb"))
+    training = provenance.code_files(driver.code(NOTEBOOKS / "03_train_model.ipynb"))
     assert "meshes.py" not in {path.name for path in figures}
     assert {"training.py", "ranges.py", "unet.py"} <= {path.name for path in training}
 
@@ -261,9 +262,9 @@ def test_a_mistake_is_one_line_with_the_valid_names(arguments, named, capsys):
 
 
 def test_a_parameter_that_the_notebook_does_not_declare_is_refused(tmp_path):
-    step = pipeline.Step("05_tables", NOTEBOOKS / "05_tables.ipynb", {"modles": []}, [], [], 1.0)
+    step = driver.Step("05_tables", NOTEBOOKS / "05_tables.ipynb", {"modles": []}, [], [], 1.0)
     with pytest.raises(ValueError, match="'modles'.*models"):
-        pipeline.execute_notebook(step, tmp_path / "05_tables.ipynb")
+        driver.execute_notebook(step, tmp_path / "05_tables.ipynb")
     assert not list(tmp_path.iterdir())
 
 

@@ -8,10 +8,11 @@ import pytest
 import SimpleITK
 import trimesh
 
-from bonelib import metrics, phantom, scans, segmentation
+from bonelib import metrics, phantom, scans
 from bonelib.errors import InputError
 from bonelib.paths import SegmentationFolder
 from bonelib.phantom.series import write_dicom
+from bonelib.segment import segmentation
 from bonelib.settings import PRETRAINING
 
 SETTINGS = replace(PRETRAINING, phantom_matrix=160, phantom_slice_distance_mm=20.0)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bonelib import browser, datasets
+from bonelib import datasets
+from bonelib.figures import browser
 from bonelib.settings import get_settings
 
 

@@ -20,7 +20,7 @@ PACKAGE = REPOSITORY / "bonelib"
 
 def flow() -> list[str]:
     """The modules in the order that the package's docstring states."""
-    block = bonelib.__doc__.split("::", 1)[1].split("One noun")[0]
+    block = bonelib.__doc__.split("One noun")[0]
     left = (line[4:23] for line in block.splitlines() if line.startswith("    "))
     return [name.strip("/") for part in left for name in re.findall(r"[a-z]+/?", part)]
 

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bonelib import metrics, published, scoring, tables, uncertainty
+from bonelib import metrics, published, tables
+from bonelib.evaluation import scoring, statistics
 from bonelib.paths import ResultFolder
 from bonelib.settings import BASELINE, CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
 from bonelib.tables.comparisons import comparison_table
-from bonelib.tables.mistakes import calibration_table, false_bone_table, level_table
+from bonelib.tables.error_tables import calibration_table, false_bone_table, level_table
 from bonelib.tables.surfaces import surface_series_table, surface_table
 from tests.synthetic_results import MODELS, SETTINGS, small_results
 
@@ -181,7 +182,7 @@ def test_scores_stand_beside_their_intervals(scores):
     frame = tables.table1(scores, SETTINGS).frame
     row = frame[(frame["name"] == "U-net") & (frame["measure"] == "IoU")].iloc[0]
     rows = scoring.select(scores, "unet", SETTINGS.epochs)
-    for name, limits in uncertainty.intervals(rows, "iou").items():
+    for name, limits in statistics.intervals(rows, "iou").items():
         assert (row[f"{name}_low"], row[f"{name}_high"]) == limits
         assert limits[0] <= row[name] <= limits[1]
     table = tables.table1(scores, SETTINGS)
@@ -193,7 +194,7 @@ def test_scores_stand_beside_their_intervals(scores):
 def test_series_have_intervals_of_their_slices(scores, records):
     frame = tables.table4(scores, records, SETTINGS).frame
     rows = scoring.select(scores, "resnet50_unet")
-    first = uncertainty.intervals(rows[rows["series"] == "test01"], "iou")
+    first = statistics.intervals(rows[rows["series"] == "test01"], "iou")
     assert (frame["bone_low"][0], frame["bone_high"][0]) == first["bone"]
 
 
@@ -328,7 +329,7 @@ def test_nothing_run_gives_tables_that_say_so(tmp_path):
 def test_pairs_are_better_only_by_test_and_interval(scores, made_tables):
     table = made_tables["comparisons"]
     assert len(table.frame) == 9 * 8 / 2  # U-net is in Tables 1 and 3
-    pairs = uncertainty.comparisons(scores, scoring.methods(scores))
+    pairs = statistics.comparisons(scores, scoring.methods(scores))
     assert table.frame["p_holm"].tolist() == pairs["p_holm"].tolist()
     assert any("36 pairs" in note for note in table.notes)
     assert any("series won" in note for note in table.notes)

@@ -3,8 +3,9 @@ from dataclasses import asdict
 
 import pytest
 
-from bonelib import models, trained
+from bonelib import models
 from bonelib.errors import InputError
+from bonelib.segment import pretrained
 from bonelib.settings import PRETRAINING, get_settings
 
 
@@ -19,13 +20,13 @@ def weights(tmp_path):
 
 
 def test_shipped_weights_are_for_the_slices_they_were_trained_on():
-    network = trained.find_network("unet")
+    network = pretrained.find_network("unet")
     assert network.settings == PRETRAINING and not network.note
     assert network.sized(32, 64).input_shape == (None, 32, 64, 3)
 
 
 def test_a_training_tells_its_window_and_its_pixels(weights):
-    network = trained.find_network("pspnet", weights)
+    network = pretrained.find_network("pspnet", weights)
     assert network.settings.window_low_hu == -150
     assert network.settings.pixel_spacing_mm == get_settings("smoke").pixel_spacing_mm
     assert network.sized(96, 64).output_shape == (None, 24, 16, 3)
@@ -33,7 +34,7 @@ def test_a_training_tells_its_window_and_its_pixels(weights):
 
 def test_weights_alone_are_taken_for_those_of_the_shipped_slices(weights):
     (weights.parent / "training.json").unlink()
-    network = trained.find_network("pspnet", weights)
+    network = pretrained.find_network("pspnet", weights)
     assert network.settings == PRETRAINING and "1.5625 mm" in network.note
 
 
@@ -48,5 +49,5 @@ def test_weights_alone_are_taken_for_those_of_the_shipped_slices(weights):
 )
 def test_weights_that_do_not_serve_are_refused_in_one_line(weights, name, file, message):
     with pytest.raises(InputError, match=message) as caught:
-        trained.find_network(name, file and weights.parent / file).sized(64, 64)
+        pretrained.find_network(name, file and weights.parent / file).sized(64, 64)
     assert "\n" not in str(caught.value)

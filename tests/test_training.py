@@ -10,17 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bonelib import (
-    augment,
-    evaluation,
-    metrics,
-    models,
-    provenance,
-    scoring,
-    slices,
-    tables,
-    training,
-)
+from bonelib import augment, metrics, models, provenance, slices, tables, training
+from bonelib.evaluation import evaluate, scoring
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import BASELINE, IGNORE, Settings, get_settings
 from tests.synthetic_results import ellipses, write_slices
@@ -71,7 +62,7 @@ def test_best_weights_score_what_the_history_says(trained, folder):
     table = slices.read_table(folder.root)
     images, labels = slices.load(folder.root, table[table["split"] == "validation"])
     for horizon in (2, 3):
-        best = evaluation.best_epoch(history, horizon)
+        best = evaluate.best_epoch(history, horizon)
         network = training.load_best("unet", horizon, results, SETTINGS)
         predicted, _ = training.network_segmenter(network)(images)
         scores = training.validation_scores(metrics.confusion_matrix(labels, predicted))
@@ -229,7 +220,7 @@ def test_without_weights_a_strict_profile_stops_and_a_lenient_one_says_so(tmp_pa
 
 def test_evaluation_counts_what_it_predicts(trained, folder):
     results, history = trained
-    scores = evaluation.evaluate("unet", folder, results, SETTINGS)
+    scores = evaluate.evaluate("unet", folder, results, SETTINGS)
     counts = scores[metrics.count_columns()].to_numpy()
     assert set(scores["epochs"]) == {2, 3}
     assert len(scores) == 7 * 2 * 2
@@ -251,7 +242,7 @@ def test_evaluation_counts_what_it_predicts(trained, folder):
 
 def test_the_baseline_is_scored_like_a_network(folder, tmp_path):
     results = ResultFolder(tmp_path)
-    scores = evaluation.evaluate(BASELINE, folder, results, SETTINGS)
+    scores = evaluate.evaluate(BASELINE, folder, results, SETTINGS)
     assert set(scores["epochs"]) == set(scores["epoch"]) == {0}
     first, native = (scores[scores["resolution"] == name] for name in ("input", "native"))
     np.testing.assert_array_equal(first[metrics.count_columns()], native[metrics.count_columns()])
@@ -289,7 +280,7 @@ def test_classes_of_bone_are_trained_and_scored(tmp_path):
     results = ResultFolder(tmp_path / "results")
     history = training.train("unet", folder, results, BONES)
     assert {f"val_iou_{name}" for name in BONES.class_names} <= set(history)
-    scores = evaluation.evaluate("unet", folder, results, BONES)
+    scores = evaluate.evaluate("unet", folder, results, BONES)
     counts = scores[scores["resolution"] == "input"][metrics.count_columns(6)].to_numpy()
     assert (counts.sum(axis=1) == 64 * 64 - 8).all()
     known = labels[labels != IGNORE]

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bonelib import metrics, scoring, uncertainty
+from bonelib import metrics
+from bonelib.evaluation import scoring, statistics
 from bonelib.settings import Settings
 
 BONES = Settings(class_scheme="bones")
@@ -43,7 +44,7 @@ def random_series(seed, series=5, slices=30, share=0.8, spread=0.0):
 
 def test_equal_slices_leave_no_doubt():
     rows = made({"a": [bone(8, 2)] * 3, "b": [bone(8, 2)] * 5})
-    limits = uncertainty.intervals(rows, "iou")
+    limits = statistics.intervals(rows, "iou")
     for name, value in scoring.named(scoring.pooled(rows, "iou"), Settings()).items():
         assert limits[name] == (value, value)
 
@@ -51,7 +52,7 @@ def test_equal_slices_leave_no_doubt():
 def test_two_series_give_the_interval_that_can_be_worked_out():
     """Of two series of one slice each, a quarter of the resamples has one of them twice."""
     rows = made({"a": [bone(4, 6)], "b": [bone(10)]})
-    assert uncertainty.intervals(rows, "iou")["bone"] == (40, 100)
+    assert statistics.intervals(rows, "iou")["bone"] == (40, 100)
 
 
 def test_a_single_series_is_scipys_bootstrap_of_its_slices():
@@ -66,7 +67,7 @@ def test_a_single_series_is_scipys_bootstrap_of_its_slices():
         (right, pixels), share, paired=True, n_resamples=4000, method="percentile",
         rng=np.random.default_rng(5),
     ).confidence_interval  # fmt: skip
-    assert uncertainty.intervals(rows, "iou")["bone"] == pytest.approx(expected, abs=0.25)
+    assert statistics.intervals(rows, "iou")["bone"] == pytest.approx(expected, abs=0.25)
 
 
 def test_two_stages_equal_a_loop_that_draws_series_and_then_slices():
@@ -76,7 +77,7 @@ def test_two_stages_equal_a_loop_that_draws_series_and_then_slices():
         drawn = [series[f"s{name}"] for name in rng.integers(0, 5, 5)]
         pooled = sum(slices[index] for slices in drawn for index in rng.integers(0, 8, 8))
         values.append(100 * metrics.iou(pooled)[2])
-    low, high = uncertainty.intervals(made(series), "iou")["bone"]
+    low, high = statistics.intervals(made(series), "iou")["bone"]
     expected = np.quantile(values, [0.025, 0.975])
     assert (low, high) == pytest.approx(expected, abs=0.08 * np.ptp(expected))
 
@@ -84,8 +85,8 @@ def test_two_stages_equal_a_loop_that_draws_series_and_then_slices():
 def test_series_that_differ_widen_the_interval():
     """Slices taken as independent would hide that patients differ."""
     rows = made(random_series(4, spread=0.1))
-    low, high = uncertainty.intervals(rows, "iou")["bone"]
-    alone = uncertainty.intervals(rows.assign(series="s0", slice=range(len(rows))), "iou")["bone"]
+    low, high = statistics.intervals(rows, "iou")["bone"]
+    alone = statistics.intervals(rows.assign(series="s0", slice=range(len(rows))), "iou")["bone"]
     assert high - low > 3 * (alone[1] - alone[0])
 
 
@@ -93,14 +94,14 @@ def test_the_same_rows_give_the_same_interval_in_any_order():
     rows = made(random_series(5))
     shuffled = rows.sample(frac=1, random_state=0)
     for measure in scoring.MEASURES:
-        first = uncertainty.intervals(rows, measure)
-        assert uncertainty.intervals(rows, measure) == first
-        assert uncertainty.intervals(shuffled, measure) == first
+        first = statistics.intervals(rows, measure)
+        assert statistics.intervals(rows, measure) == first
+        assert statistics.intervals(shuffled, measure) == first
 
 
 def test_an_interval_around_a_method_that_is_its_own_rival_is_nothing():
     rows = made(random_series(6))
-    assert set(uncertainty.difference(rows, rows, "dice").values()) == {(0, 0, 0)}
+    assert set(statistics.difference(rows, rows, "dice").values()) == {(0, 0, 0)}
 
 
 def test_differences_meet_the_same_resamples():
@@ -113,43 +114,43 @@ def test_differences_meet_the_same_resamples():
     scaled = {name: [one * 20 for one in slices] for name, slices in series.items()}
     worse = {name: [(one * 20).astype(int) for one in slices] for name, slices in worse.items()}
     rows_a, rows_b = made(scaled), made(worse)
-    value, low, high = uncertainty.difference(rows_a, rows_b, "iou")["bone"]
+    value, low, high = statistics.difference(rows_a, rows_b, "iou")["bone"]
     pooled = scoring.pooled(rows_a, "iou")[3] - scoring.pooled(rows_b, "iou")[3]
     assert value == pytest.approx(pooled, abs=0.006) and 0 < low < value < high
-    own = uncertainty.intervals(rows_a, "iou")["bone"]
+    own = statistics.intervals(rows_a, "iou")["bone"]
     assert high - low < (own[1] - own[0]) / 5
-    turned = uncertainty.difference(rows_b, rows_a, "iou")["bone"]
+    turned = statistics.difference(rows_b, rows_a, "iou")["bone"]
     assert turned == pytest.approx((-value, -high, -low))
 
 
 def test_other_slices_are_refused():
     rows = made(random_series(8))
     with pytest.raises(ValueError, match="same slices"):
-        uncertainty.difference(rows, rows.iloc[1:], "iou")
+        statistics.difference(rows, rows.iloc[1:], "iou")
 
 
 def test_one_slice_has_no_interval():
-    limits = uncertainty.intervals(made({"a": [bone(8, 2)]}), "iou")
+    limits = statistics.intervals(made({"a": [bone(8, 2)]}), "iou")
     assert np.isnan(list(limits.values())).all()
 
 
 def test_a_class_that_is_absent_has_no_interval_and_neither_has_the_mean():
     rows = made({"a": [np.diag([9, 9, 5, 4, 3, 0])] * 2, "b": [np.diag([9, 9, 5, 4, 3, 0])] * 2})
-    limits = uncertainty.intervals(rows, "iou", BONES)
+    limits = statistics.intervals(rows, "iou", BONES)
     assert limits["femur"] == (100, 100)
     assert np.isnan([*limits["vertebra"], *limits["mean"]]).all()
 
 
 def test_holm_as_worked_by_hand():
     """Four p-values: times 4, 3, 2 and 1 in rising order, and never below the one before."""
-    assert uncertainty.holm([0.04, 0.01, 0.03, 0.005]) == pytest.approx([0.06, 0.03, 0.06, 0.02])
-    assert uncertainty.holm([0.9, 0.6]) == pytest.approx([1, 1])
+    assert statistics.holm([0.04, 0.01, 0.03, 0.005]) == pytest.approx([0.06, 0.03, 0.06, 0.02])
+    assert statistics.holm([0.9, 0.6]) == pytest.approx([1, 1])
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 @settings(deadline=None)
 def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p):
-    p, adjusted = np.array(p), uncertainty.holm(p)
+    p, adjusted = np.array(p), statistics.holm(p)
     assert (adjusted >= p).all() and (adjusted <= np.minimum(1, p * len(p)) + 1e-12).all()
     order = np.argsort(p)
     assert (np.diff(adjusted[order]) >= 0).all()
@@ -157,14 +158,14 @@ def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p):
 
 def test_signed_ranks_as_worked_by_hand():
     """Ranks 1 to 5 of which 1 and 3 are negative: W = 4, p = 14/32, effect (11 - 4) / 15."""
-    p, effect = uncertainty.signed_rank(np.array([-1.0, 2, -3, 4, 5]))
+    p, effect = statistics.signed_rank(np.array([-1.0, 2, -3, 4, 5]))
     assert (p, effect) == pytest.approx((14 / 32, 7 / 15))
 
 
 def test_equal_slices_pull_the_effect_towards_nothing():
-    p, effect = uncertainty.signed_rank(np.array([0.0, 0, 5]))
+    p, effect = statistics.signed_rank(np.array([0.0, 0, 5]))
     assert effect == pytest.approx(3 / 6) and 0 < p <= 1
-    assert uncertainty.signed_rank(np.zeros(4)) == (1, 0)
+    assert statistics.signed_rank(np.zeros(4)) == (1, 0)
 
 
 @given(st.lists(st.integers(-6, 6), min_size=2, max_size=6).filter(any))
@@ -174,7 +175,7 @@ def test_few_signed_ranks_have_the_p_of_all_their_permutations(differences):
     differences = np.array(differences, float)
     every_sign = stats.PermutationMethod(n_resamples=np.inf)
     expected = stats.wilcoxon(differences, zero_method="zsplit", method=every_sign).pvalue
-    assert uncertainty.signed_rank(differences)[0] == pytest.approx(expected)
+    assert statistics.signed_rank(differences)[0] == pytest.approx(expected)
 
 
 @given(st.integers(0, 10**6), st.integers(5, 50))
@@ -182,15 +183,15 @@ def test_few_signed_ranks_have_the_p_of_all_their_permutations(differences):
 def test_signed_ranks_without_ties_have_scipys_exact_p(seed, size):
     differences = np.random.default_rng(seed).normal(0.3, 1, size)
     expected = stats.wilcoxon(differences, method="exact").pvalue
-    assert uncertainty.signed_rank(differences)[0] == pytest.approx(expected)
+    assert statistics.signed_rank(differences)[0] == pytest.approx(expected)
 
 
 @given(st.integers(0, 10**6))
 @settings(deadline=None, max_examples=20)
 def test_the_effect_turns_its_sign_with_the_pair(seed):
     differences = np.random.default_rng(seed).normal(0.3, 1, 70).round(1)
-    p, effect = uncertainty.signed_rank(differences)
-    turned = uncertainty.signed_rank(-differences)
+    p, effect = statistics.signed_rank(differences)
+    turned = statistics.signed_rank(-differences)
     assert turned == pytest.approx((p, -effect)) and -1 <= effect <= 1
 
 
@@ -206,8 +207,8 @@ def three_methods(series=5, slices=12):
 
 def test_every_pair_is_compared_once():
     scores, methods = three_methods()
-    frame = uncertainty.comparisons(scores, methods)
-    assert list(frame.columns) == list(uncertainty.COMPARISON_COLUMNS)
+    frame = statistics.comparisons(scores, methods)
+    assert list(frame.columns) == list(statistics.COMPARISON_COLUMNS)
     pairs = list(zip(frame["model_a"], frame["model_b"], strict=True))
     assert pairs == [("unet", "fcn8"), ("unet", "segnet"), ("fcn8", "segnet")]
     better, equal, worse = frame.to_dict("records")
@@ -221,10 +222,10 @@ def test_every_pair_is_compared_once():
 
 
 def test_five_series_cannot_reach_five_percent_and_six_can():
-    frame = uncertainty.comparisons(*three_methods(series=5))
+    frame = statistics.comparisons(*three_methods(series=5))
     assert frame["p_series"].isna().all()
     assert "0.0625" in frame["reason"].iloc[0]
-    frame = uncertainty.comparisons(*three_methods(series=6))
+    frame = statistics.comparisons(*three_methods(series=6))
     assert frame["p_series"].tolist() == pytest.approx([0.03125, 1, 0.03125])
     assert (frame["reason"] == "").all()
 
@@ -235,7 +236,7 @@ def test_a_slice_without_bone_is_right_and_stays():
         made({"a": [bone(9, 1), nothing, nothing]}),
         made({"a": [bone(9, 1), nothing, invented]}, "fcn8"),
     ])  # fmt: skip
-    pair = uncertainty.comparisons(scores, [("unet", 10), ("fcn8", 10)]).iloc[0]
+    pair = statistics.comparisons(scores, [("unet", 10), ("fcn8", 10)]).iloc[0]
     assert pair["slices"] == 3 and pair["median_difference"] == 0
     assert pair["effect"] == pytest.approx(3 / 6)  # 100 against 0 in one slice of three
 
@@ -247,10 +248,10 @@ def test_classes_of_bone_count_as_one():
     scores = pd.concat([
         made({"a": [np.diag([9, 9, 5, 4, 3, 2])] * 3}), made({"a": [wrong] * 3}, "fcn8"),
     ])  # fmt: skip
-    pair = uncertainty.comparisons(scores, [("unet", 10), ("fcn8", 10)]).iloc[0]
+    pair = statistics.comparisons(scores, [("unet", 10), ("fcn8", 10)]).iloc[0]
     assert pair["difference"] == 0 and pair["p"] == 1
 
 
 def test_one_method_has_nobody_to_be_compared_with():
     scores, methods = three_methods()
-    assert uncertainty.comparisons(scores, methods[:1]).empty
+    assert statistics.comparisons(scores, methods[:1]).empty

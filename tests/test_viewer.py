@@ -8,7 +8,7 @@ import pytest
 import trimesh
 from matplotlib.colors import to_rgb
 
-from bonelib import meshes, viewer
+from bonelib.segment import surfaces, viewer
 
 
 def box(centre, size=(20.0, 14.0, 8.0)):
@@ -66,7 +66,7 @@ def test_one_surface_is_bone_coloured_and_several_differ():
     (alone,) = scene_of(viewer.surface_page({"bone": box((0, 0, 0))}, "Bone")).geometry.values()
     colour = np.array(alone.visual.material.baseColorFactor[:3], float)
     assert colour / colour.max() == pytest.approx(
-        np.array(to_rgb(meshes.BONE_COLOUR)) / max(to_rgb(meshes.BONE_COLOUR)), abs=0.02
+        np.array(to_rgb(surfaces.BONE_COLOUR)) / max(to_rgb(surfaces.BONE_COLOUR)), abs=0.02
     )
     page = viewer.surface_page({f"bone {n}": box((30 * n, 0, 0)) for n in range(9)}, "Bones")
     colours = {

@@ -7,9 +7,10 @@ import pytest
 import SimpleITK
 
 from bonelib import __main__ as command
-from bonelib import cards, metrics
+from bonelib import metrics
 from bonelib.models import WEIGHTS, load_pretrained, pretrained_names
 from bonelib.phantom import make_series
+from bonelib.pretraining import model_card
 from bonelib.settings import BONE, PRETRAINING
 
 values = SimpleITK.GetArrayFromImage
@@ -17,7 +18,7 @@ values = SimpleITK.GetArrayFromImage
 
 @pytest.fixture(scope="module")
 def segment():
-    return cards.network("unet", PRETRAINING, WEIGHTS)
+    return model_card.network("unet", PRETRAINING, WEIGHTS)
 
 
 def test_what_is_shipped_is_small_and_has_a_card():

@@ -7,9 +7,9 @@ import pytest
 import SimpleITK
 import trimesh
 
-from bonelib import segmentation, workbench
 from bonelib.errors import InputError
 from bonelib.paths import SegmentationFolder
+from bonelib.segment import segmentation, workbench
 from tests.test_planes import inside, named
 
 RECORD = {

@@ -48,7 +48,7 @@ with _numpy_1_names():
     import imgaug.parameters as iap
     from imgaug.augmentables.segmaps import SegmentationMapsOnImage
 
-    from bonelib.augment import faster, plans
+    from bonelib.augment import imgaug_fast, plans
 
 # scikit-image renames what imgaug calls; the locked version has both names.
 warnings.filterwarnings("ignore", "`estimate` is deprecated", FutureWarning, r"imgaug\.")
@@ -105,7 +105,7 @@ def _operations(
 
 def _apart(operation: iaa.Augmenter) -> iaa.Augmenter:
     """Return an operation that may treat channels apart and hence needs all three."""
-    return iaa.Sequential([faster.AsThreeChannels(), operation])
+    return iaa.Sequential([imgaug_fast.AsThreeChannels(), operation])
 
 
 def _crop_or_pad() -> iaa.Augmenter:
@@ -140,14 +140,14 @@ def occasional(image_size: int = ranges.PAPER_SIZE) -> dict[str, Operation]:
             ]
         ),
         "sharpen": lambda: iaa.Sharpen(ranges.SHARPENED_SHARE, ranges.SHARPENED_LIGHTNESS),
-        "edges": lambda: faster.blend_by_simplex_noise(
+        "edges": lambda: imgaug_fast.blend_by_simplex_noise(
             [
                 iaa.OneOf(
                     [iaa.EdgeDetect(ranges.EDGES_SHARE), iaa.DirectedEdgeDetect(ranges.EDGES_SHARE)]
                 )
             ]
         ),
-        "noise": lambda: faster.AdditiveGaussianNoise(
+        "noise": lambda: imgaug_fast.AdditiveGaussianNoise(
             scale=ranges.NOISE_SIGMA, per_channel=ranges.NOISE_PER_CHANNEL
         ),
         "pixel_removal": lambda: _apart(
@@ -171,10 +171,10 @@ def occasional(image_size: int = ranges.PAPER_SIZE) -> dict[str, Operation]:
             iaa.LinearContrast(ranges.CONTRAST, ranges.CONTRAST_PER_CHANNEL)
         ),
         "histogram_equalisation": iaa.AllChannelsHistogramEqualization,
-        "local_moves": lambda: faster.ElasticTransformation(
+        "local_moves": lambda: imgaug_fast.ElasticTransformation(
             ranges.local_moves(image_size), ranges.LOCAL_MOVE_BLUR, **AIR
         ),
-        "local_affine": lambda: faster.PiecewiseAffine(
+        "local_affine": lambda: imgaug_fast.PiecewiseAffine(
             ranges.LOCAL_AFFINE, ranges.LOCAL_AFFINE_POINTS, ranges.LOCAL_AFFINE_POINTS, **AIR
         ),
         "perspective": lambda: iaa.PerspectiveTransform(ranges.PERSPECTIVE, **AIR),
@@ -184,7 +184,7 @@ def occasional(image_size: int = ranges.PAPER_SIZE) -> dict[str, Operation]:
 
 
 def _kept(removed: tuple[float, float]) -> iap.StochasticParameter:
-    return faster.Binomial(iap.Uniform(1 - removed[1], 1 - removed[0]))
+    return imgaug_fast.Binomial(iap.Uniform(1 - removed[1], 1 - removed[0]))
 
 
 def _sometimes(operations: dict[str, Operation]) -> list[iaa.Augmenter]:
@@ -230,7 +230,7 @@ def apply_operation(
     (image,), (label_map,) = augmenter(
         images=[image[..., np.newaxis].copy()], segmentation_maps=[label_map]
     )
-    return faster.three_channels(image), label_map.get_arr()
+    return imgaug_fast.three_channels(image), label_map.get_arr()
 
 
 def augment_slice(

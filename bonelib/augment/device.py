@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from bonelib.augment import ranges, resize_labels
-from bonelib.augment.faster import (
+from bonelib.augment.imgaug_fast import (
     INTERPOLATIONS,
     NOISE_FIELDS,
     NOISE_METHODS,

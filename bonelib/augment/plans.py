@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from bonelib.augment import ranges
-from bonelib.augment.faster import (
+from bonelib.augment.imgaug_fast import (
     NOISE_FIELDS,
     NOISE_METHODS,
     NOISE_SIZES,

@@ -18,17 +18,13 @@ from bonelib.figures.choosing import (
     choose_series,
 )
 from bonelib.figures.drawing import all_figures, drawn
-from bonelib.figures.evidence import (
-    by_method,
-    figureS1,
-    figureS2,
-    figureS3,
-    figureS4,
-    figureS5,
-    figureS6,
-    method_names,
-    multiples_shape,
-    pairwise,
+from bonelib.figures.examples import (
+    Example,
+    augmented_examples,
+    draw_labels,
+    draw_slice,
+    read_example,
+    read_predictions,
 )
 from bonelib.figures.paper import (
     figure1,
@@ -40,14 +36,6 @@ from bonelib.figures.paper import (
     figure7,
     image_scores,
 )
-from bonelib.figures.pictures import (
-    Example,
-    augmented_examples,
-    draw_labels,
-    draw_slice,
-    read_example,
-    read_predictions,
-)
 from bonelib.figures.style import (
     CAPTIONS,
     CLASS_COLOURS,
@@ -57,6 +45,18 @@ from bonelib.figures.style import (
     printed,
     read_caption,
     save,
+)
+from bonelib.figures.supplement import (
+    by_method,
+    figureS1,
+    figureS2,
+    figureS3,
+    figureS4,
+    figureS5,
+    figureS6,
+    method_names,
+    multiples_shape,
+    pairwise,
 )
 
 __all__ = [

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bonelib import scoring
+from bonelib.evaluation import scoring
 from bonelib.settings import BASELINE, BONE
 
 

@@ -6,8 +6,9 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from bonelib import scoring, slices
-from bonelib.figures import choosing, evidence, paper, pictures
+from bonelib import slices
+from bonelib.evaluation import scoring
+from bonelib.figures import choosing, examples, paper, supplement
 from bonelib.figures.style import CAPTIONS, COLUMN_MM, printed
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import Settings
@@ -56,14 +57,14 @@ def drawn(made: Mapping[str, Figure]) -> str:
 
 def _examples(folder: SliceFolder, settings: Settings) -> Named:
     chosen = choosing.choose_levels(slices.read_table(folder.root))
-    examples = [pictures.read_example(folder, row) for row in chosen.itertuples()]
-    augmented = pictures.augmented_examples(examples[0], settings.seed, count=3)
-    for name, draw, shown in (
-        ("figure1", paper.figure1, examples),
-        ("figure2", paper.figure2, [examples[0], *augmented]),
+    shown = [examples.read_example(folder, row) for row in chosen.itertuples()]
+    augmented = examples.augmented_examples(shown[0], settings.seed, count=3)
+    for name, draw, drawn in (
+        ("figure1", paper.figure1, shown),
+        ("figure2", paper.figure2, [shown[0], *augmented]),
     ):
-        figure, axes = pictures.picture_canvas(shown, 2, 4)
-        draw(shown, axes)
+        figure, axes = examples.picture_canvas(drawn, 2, 4)
+        draw(drawn, axes)
         yield name, figure
 
 
@@ -85,59 +86,59 @@ def _segmentations(
     scores: pd.DataFrame,
 ) -> Named:
     row = choosing.choose_compared(scores)
-    predicted = pictures.read_predictions(results, methods, row)
-    example = pictures.read_example(folder, row)
+    predicted = examples.read_predictions(results, methods, row)
+    example = examples.read_example(folder, row)
     records = scoring.read_records(results, methods)
-    figure, axes = pictures.picture_canvas([example], ACROSS, len(predicted) + 2, 3, legend_lines=1)
+    figure, axes = examples.picture_canvas([example], ACROSS, len(predicted) + 2, 3, legend_lines=1)
     paper.figure6(example, predicted, axes, settings.class_names, records)
     yield "figure6", figure
 
     model = choosing.choose_model(list(predicted))
     chosen = list(choosing.choose_quartiles(scores, model).itertuples())
-    examples = [pictures.read_example(folder, row) for row in chosen]
-    predictions = [pictures.read_predictions(results, [model], row)[model] for row in chosen]
-    figure, axes = pictures.picture_canvas(examples, 4, 8, 2, legend_lines=2)
-    paper.figure7(examples, predictions, axes, model, settings.class_names)
+    shown = [examples.read_example(folder, row) for row in chosen]
+    predictions = [examples.read_predictions(results, [model], row)[model] for row in chosen]
+    figure, axes = examples.picture_canvas(shown, 4, 8, 2, legend_lines=2)
+    paper.figure7(shown, predictions, axes, model, settings.class_names)
     yield "figure7", figure
 
 
 def _evidence(
     results: ResultFolder, settings: Settings, methods: Sequence[str], scores: pd.DataFrame
 ) -> Named:
-    names = evidence.method_names(scores, scoring.read_records(results, methods))
-    rows = evidence.by_method(scores[scores["resolution"] == "input"], names)
+    names = supplement.method_names(scores, scoring.read_records(results, methods))
+    rows = supplement.by_method(scores[scores["resolution"] == "input"], names)
     placed = rows.merge(scoring.read_slices(results), on=["series", "slice"])
-    multiples = evidence.multiples_shape(rows)
+    multiples = supplement.multiples_shape(rows)
     height_mm = multiples[0] * PANEL_MM + MARGIN_MM
 
     if len(names) > 1:
-        pairs = evidence.pairwise(rows, names)
-        lines = len(pairs) + (1 + evidence.BLOCK_GAP) * pairs["first"].nunique()
+        pairs = supplement.pairwise(rows, names)
+        lines = len(pairs) + (1 + supplement.BLOCK_GAP) * pairs["first"].nunique()
         figure, axes = printed(1, 1, lines * FOREST_ROW_MM + MARGIN_MM)
-        evidence.figureS1(pairs, axes[0, 0])
+        supplement.figureS1(pairs, axes[0, 0])
         yield "figureS1_comparisons", figure
     if not placed.empty:
         for name, draw in (
-            ("figureS2_levels", evidence.figureS2),
-            ("figureS3_bone_size", evidence.figureS3),
+            ("figureS2_levels", supplement.figureS2),
+            ("figureS3_bone_size", supplement.figureS3),
         ):
             figure, axes = printed(*multiples, height_mm)
             draw(placed, axes)
             yield name, figure
     figure, axes = printed(*multiples, height_mm)
-    evidence.figureS4(rows, axes, settings.class_names)
+    supplement.figureS4(rows, axes, settings.class_names)
     yield "figureS4_confusion", figure
 
-    reliability = evidence.by_method(scoring.read_reliability(results, methods), names)
+    reliability = supplement.by_method(scoring.read_reliability(results, methods), names)
     if not reliability.empty:
-        down, across = evidence.multiples_shape(reliability)
+        down, across = supplement.multiples_shape(reliability)
         figure, axes = printed(
             2 * down, across, down * 1.4 * PANEL_MM + MARGIN_MM, height_ratios=[3, 1.3] * down
         )
-        evidence.figureS5(reliability, axes)
+        supplement.figureS5(reliability, axes)
         yield "figureS5_reliability", figure
-    false_bone = evidence.by_method(scoring.read_false_bone(results, methods), names)
+    false_bone = supplement.by_method(scoring.read_false_bone(results, methods), names)
     if not false_bone.empty:
         figure, axes = printed(1, 2, rows["method"].nunique() * BAR_MM + MARGIN_MM)
-        evidence.figureS6(false_bone, rows, axes)
+        supplement.figureS6(false_bone, rows, axes)
         yield "figureS6_false_bone", figure

@@ -8,8 +8,8 @@ from bonelib.labels.body import body_mask
 from bonelib.labels.classes import UNNAMED, bone_of, label_map
 from bonelib.labels.grids import on_grid
 from bonelib.labels.reading import read_mask
+from bonelib.labels.structures import BONE_PATTERNS, IGNORE_NAME, class_of, looks_like_bone
 from bonelib.labels.undrawn import unlabelled_bone
-from bonelib.structures import BONE_PATTERNS, IGNORE_NAME, class_of, looks_like_bone
 
 __all__ = [
     "BONE_PATTERNS", "IGNORE_NAME", "UNNAMED", "body_mask", "bone_of", "class_of", "label_map",

@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK
 
 from bonelib.errors import InputError
-from bonelib.structures import Choice
+from bonelib.labels.structures import Choice
 
 
 def on_grid(mask: SimpleITK.Image, scan: SimpleITK.Image) -> SimpleITK.Image:

@@ -18,7 +18,7 @@ from bonelib import scans
 from bonelib.errors import InputError
 from bonelib.labels.classes import bone_of
 from bonelib.labels.grids import image_like, merge, on_grid
-from bonelib.structures import Structure, choose, ids_of
+from bonelib.labels.structures import Structure, choose, ids_of
 
 LOWEST_BONE_HU = 100.0  # mean under a mask of bone; a mask in the wrong order lies in soft tissue
 MOST_IDS = 128  # in one mask; with more values it is a picture in shades of grey

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from bonelib.errors import InputError
 from bonelib.labels.dicom import read_dataset, refusing_damage
 from bonelib.labels.grids import merge
-from bonelib.structures import Structure, choose
+from bonelib.labels.structures import Structure, choose
 
 SAME_PLANE_MM = 0.01  # frames closer than this show one plane
 UNEVEN = 0.1  # share of the distance of planes by which a plane may lie off its place

@@ -13,7 +13,7 @@ from bonelib.errors import InputError, InputWarning
 from bonelib.labels.contours import MixedPlanesError, fill
 from bonelib.labels.dicom import read_dataset, refusing_damage
 from bonelib.labels.grids import check_overlap, merge
-from bonelib.structures import Choice, Structure, choose
+from bonelib.labels.structures import Choice, Structure, choose
 
 CLOSED_TYPES = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 FARTHEST_MM = 1e5  # from the scanner's centre; beyond, numbers are damaged

@@ -11,7 +11,7 @@ import SimpleITK
 from bonelib import scans
 from bonelib.errors import InputError
 from bonelib.labels.grids import merge, on_grid
-from bonelib.structures import Structure, choose, ids_of
+from bonelib.labels.structures import Structure, choose, ids_of
 
 Mask = tuple[SimpleITK.Image, dict[int, str] | None]
 

@@ -29,14 +29,14 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from bonelib.phantom.annotated import render_annotation
-from bonelib.phantom.annotation import bones_of, deform, read_annotation
 from bonelib.phantom.department import VISITS
 from bonelib.phantom.rendering import Protocol
 from bonelib.phantom.series import PhantomSeries, make_series, make_visit, write_dicom
 from bonelib.phantom.skeleton import BONE_NAMES
 from bonelib.phantom.storage import write_folders
 from bonelib.phantom.tissues import Tissue
+from bonelib.pretraining.annotated_patient import render_annotation
+from bonelib.pretraining.annotation import bones_of, deform, read_annotation
 from bonelib.provenance import code_hash, replacing, text_hash
 from bonelib.scans import source_files
 from bonelib.settings import PAPER_SERIES, PAPER_SLICE_DISTANCE_MM, Settings
@@ -127,7 +127,7 @@ def render(
     `settings.renderings` series, the others one. The first, `<name>_1`, keeps the anatomy as
     it was drawn; the others are turned, stretched and mirrored, too.
     """
-    code = code_hash("bonelib.phantom.annotated")
+    code = code_hash("bonelib.pretraining.annotated_patient")
     records = [
         {
             "series": f"{subject.name}_{number}",

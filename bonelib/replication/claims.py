@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from operator import methodcaller
 
-from bonelib import published, scoring
-from bonelib.mistakes import BESIDE, CAUSES, METAL, OUTSIDE
+from bonelib import published
+from bonelib.evaluation import scoring
+from bonelib.evaluation.error_analysis import BESIDE, CAUSES, METAL, OUTSIDE
 from bonelib.replication import measures as m
 from bonelib.replication.evidence import Evidence, NotTestable
 from bonelib.replication.measures import over

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bonelib import scoring, uncertainty
+from bonelib.evaluation import scoring, statistics
 from bonelib.paths import ResultFolder
 from bonelib.replication.verdicts import NAMES, Estimate
 from bonelib.settings import BASELINE, BONE, TABLE1_MODELS, TABLE3_MODELS, Settings
@@ -176,7 +176,7 @@ class Evidence:
         if ("score", group, measure) not in self.kept:
             rows = self.rows(group)
             values = scoring.named(scoring.pooled(rows, measure), self.settings)
-            ends = uncertainty.intervals(rows, measure)
+            ends = statistics.intervals(rows, measure)
             self.kept["score", group, measure] = {
                 key: Estimate(value, *ends[key]) for key, value in values.items()
             }
@@ -185,7 +185,7 @@ class Evidence:
     def lead(self, one: Group, other: Group, name: str = "mean", measure: str = "iou") -> Estimate:
         """Return by how many points `one` is above `other` on the same slices."""
         if ("lead", one, other, measure) not in self.kept:
-            found = uncertainty.difference(self.rows(one), self.rows(other), measure)
+            found = statistics.difference(self.rows(one), self.rows(other), measure)
             self.kept["lead", one, other, measure] = {
                 key: Estimate(*ends) for key, ends in found.items()
             }
@@ -207,10 +207,10 @@ class Evidence:
         ends = stats.bootstrap(
             (series,),
             mean,
-            n_resamples=uncertainty.RESAMPLES,
-            confidence_level=uncertainty.CONFIDENCE,
+            n_resamples=statistics.RESAMPLES,
+            confidence_level=statistics.CONFIDENCE,
             method="percentile",
-            rng=np.random.default_rng(uncertainty.SEED),
+            rng=np.random.default_rng(statistics.SEED),
         ).confidence_interval
         return Estimate(mean(series, 0), *ends)
 

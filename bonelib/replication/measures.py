@@ -10,7 +10,8 @@ from typing import NamedTuple
 import pandas as pd
 from scipy.stats import spearmanr
 
-from bonelib import published, scoring
+from bonelib import published
+from bonelib.evaluation import scoring
 from bonelib.replication.evidence import Evidence, Group, NotTestable
 from bonelib.replication.verdicts import (
     NAMES,

@@ -15,11 +15,13 @@ import yaml
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
-from bonelib import datasets, figures, published, replication, tables, uncertainty, viewer
+from bonelib import datasets, figures, published, replication, tables
 from bonelib.augment import ranges
+from bonelib.evaluation import statistics
 from bonelib.paths import REPOSITORY, ResultFolder
 from bonelib.provenance import read_json, replacing
 from bonelib.report.sentences import sentences
+from bonelib.segment import viewer
 from bonelib.settings import Settings, deviations
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -109,7 +111,7 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
         deviations=deviations(settings),
         published=published,
         augmentation=ranges,
-        uncertainty=uncertainty,
+        statistics=statistics,
         evidence=evidence,
         citation=citation(),
         data_note=data_note,

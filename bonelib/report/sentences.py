@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bonelib import published, scoring
+from bonelib import published
+from bonelib.evaluation import scoring
 from bonelib.replication.evidence import Evidence, Group, NotTestable
 from bonelib.replication.verdicts import NAMES, extreme, listed
 from bonelib.settings import CLASS_NAMES

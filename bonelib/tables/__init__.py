@@ -16,9 +16,9 @@
 """
 
 from bonelib.tables.complete import all_tables
-from bonelib.tables.paper import table1, table2, table3, table4
+from bonelib.tables.paper_tables import table1, table2, table3, table4
 from bonelib.tables.rows import scheme_note
-from bonelib.tables.supplement import native_table, per_image_table
+from bonelib.tables.supplement_tables import native_table, per_image_table
 from bonelib.tables.table import Table, save
 
 __all__ = [

@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from bonelib import uncertainty
-from bonelib.scoring import method_name, methods
+from bonelib.evaluation import statistics
+from bonelib.evaluation.scoring import method_name, methods
 from bonelib.settings import Settings
 from bonelib.tables.rows import interval_note, random_encoders, scheme_note
 from bonelib.tables.table import Table
 
-ALPHA = 1 - uncertainty.CONFIDENCE
+ALPHA = 1 - statistics.CONFIDENCE
 LEVEL = f"{100 * ALPHA:.0f} %"
 
 CSV_ONLY = (
@@ -28,7 +28,7 @@ def comparison_table(
         "the heading's method is better on every slice, −1 where it is worse on every slice."
     )
     scores = scores[scores["resolution"] == "input"]
-    pairs = uncertainty.comparisons(scores, methods(scores))
+    pairs = statistics.comparisons(scores, methods(scores))
     if pairs.empty:
         return Table(pd.DataFrame(), caption, ("Not run: it takes two methods.",))
     names = {

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pandas as pd
 
-from bonelib import scoring
+from bonelib.evaluation import scoring
 from bonelib.paths import ResultFolder
 from bonelib.settings import Settings
-from bonelib.tables.ablations import ablation_table
+from bonelib.tables.ablation_tables import ablation_table
 from bonelib.tables.comparisons import comparison_table
-from bonelib.tables.mistakes import calibration_table, false_bone_table, level_table
-from bonelib.tables.paper import table1, table2, table3, table4
-from bonelib.tables.supplement import native_table, per_image_table
+from bonelib.tables.error_tables import calibration_table, false_bone_table, level_table
+from bonelib.tables.paper_tables import table1, table2, table3, table4
+from bonelib.tables.supplement_tables import native_table, per_image_table
 from bonelib.tables.surfaces import surface_series_table, surface_table
 from bonelib.tables.table import Table
 

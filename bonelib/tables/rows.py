@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bonelib import published, uncertainty
-from bonelib.scoring import SCORE_COLUMNS, method_name, named, pooled
+from bonelib import published
+from bonelib.evaluation import statistics
+from bonelib.evaluation.scoring import SCORE_COLUMNS, method_name, named, pooled
 from bonelib.settings import BONE, CLASS_NAMES, Settings
 from bonelib.tables.cells import ABOVE, BELOW
 
@@ -49,7 +50,7 @@ def scores_of(rows: pd.DataFrame, measure: str, paper: Sequence[float], settings
     """Return the scores and their intervals by name, beside the paper's where it has the same."""
     same = SCORE_COLUMNS if settings.has_papers_classes else CLASS_NAMES[:BONE]
     theirs = dict(zip(SCORE_COLUMNS, paper, strict=False))
-    limits = uncertainty.intervals(rows, measure, settings)
+    limits = statistics.intervals(rows, measure, settings)
     return compare(named(pooled(rows, measure), settings), theirs, same, limits)
 
 
@@ -97,8 +98,8 @@ def interval_note(parts: Sequence[pd.DataFrame]) -> str:
         else "With one series only its slices are drawn, so other patients are not in them."
     )
     return (
-        f"In small print: {100 * uncertainty.CONFIDENCE:.0f} % intervals, percentiles of "
-        f"{uncertainty.RESAMPLES} bootstrap resamples that draw series with replacement, then "
+        f"In small print: {100 * statistics.CONFIDENCE:.0f} % intervals, percentiles of "
+        f"{statistics.RESAMPLES} bootstrap resamples that draw series with replacement, then "
         f"slices within each. {few} How far trainings differ is not in them."
     )
 

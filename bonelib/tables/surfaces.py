@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from bonelib.scoring import methods
+from bonelib.evaluation.scoring import methods
 from bonelib.tables.rows import framed, method_keys
 from bonelib.tables.table import Table
 

@@ -22,6 +22,11 @@
 # *Writes* prepared slices: 8-bit images, label maps, `slices.csv`, `dataset.json`.
 
 # %% tags=["parameters"]
+from bonelib import preparation, slices
+from bonelib.provenance import num_cores
+from bonelib.workflow.runs import open_run
+from bonelib.figures import previews, browser
+
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -29,9 +34,6 @@ results_dir = ""
 overrides = {}
 
 # %%
-from bonelib import browser, preparation, previews, slices
-from bonelib.provenance import num_cores
-from bonelib.runs import open_run
 
 # %% [markdown]
 # ## The series

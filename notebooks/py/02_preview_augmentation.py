@@ -21,6 +21,10 @@
 # *Reads* prepared slices. *Writes* nothing.
 
 # %% tags=["parameters"]
+from bonelib import figures, slices
+from bonelib.workflow.runs import open_run
+from bonelib.figures import previews
+
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -28,8 +32,6 @@ results_dir = ""
 overrides = {}
 
 # %%
-from bonelib import figures, previews, slices
-from bonelib.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)

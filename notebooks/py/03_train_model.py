@@ -23,6 +23,10 @@
 # finished epoch.
 
 # %% tags=["parameters"]
+from bonelib import figures, models, published, training
+from bonelib.models import drawing
+from bonelib.workflow.runs import open_run
+
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -32,9 +36,6 @@ slices_dir = ""
 model = "unet"
 
 # %% tags=["nbval-ignore-output"]
-from bonelib import figures, models, published, training
-from bonelib.models import drawing
-from bonelib.runs import open_run
 
 # %% [markdown]
 # ## The network

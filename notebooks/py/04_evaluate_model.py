@@ -23,6 +23,10 @@
 # what explains them: `scores/<model>_surfaces.csv`, `_reliability.csv`, `_false_bone.csv`.
 
 # %% tags=["parameters"]
+from bonelib.workflow.runs import open_run
+from bonelib.evaluation import evaluate, scoring, error_analysis
+from bonelib.figures import previews
+
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -33,14 +37,12 @@ horizons = []
 model = "unet"
 
 # %% tags=["nbval-ignore-output"]
-from bonelib import evaluation, mistakes, previews, scoring
-from bonelib.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides, slices_dir)
 
 # %% tags=["nbval-ignore-output"]
-scores = evaluation.evaluate(model, run.slices, run.results, run.settings, horizons)
+scores = evaluate.evaluate(model, run.slices, run.results, run.settings, horizons)
 
 # %% [markdown]
 # ## Counts
@@ -90,7 +92,7 @@ pixels = longest.groupby(["bin", "class"])[["positive", "pixels"]].sum()
 # %% tags=["nbval-ignore-output"]
 false = scoring.read_false_bone(run.results, [model])
 causes = false.groupby(["epochs", "cause"])["pixels"].sum().unstack(fill_value=0)
-causes.reindex(columns=mistakes.CAUSES, fill_value=0)
+causes.reindex(columns=error_analysis.CAUSES, fill_value=0)
 
 # %% [markdown]
 # ## Worst and best

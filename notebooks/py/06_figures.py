@@ -24,6 +24,9 @@
 # `.pdf` at the size of a journal's column or page.
 
 # %% tags=["parameters"]
+from bonelib import figures, tables
+from bonelib.workflow.runs import open_run
+
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -32,8 +35,6 @@ overrides = {}
 models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %%
-from bonelib import figures, tables
-from bonelib.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)

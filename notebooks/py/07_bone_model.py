@@ -23,6 +23,15 @@
 # the surface; and `figures/bone_model`.
 
 # %% tags=["parameters"]
+from dataclasses import replace
+
+from IPython.display import HTML
+
+from bonelib import figures, paths, slices
+from bonelib.workflow.runs import open_run
+from bonelib.segment import surfaces, viewer, agreement, segmentation
+from bonelib.evaluation import scoring
+
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -31,12 +40,6 @@ overrides = {}
 models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %% tags=["nbval-ignore-output"]
-from dataclasses import replace
-
-from IPython.display import HTML
-
-from bonelib import agreement, figures, meshes, paths, scoring, segmentation, slices, viewer
-from bonelib.runs import open_run
 
 # %% [markdown]
 # ## The network and the scan
@@ -68,7 +71,7 @@ for name, volume_ml in record["volumes_ml"].items():
 
 # %%
 folder = paths.SegmentationFolder(run.results.meshes)
-surface = meshes.read_surface(folder.surface)
+surface = surfaces.read_surface(folder.surface)
 print(f"closed: {surface.is_watertight}")
 
 # %% tags=["nbval-ignore-output"]
@@ -76,8 +79,8 @@ HTML(viewer.surface_frame({"bone": surface}, "Bone model"))
 
 # %% tags=["nbval-ignore-output"]
 figure, axes = figures.canvas(1, 2, 3.6, 4.2)
-meshes.draw_surface(surface, axes[0, 0], "front")
-meshes.draw_surface(surface, axes[0, 1], "side")
+surfaces.draw_surface(surface, axes[0, 0], "front")
+surfaces.draw_surface(surface, axes[0, 1], "side")
 figures.save(figure, "bone_model", run.results.figures)
 
 # %% [markdown]

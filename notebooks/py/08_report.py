@@ -22,6 +22,9 @@
 # needs nothing beside it and prints well.
 
 # %% tags=["parameters"]
+from bonelib import replication, report
+from bonelib.workflow.runs import open_run
+
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -30,8 +33,6 @@ overrides = {}
 models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %%
-from bonelib import replication, report
-from bonelib.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)

@@ -26,6 +26,11 @@
 # here is for diagnosis or treatment. The scan stays on this machine.
 
 # %% tags=["parameters"]
+from IPython.display import Image
+
+from bonelib.workflow.runs import open_run
+from bonelib.segment import workbench
+
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -35,10 +40,6 @@ scan = ""
 output = ""
 
 # %%
-from IPython.display import Image
-
-from bonelib import workbench
-from bonelib.runs import open_run
 
 # %% [markdown]
 # ## Choose a scan and look at it

@@ -22,6 +22,13 @@
 # set of that name) and a real CT (`real_scan`) where their paths are given. *Writes* nothing.
 
 # %% tags=["parameters"]
+from pathlib import Path
+
+from bonelib import scans
+from bonelib.phantom import BONE_NAMES
+from bonelib.workflow.runs import open_run
+from bonelib.pretraining import realism
+
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -32,11 +39,6 @@ label_maps = ""
 real_scan = ""
 
 # %%
-from pathlib import Path
-
-from bonelib import realism, scans
-from bonelib.phantom import BONE_NAMES
-from bonelib.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)

@@ -23,6 +23,10 @@
 # *Writes* nothing; notebook 5 writes the table.
 
 # %% tags=["parameters"]
+from bonelib.workflow.runs import open_run
+from bonelib.tables.ablation_tables import ablation_table
+from bonelib.evaluation import variants
+
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -30,15 +34,12 @@ results_dir = ""
 overrides = {}
 
 # %%
-from bonelib import ablations
-from bonelib.runs import open_run
-from bonelib.tables.ablations import ablation_table
 
 # %% [markdown]
 # ## The questions
 
 # %%
-for variant in ablations.VARIANTS:
+for variant in variants.VARIANTS:
     print(f"{variant.name:<20} {variant.question}\n{'':<20} Open, since {variant.reason}.")
 
 # %% [markdown]
@@ -48,7 +49,7 @@ for variant in ablations.VARIANTS:
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
-scores = ablations.read_ablations(run.results, run.settings)
+scores = variants.read_ablations(run.results, run.settings)
 
 # %% tags=["nbval-ignore-output"]
 scores

@@ -1,0 +1,1 @@
+"""Weights and test slices -> scores on disk, and what is read from them."""

@@ -1,0 +1,308 @@
+"""Scores with their places, probabilities and causes -> the supplement's figures.
+
+Frames have a column `method`, a printed name, as `by_method` adds it; bone is all classes of
+bone as one. Small multiples show a method each, in the paper's order.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
+
+from bonelib.evaluation import error_analysis, scoring, statistics
+from bonelib.figures.style import (
+    CLASS_COLOURS,
+    DARK,
+    FAINT,
+    HATCHES,
+    MARK_SIGNS,
+    MARKS,
+    MIDDLE,
+    SMALL_POINTS,
+)
+from bonelib.settings import BONE, CLASS_NAMES, NUM_CLASSES
+from bonelib.tables.error_tables import expected_calibration_error
+
+COLUMNS = 3  # of small multiples
+SIGNIFICANT = 0.05
+BLOCK_GAP = 0.4  # rows
+GROUPS = 8  # of slices by their area of bone
+LEAST_SLICES = 4  # a group, so that its quartiles differ from its ends
+CAUSE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#F0E442", "#CCCCCC")
+BONE_COLOUR = CLASS_COLOURS[BONE]
+MM2_PER_CM2 = 100
+
+
+def method_names(
+    frame: pd.DataFrame, records: Mapping[str, dict] | None = None
+) -> dict[tuple[str, int], str]:
+    """Return the printed name and horizon of each (model, epochs), in the paper's order."""
+    return {
+        (model, epochs): scoring.method_name(model, records)
+        + (f", {epochs} epochs" if epochs else "")
+        for model, epochs in scoring.methods(frame)
+    }
+
+
+def by_method(frame: pd.DataFrame, names: Mapping[tuple[str, int], str]) -> pd.DataFrame:
+    """Add the printed name of each row's method, ordered as `names`."""
+    method = [names[pair] for pair in zip(frame["model"], frame["epochs"], strict=True)]
+    return frame.assign(method=pd.Categorical(method, list(names.values()), ordered=True))
+
+
+def multiples_shape(frame: pd.DataFrame) -> tuple[int, int]:
+    """Return rows and columns of a panel for each method."""
+    count = frame["method"].nunique()
+    return -(-count // COLUMNS), min(count, COLUMNS)
+
+
+def _multiples(frame: pd.DataFrame, axes: np.ndarray) -> Iterator[tuple[pd.DataFrame, Axes]]:
+    """Yield each method's rows and its titled panel; remove the panels that are left."""
+    parts = list(frame.groupby("method", observed=True))
+    for panel in axes.flat[len(parts) :]:
+        panel.remove()
+    for (method, part), panel in zip(parts, axes.flat, strict=False):
+        panel.set_title(method.replace(" (", "\n("))  # an aside would reach into the next title
+        yield part, panel
+
+
+def _outer(axes: np.ndarray, count: int, **labels: str) -> None:
+    """Name x and y on the panels at the left and the lower edge of the first `count`."""
+    columns = axes.shape[1]
+    for index, panel in enumerate(axes.flat[:count]):
+        lowest, leftmost = index + columns >= count, index % columns == 0
+        panel.tick_params(labelbottom=lowest, labelleft=leftmost)
+        panel.set_xlabel(labels["x"] if lowest else "")
+        panel.set_ylabel(labels["y"] if leftmost else "")
+
+
+def pairwise(scores: pd.DataFrame, names: Mapping[tuple[str, int], str]) -> pd.DataFrame:
+    """Return `uncertainty.comparisons` of any two methods, the better first, by their names.
+
+    The columns `first` and `second` hold the printed names.
+    """
+    rank = {method: scoring.pooled_bone_iou(scoring.select(scores, *method)) for method in names}
+    compared = statistics.comparisons(scores, sorted(names, key=rank.get, reverse=True))
+    for column, end in (("first", "a"), ("second", "b")):
+        keys = zip(compared[f"model_{end}"], compared[f"epochs_{end}"], strict=True)
+        compared[column] = [names[key] for key in keys]
+    return compared
+
+
+def figureS1(pairs: pd.DataFrame, axes: Axes) -> None:
+    """Draw a forest of differences, a row a pair; `pairs` are rows of `pairwise`."""
+    place, places, labels = 0.0, [], []
+    for first, block in pairs.groupby("first", sort=False):
+        places.append(place)
+        labels.append(f"{first}, minus")
+        for row in block.itertuples():
+            place += 1
+            places.append(place)
+            labels.append(row.second)
+            _interval(row, place, axes)
+        place += 1 + BLOCK_GAP
+    axes.axvline(0, color=MIDDLE, linewidth=0.8)
+    axes.set_ylim(place - BLOCK_GAP, -1)
+    axes.set_yticks(places, labels)
+    for label in axes.get_yticklabels():
+        label.set_fontweight("bold" if label.get_text().endswith("minus") else "normal")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("difference in bone IoU (percentage points)")
+
+
+def _interval(row, place: float, axes: Axes) -> None:
+    """Draw one difference with its interval, in signs and, at the right, in figures."""
+    value, low, high = row.difference, row.difference_low, row.difference_high
+    axes.errorbar(
+        value, place, xerr=[[value - low], [high - value]], fmt="o", color=DARK, capsize=1.5,
+        markerfacecolor=DARK if row.p_holm < SIGNIFICANT else "white", linewidth=1,
+    )  # fmt: skip
+    axes.annotate(
+        f"{value:.1f} ({low:.1f} to {high:.1f})".replace("-", "\N{MINUS SIGN}"), (1.02, place),
+        xycoords=axes.get_yaxis_transform(), va="center", fontsize=SMALL_POINTS,
+    )  # fmt: skip
+
+
+def figureS2(rows: pd.DataFrame, axes: np.ndarray) -> None:
+    """Draw bone IoU by level: a panel a method, feet below; `rows` are score rows by method."""
+    curves = {
+        method: part.groupby("level", observed=False).apply(
+            scoring.pooled_bone_iou, include_groups=False
+        )
+        for method, part in rows.groupby("method", observed=True)
+    }
+    names = list(rows["level"].cat.categories)
+    for part, panel in _multiples(rows, axes):
+        for curve in curves.values():
+            panel.plot(curve, range(len(names)), color=FAINT, linewidth=0.7, zorder=1)
+        single = part.groupby(["series", "level"], observed=True).apply(
+            scoring.pooled_bone_iou, include_groups=False
+        )
+        levels = single.index.get_level_values("level").map(names.index)
+        panel.plot(single, levels, "o", color=MIDDLE, markersize=2.5, zorder=2)
+        curve = curves[part["method"].iloc[0]]
+        panel.plot(curve, range(len(names)), "D-", color=BONE_COLOUR, zorder=3)
+        panel.set_xlim(-3, 103)
+        panel.set_ylim(-0.5, len(names) - 0.5)
+        panel.set_yticks(range(len(names)), names)
+    _outer(axes, len(curves), x="bone IoU (%)", y="")
+
+
+def figureS3(rows: pd.DataFrame, axes: np.ndarray) -> None:
+    """Draw the bone IoU of slices by their area of bone; `rows` are score rows by method."""
+    rows = rows[rows["bone_mm2"] > 0]
+    rows = rows.assign(area=rows["bone_mm2"] / MM2_PER_CM2, bone_iou=scoring.bone_iou(rows))
+    for part, panel in _multiples(rows, axes):
+        panel.plot(part["area"], part["bone_iou"], ".", color=MIDDLE, markersize=2.5, alpha=0.7)
+        low, middle, high = _quartiles_by_area(part)
+        panel.errorbar(
+            middle["area"], middle["bone_iou"],
+            yerr=[middle["bone_iou"] - low["bone_iou"], high["bone_iou"] - middle["bone_iou"]],
+            fmt="D-", color=BONE_COLOUR, capsize=2, markersize=3.5,
+        )  # fmt: skip
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set_xlim(0.8 * rows["area"].min(), 1.25 * rows["area"].max())
+        panel.set_ylim(-3, 103)
+    _outer(axes, rows["method"].nunique(), x="bone in the slice (cm²)", y="bone IoU (%)")
+
+
+def _quartiles_by_area(part: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return lower quartile, median and upper quartile of groups of slices of like area."""
+    count = int(np.clip(len(part) // LEAST_SLICES, 1, GROUPS))
+    ranks = part["area"].rank(method="first")
+    groups = part.groupby(pd.qcut(ranks, count, labels=False))[["area", "bone_iou"]]
+    return [groups.quantile(share) for share in (0.25, 0.5, 0.75)]
+
+
+def figureS4(
+    rows: pd.DataFrame, axes: np.ndarray, class_names: Sequence[str] = CLASS_NAMES
+) -> None:
+    """Draw the confusion matrix of each method, the reference's classes in rows, in %."""
+    places = range(len(class_names))
+    for part, panel in _multiples(rows, axes):
+        counts = scoring.counts(part).sum(axis=0)
+        shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        panel.pcolormesh(
+            places, places, shares, cmap="Greys", vmin=0, vmax=140, shading="nearest",
+            edgecolors="white", linewidth=0.5,
+        )  # fmt: skip
+        panel.invert_yaxis()
+        for row, column in np.ndindex(shares.shape):
+            colour = "white" if shares[row, column] > 70 else "black"
+            panel.text(
+                column, row, percent(shares[row, column]), color=colour, ha="center", va="center",
+                fontsize=SMALL_POINTS,
+            )  # fmt: skip
+        panel.set_xticks(places, class_names, rotation=0 if len(places) == NUM_CLASSES else 90)
+        panel.set_yticks(places, class_names)
+        panel.tick_params(length=0)
+        panel.grid(False)
+        panel.spines[:].set_visible(False)
+    _outer(axes, rows["method"].nunique(), x="predicted", y="reference")
+
+
+def percent(share: float) -> str:
+    """Print a share in %, so that only nothing reads 0 and only all reads 100."""
+    if share in (0, 100):
+        return f"{share:.0f}"
+    return "<0.1" if share < 0.05 else ">99.9" if share >= 99.95 else f"{share:.1f}"
+
+
+def figureS5(reliability: pd.DataFrame, axes: np.ndarray) -> None:
+    """Draw reliability (upper of two rows of axes) and frequency (lower) of each network.
+
+    `reliability` are rows of `scoring.read_reliability` by method.
+    """
+    bins = reliability["bin"].max() + 1
+    lower = dict(zip(axes[::2].flat, axes[1::2].flat, strict=True))
+    for part, panel in _multiples(reliability, axes[::2]):
+        panel.plot([0, 1], [0, 1], "--", color=MIDDLE, linewidth=0.8)
+        errors = []
+        for name, colour, mark, sign in zip(
+            dict.fromkeys(reliability["class"]), CLASS_COLOURS, MARKS, MARK_SIGNS, strict=False
+        ):
+            rows = part[part["class"] == name]
+            errors.append(f"{sign} {expected_calibration_error(rows):.2f}")
+            sums = rows.groupby("bin")[["pixels", "probability", "positive"]].sum()
+            sums = sums[sums["pixels"] > 0]
+            shares = sums.div(sums["pixels"], axis=0)
+            style = {"color": colour, "marker": mark, "markersize": 3, "linewidth": 1}
+            panel.plot(shares["probability"], shares["positive"], label=name, **style)
+            lower[panel].plot(
+                (sums.index + 0.5) / bins, sums["pixels"], drawstyle="steps-mid", **style
+            )
+        panel.set_title(f"{panel.get_title()}\nECE  {'  '.join(errors)}")
+        panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        lower[panel].set(xlim=(-0.02, 1.02), yscale="log")
+    _finish_reliability(reliability["method"].nunique(), axes)
+
+
+def _finish_reliability(count: int, axes: np.ndarray) -> None:
+    """Name axes and classes, give all frequencies one scale, remove the panels that are left."""
+    upper, lower = axes[::2], axes[1::2]
+    highest = max(panel.get_ylim()[1] for panel in lower.flat[:count])
+    for panel in lower.flat[:count]:
+        panel.set_ylim(0.5, 2 * highest)
+        panel.yaxis.set_major_locator(LogLocator(numticks=4))
+        panel.yaxis.set_major_formatter(EngFormatter())
+        panel.yaxis.set_minor_locator(NullLocator())
+    for panel in lower.flat[count:]:
+        panel.remove()
+    _outer(upper, count, x="", y="share of the class")
+    _outer(lower, count, x="probability of the class", y="pixels")
+    for panel in upper.flat[:count]:
+        panel.tick_params(labelbottom=False)
+    handles = upper.flat[0].get_legend_handles_labels()
+    upper.flat[0].figure.legend(*handles, loc="outside upper center", ncols=len(handles[0]))
+
+
+def figureS6(false_bone: pd.DataFrame, rows: pd.DataFrame, axes: np.ndarray) -> None:
+    """Draw false bone by cause: in % of the reference's bone (left), and in % of all (right).
+
+    `false_bone` are rows of `scoring.read_false_bone` by method, `rows` score rows by method.
+    """
+    bone = rows.groupby("method", observed=True).apply(
+        lambda part: scoring.counts(part)[:, BONE:].sum(), include_groups=False
+    )
+    pixels = (
+        false_bone.pivot_table(
+            index="method", columns="cause", values="pixels", aggfunc="sum", observed=True
+        )
+        .reindex(index=bone.index, columns=error_analysis.CAUSES)
+        .fillna(0)
+    )
+    left, right = axes.flat
+    _stack(100 * pixels.div(bone, axis=0), left)
+    _stack(100 * pixels.div(pixels.sum(axis=1).clip(lower=1), axis=0), right)
+    left.set_xlabel("false bone (% of the reference's bone)")
+    right.set_xlabel("share of the false bone (%)")
+    right.tick_params(labelleft=False)
+    for place in np.flatnonzero(pixels.sum(axis=1) == 0):
+        left.text(0, place, " none", va="center", fontsize=SMALL_POINTS)
+    right.set_xlim(0, 100)
+    left.figure.legend(
+        *left.get_legend_handles_labels(), loc="outside upper center",
+        ncols=len(error_analysis.CAUSES),
+        handlelength=1.8,
+    )  # fmt: skip
+
+
+def _stack(shares: pd.DataFrame, axes: Axes) -> None:
+    """Draw a bar a row, from above, of parts a column."""
+    start = np.zeros(len(shares))
+    for cause, colour, hatch in zip(shares, CAUSE_COLOURS, HATCHES, strict=False):
+        axes.barh(
+            shares.index.astype(str), shares[cause], left=start, color=colour, hatch=hatch,
+            edgecolor=DARK, linewidth=0.4, height=0.7, label=cause,
+        )  # fmt: skip
+        start += shares[cause].to_numpy()
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)

@@ -1,0 +1,1 @@
+"""Annotated anatomy and phantoms -> the shipped weights."""

@@ -1,0 +1,378 @@
+"""An annotation and a seed -> a CT series of it.
+
+The annotation knows bones, muscles and the outline. What else a scan would show is drawn
+from the seed: skin and fat, the belly, the inside of the bones, the couch.
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from bonelib.phantom.anatomy import DENSE_CORTEX, PERIOSTEUM, SKIN_THICKNESS, paint_couch
+from bonelib.phantom.rendering import Scanner, draw_texture, texture_plane
+from bonelib.phantom.series import PhantomSeries, scan_slices
+from bonelib.phantom.shapes import capsule, ellipsoid
+from bonelib.phantom.tissues import Tissue, spongy
+from bonelib.pretraining.annotation import (
+    BONE_KINDS,
+    SMOOTHING_PIXELS,
+    SOFT_TISSUES,
+    Annotation,
+    disk,
+    kind_of,
+    smooth,
+)
+from bonelib.pretraining.soft_tissue import (
+    Artery,
+    Organ,
+    Tube,
+    draw_arteries,
+    draw_organs,
+    draw_tubes,
+    find_cavity,
+)
+
+FINE_PIXEL_MM = 0.55  # tissues are drawn in pixels of about this width, for partial volume
+
+# Thickness of the shell in mm, and where the density of the inside lies on the scale that
+# `_paint_inside` cuts into marrow, sparse and dense trabeculae.
+SHELL_MM = {"hip": 1.25, "femur": 0.75, "sacrum": 0.85, "vertebra": 0.5, "bone": 1.1}
+DENSITY = {"hip": 0.5, "femur": 1.55, "sacrum": 0.0, "vertebra": 0.55, "bone": 0.3}
+THIN_SHELLED = ("sacrum", "vertebra")
+# The shaft's wall in mm at depths in mm below the top of the femur's head.
+SHAFT_DEPTHS_MM, SHAFT_WALLS_MM = (0, 55, 85, 120, 170, 320, 380), (1, 1.2, 2.4, 6, 8.4, 5, 1.5)
+MARROW_DEPTHS_MM = (115.0, 330.0)  # between which the shaft is hollow
+
+
+@dataclass(frozen=True)
+class AnnotatedPatient:
+    """An annotation with all that it does not say, drawn from a seed; lengths in mm."""
+
+    annotation: Annotation
+    seed: int
+    oversampling: int  # fine pixels a side for each of the annotation
+    cavity: np.ndarray  # (slice, row, column) uint8, on pixels of about COARSE_MM
+    tubes: tuple[Tube, ...]  # later ones lie over earlier ones
+    organs: tuple[Organ, ...]
+    arteries: tuple[Artery, ...]
+    bone_density: float  # on the scale of DENSITY; low in osteoporosis
+    bone_thickness: float  # of the shells, relative
+    muscle_fat: float  # 0 lean to 1 wasted
+    fat_mm: float  # below the skin, where no muscle is labelled
+    couch: tuple[float, float, float]  # x of its middle, y of its top, radius of its hollow
+    skin_markers: tuple[tuple[float, float], ...]  # x, z
+    textures: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def from_seed(cls, annotation: Annotation, seed: int) -> "AnnotatedPatient":
+        """Draw what the annotation leaves open; the same seed draws the same."""
+        random, traits = (np.random.default_rng([seed, stream]) for stream in (6, 9))
+        fat_mm = float(random.uniform(14, 34))
+        cavity, cavity_mm = find_cavity(annotation, fat_mm)
+        enhanced = random.random() < 0.5
+        curve = random.choice([900.0, 1600.0, 20000.0])
+        _, rows, columns = np.nonzero(annotation.body[:: max(len(annotation.body) // 40, 1)])
+        x, y = (np.array([columns, rows]) + 0.5) * annotation.spacing_mm
+        middle = (x.min() + x.max()) / 2 + random.normal(0, 8)
+        top = (y + (x - middle) ** 2 / (2 * curve)).max() + random.uniform(0.5, 3)
+        height_mm = len(annotation.body) * annotation.distance_mm
+        marker_z = random.uniform(0.2, 0.8) * height_mm
+        marked = random.random() < 0.5
+        return cls(
+            annotation=annotation,
+            seed=seed,
+            oversampling=max(round(annotation.spacing_mm / FINE_PIXEL_MM), 1),
+            cavity=cavity,
+            tubes=tuple(draw_tubes(random, cavity, cavity_mm, enhanced)),
+            organs=draw_organs(random, cavity, cavity_mm, annotation),
+            arteries=draw_arteries(random, annotation, enhanced),
+            bone_density=float(np.clip(traits.normal(0, 0.3), -0.8, 0.6)),
+            bone_thickness=float(np.clip(traits.normal(1, 0.15), 0.65, 1.35)),
+            muscle_fat=float(traits.beta(1.5, 4)),
+            fat_mm=fat_mm,
+            couch=(middle, top, curve),
+            skin_markers=tuple((middle + x_mm, marker_z) for x_mm in (-150, 0, 150) if marked),
+            textures=(draw_texture(random), draw_texture(random)),
+        )
+
+    def cut_slice(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return tissues and bones, both (row, column) uint8, of the slice, in fine pixels.
+
+        Bones are numbered as in the annotation's structures.
+        """
+        return _Slice(self, index).paint()
+
+
+class _Slice:
+    """One slice while it is painted, from the outside to the inside."""
+
+    def __init__(self, patient: AnnotatedPatient, index: int):
+        annotation = patient.annotation
+        self.patient, self.index = patient, index
+        self.random = np.random.default_rng([patient.seed, 7, index])
+        self.pixel_mm = annotation.spacing_mm / patient.oversampling
+        self.z = index * annotation.distance_mm
+        rows, columns = (side * patient.oversampling for side in annotation.body.shape[1:])
+        self.size = columns, rows
+        self.x = ((np.arange(columns) + 0.5) * self.pixel_mm).astype(np.float32)[None, :]
+        self.y = ((np.arange(rows) + 0.5) * self.pixel_mm).astype(np.float32)[:, None]
+        self.labels = annotation.structures[index]
+        self.structures = smooth(self.labels, self.enlarge)
+        self.body = (self.finer(annotation.body[index]) > 0.5) | (self.structures > 0)
+        self.depth = self.depth_mm(self.body)
+        self.first, self.second = (
+            texture_plane(texture, (rows, columns), self.pixel_mm, self.z)
+            for texture in patient.textures
+        )
+        self.tissues = np.zeros((rows, columns), np.uint8)
+
+    def enlarge(self, plane: np.ndarray) -> np.ndarray:
+        return cv2.resize(plane, self.size, interpolation=cv2.INTER_LINEAR)
+
+    def finer(self, mask: np.ndarray) -> np.ndarray:
+        """Return how much of a mask is near each fine pixel, float32 from 0 to 1."""
+        plane = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), SMOOTHING_PIXELS)
+        return self.enlarge(plane)
+
+    def depth_mm(self, mask: np.ndarray) -> np.ndarray:
+        """Return the distance to the nearest pixel outside of the mask."""
+        padded = np.pad(mask.astype(np.uint8), 1)
+        return cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1] * self.pixel_mm
+
+    def paint(self) -> tuple[np.ndarray, np.ndarray]:
+        names = self.patient.annotation.names
+        kinds = np.array([0, *(SOFT_TISSUES.get(kind_of(name), 0) for name in names)], np.uint8)
+        bone = np.array([False, *(kind_of(name) in BONE_KINDS for name in names)])
+        self.paint_couch()
+        self.paint_fat()
+        self.paint_belly()
+        soft = kinds[self.structures]
+        self.tissues[soft > 0] = soft[soft > 0]
+        self.paint_fat_in_muscle(soft == Tissue.MUSCLE)
+        self.paint_arteries()
+        self.paint_gaps(bone)
+        bones = np.where(bone[self.structures], self.structures, 0).astype(np.uint8)
+        for number in np.unique(bones[bones > 0]):
+            self.paint_bone(number, kind_of(names[number - 1]))
+        return self.tissues, bones
+
+    def paint_couch(self):
+        middle, top, curve = self.patient.couch
+        surface = top - (self.x - middle) ** 2 / (2 * curve)
+        paint_couch(self.tissues, self.x - middle, self.y - surface)
+
+    def paint_fat(self):
+        patient, depth_mm = self.patient, self.depth
+        self.tissues[self.body] = Tissue.FAT
+        septa = (np.abs(self.first) < 0.09) & (self.second > 0.6) & self.body
+        self.tissues[septa] = Tissue.SKIN
+        if not patient.annotation.where("muscle").any():
+            fat_mm = patient.fat_mm * (1 + 0.15 * self.first)
+            self.tissues[depth_mm > fat_mm] = Tissue.MUSCLE
+            self.paint_fat_in_muscle(depth_mm > fat_mm)
+        skin_mm = SKIN_THICKNESS * (1.2 + 0.2 * self.second)
+        self.tissues[self.body & (depth_mm < skin_mm)] = Tissue.SKIN
+        for marker_x, marker_z in patient.skin_markers:
+            columns = np.flatnonzero(np.abs(self.x[0] - marker_x) < 1.2)
+            if abs(self.z - marker_z) < 4 and len(columns):
+                front = np.argmax(self.body[:, columns[0]])
+                thick = max(round(2 / self.pixel_mm), 1)
+                if front > thick:
+                    self.tissues[front - thick : front, columns] = Tissue.SKIN_MARKER
+
+    def paint_belly(self):
+        plane = self.patient.cavity[self.index]
+        if not plane.any():
+            return
+        score = self.enlarge(cv2.GaussianBlur(plane.astype(np.float32), (0, 0), 0.8))
+        inside = (score > 0.5) & self.body & (self.structures == 0)
+        self.tissues[inside] = Tissue.FAT
+        fascia = inside & (score < 0.56)
+        self.tissues[fascia & (self.second > -0.3)] = Tissue.BOWEL_WALL
+        room = inside & ~fascia
+        strands = room & (np.abs(self.second) < 0.07) & (self.first > 0.3)
+        self.tissues[strands] = Tissue.BOWEL_WALL
+        for organ in self.patient.organs:
+            reach = np.array(organ.radii) + 1
+            window = self.window(np.array([organ.centre - reach, organ.centre + reach]), 0)
+            if window is not None:
+                points = self.x[:, window[1]], self.y[window[0]], np.float32(self.z)
+                distance = ellipsoid(points, organ.centre, organ.radii) + 1.2 * self.first[window]
+                content = np.where(points[1] > organ.level, organ.settled, organ.content)
+                self.fill(window, distance, content, organ.wall_mm, room)
+        for tube in self.patient.tubes:
+            window = self.window(tube.nodes, tube.radius + 3)
+            if window is not None:
+                self.paint_tube(tube, window, room)
+
+    def window(self, nodes: np.ndarray, margin_mm: float) -> tuple[slice, slice] | None:
+        """Return the rows and columns round `nodes`, or None where the slice misses them."""
+        low, high = nodes.min(axis=0) - margin_mm, nodes.max(axis=0) + margin_mm
+        if not low[2] <= self.z <= high[2]:
+            return None
+        columns, rows = (
+            np.clip((low[axis] / self.pixel_mm, high[axis] / self.pixel_mm), 0, self.size[axis])
+            for axis in (0, 1)
+        )
+        window = slice(*rows.astype(int)), slice(*columns.astype(int))
+        return window if self.tissues[window].size else None
+
+    def paint_tube(self, tube: Tube, window, room):
+        points = self.x[:, window[1]], self.y[window[0]], np.float32(self.z)
+        distance = np.inf
+        for start, end in zip(tube.nodes, tube.nodes[1:], strict=False):
+            if min(start[2], end[2]) - tube.radius - 3 < self.z:
+                rod = capsule(points, start, end, tube.radius, tube.radius)
+                distance = np.minimum(distance, rod)
+        if tube.wall_mm:
+            distance = distance + 0.1 * tube.radius * self.first[window]
+        content = np.full(self.tissues[window].shape, tube.content, np.uint8)
+        if tube.mottled:
+            specks = self.second[window] + 0.7 * self.random.standard_normal(content.shape)
+            content[specks > 1.5] = Tissue.FAT
+            content[specks > 2.0] = Tissue.GAS
+        gas = np.broadcast_to(points[1] < tube.gas_above, content.shape)
+        content[gas] = Tissue.GAS
+        self.fill(window, distance, content, tube.wall_mm, room)
+
+    def fill(self, window, distance, content, wall_mm: float, room):
+        region, free = self.tissues[window], room[window]
+        if wall_mm:
+            region[free & (distance < 0)] = Tissue.BOWEL_WALL
+        inside = free & (distance < -wall_mm)
+        region[inside] = np.broadcast_to(content, region.shape)[inside]
+
+    def paint_fat_in_muscle(self, muscle):
+        """Paint the fat between muscles that touch and the streaks within."""
+        edges = np.zeros(muscle.shape, np.uint8)
+        edges[1:] |= self.structures[1:] != self.structures[:-1]
+        edges[:, 1:] |= self.structures[:, 1:] != self.structures[:, :-1]
+        seam_mm = cv2.distanceTransform(1 - edges, cv2.DIST_L2, 3) * self.pixel_mm
+        share = self.patient.muscle_fat
+        seam = seam_mm < 0.35 + 0.5 * share + 0.35 * self.first
+        streaks = np.abs(self.second) < (0.03 + 0.15 * share) * np.clip(0.6 + self.first, 0, 2)
+        self.tissues[muscle & (seam | streaks)] = Tissue.FAT
+
+    def paint_arteries(self):
+        for artery in self.patient.arteries:
+            x, y, z = artery.nodes.T
+            if not z[0] <= self.z <= z[-1]:
+                continue
+            centre = np.array([np.interp(self.z, z, x), np.interp(self.z, z, y)])
+            radius = artery.radius
+            vein = centre + artery.vein_offset
+            nodes = np.array([(*centre, self.z), (*vein, self.z)])
+            window = self.window(nodes, 2 * radius)
+            if window is None:
+                continue
+            points = self.x[:, window[1]], self.y[window[0]]
+            free = self.depth[window] > 6
+            away = np.hypot(points[0] - centre[0], points[1] - centre[1]) + 0.4 * self.first[window]
+            beside = np.hypot((points[0] - vein[0]) * 0.8, points[1] - vein[1])
+            region = self.tissues[window]
+            unlabelled = self.structures[window] == 0
+            region[free & unlabelled & (np.minimum(away, beside) < radius + 2.5)] = Tissue.FAT
+            region[free & (beside < radius)] = Tissue.BLOOD
+            region[free & (away < radius)] = artery.content
+            if artery.calcified:
+                plaque = (np.abs(away - radius) < 0.8) & (self.second[window] > 0.7)
+                plaque &= points[1] > centre[1]
+                region[free & plaque] = Tissue.CALCIFICATION
+
+    def paint_gaps(self, bone):
+        """Paint the spinal canal and the cartilage of joints, which bones enclose."""
+        names, spacing_mm = self.patient.annotation.names, self.patient.annotation.spacing_mm
+        mask = bone[self.labels].astype(np.uint8)
+        spine = [index for index, name in enumerate(names, 1) if kind_of(name) in THIN_SHELLED]
+        ring = cv2.morphologyEx(
+            np.isin(self.labels, spine).astype(np.uint8), cv2.MORPH_CLOSE, disk(9, spacing_mm)
+        )
+        canal = ndimage.binary_fill_holes(ring) & (mask == 0)
+        joints = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disk(8, spacing_mm)) > mask
+        free = self.structures == 0
+        self.tissues[free & (self.finer(joints) > 0.5)] = Tissue.CARTILAGE
+        inner = free & (self.finer(canal) > 0.5)
+        self.tissues[inner] = Tissue.FAT
+        self.tissues[self.depth_mm(inner) > 1.5] = Tissue.FLUID
+
+    def paint_bone(self, number: int, kind: str):
+        whole = self.structures == number
+        rows, columns = np.flatnonzero(whole.any(axis=1)), np.flatnonzero(whole.any(axis=0))
+        window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        inside, patient = whole[window], self.patient
+        depth_mm = self.depth_mm(inside)
+        shell_mm = SHELL_MM[kind]
+        below_mm = self._below_top(number) if kind == "femur" else 0.0
+        if kind == "femur":
+            shell_mm *= np.interp(below_mm, SHAFT_DEPTHS_MM, SHAFT_WALLS_MM)
+        shell_mm = shell_mm * patient.bone_thickness * (1 + 0.22 * self.first[window])
+        shell_mm = np.minimum(shell_mm, 0.45 * depth_mm.max())
+        thick = (shell_mm > DENSE_CORTEX) & (depth_mm > PERIOSTEUM)
+        shell = np.where(thick, Tissue.CORTICAL, Tissue.THIN_CORTICAL)
+        if kind in THIN_SHELLED:
+            shell[:] = Tissue.VERTEBRAL_SHELL
+        self._paint_inside(window, inside, depth_mm, kind, below_mm)
+        share = np.clip(shell_mm / patient.annotation.distance_mm, 0, 1)
+        ends = self._ends(number)[window] & (self.random.random(inside.shape) < share)
+        outer = inside & ((depth_mm - self.pixel_mm / 2 < shell_mm) | ends)
+        self.tissues[window][outer] = shell[outer]
+
+    def _below_top(self, number: int) -> float:
+        """Return how far in mm the slice lies below the femur's head, which may be cut off."""
+        annotation = self.patient.annotation
+        levels = np.flatnonzero((annotation.structures == number).any(axis=(1, 2)))
+        cut = SHAFT_DEPTHS_MM[3] if levels[-1] == len(annotation.body) - 1 else 0.0
+        return cut + (levels[-1] - self.index) * annotation.distance_mm
+
+    def _ends(self, number: int) -> np.ndarray:
+        """Return where the bone ends between this slice and one of its neighbours."""
+        volume = self.patient.annotation.structures
+        neighbours = [k for k in (self.index - 1, self.index + 1) if 0 <= k < len(volume)]
+        going_on = np.all([volume[k] == number for k in neighbours], axis=0)
+        return self.finer(going_on) < 0.5
+
+    def _paint_inside(self, window, inside, depth_mm, kind: str, below_mm: float):
+        patient = self.patient
+        density = DENSITY[kind] + patient.bone_density + 0.3 * self.second[window]
+        density += 0.35 * self.random.standard_normal(inside.shape, np.float32)
+        density += 0.5 * np.exp(-depth_mm / 3)
+        if kind == "femur":
+            density += np.interp(below_mm, (20, 50, 80, 110), (0.5, 0.1, -0.5, -0.9))
+        filling = spongy(density)
+        if kind == "femur" and MARROW_DEPTHS_MM[0] < below_mm < MARROW_DEPTHS_MM[1]:
+            filling = np.minimum(filling, Tissue.SPARSE_TRABECULAR)
+        self.tissues[window][inside] = filling[inside]
+
+
+def render_annotation(annotation: Annotation, seed: int) -> PhantomSeries:
+    """Return a CT series of the annotation on its own grid; `seed` draws the rest.
+
+    Bones carry the ids of the label map.
+    """
+    patient = AnnotatedPatient.from_seed(annotation, seed)
+    slices = (
+        (index * annotation.distance_mm, *patient.cut_slice(index))
+        for index in range(len(annotation.body))
+    )
+    scanner = _draw_scanner(seed)
+    image, tissues, bones = scan_slices(
+        slices, scanner, patient.oversampling, annotation.spacing_mm
+    )
+    ids = np.array([0, *annotation.ids])
+    numbers = ids.astype(np.uint8 if ids.max() <= 255 else np.int32)[bones]
+    images = [sitk.GetImageFromArray(voxels) for voxels in (image, numbers)]
+    for volume in images:
+        volume.CopyInformation(annotation.grid)
+    return PhantomSeries(images[0], tissues, images[1], scanner.protocol)
+
+
+def _draw_scanner(seed: int) -> Scanner:
+    """Return a scanner for which contrast is anything from a trace to brighter than bone."""
+    scanner, random = Scanner.from_seed(seed), np.random.default_rng([seed, 8])
+    tissue_hu = scanner.tissue_hu.copy()
+    tissue_hu[Tissue.BOWEL_CONTRAST, 0] = random.uniform(130, 650)
+    tissue_hu[Tissue.ENHANCED_BLOOD, 0] = random.uniform(100, 330)
+    return replace(scanner, tissue_hu=tissue_hu)

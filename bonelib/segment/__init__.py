@@ -1,0 +1,1 @@
+"""One scan -> label map, bones, surfaces, DICOM SEG, page."""

@@ -1,0 +1,1 @@
+"""What `run_all.py` needs: a run, its steps and the driver."""
