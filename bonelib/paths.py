@@ -194,3 +194,10 @@ class SegmentationFolder:
     @property
     def record(self) -> Path:
         return self.root / "report.json"
+
+    def fixed_files(self) -> list[Path]:
+        """Return all files but the surfaces of single bones, whose names depend on the scan."""
+        return [
+            self.label_map, self.bones, self.dicom_seg, self.surface, self.preview, self.viewer,
+            self.record,
+        ]  # fmt: skip
