@@ -9,7 +9,9 @@ import SimpleITK
 from bonelib import labels, paths
 from bonelib.datasets import check, find_cases
 from bonelib.errors import InputError
-from bonelib.phantom import Tissue, deform, read_annotation, render_annotation
+from bonelib.phantom import Tissue
+from bonelib.pretraining.annotated_patient import render_annotation
+from bonelib.pretraining.annotation import deform, read_annotation
 from bonelib.settings import SPLITS, get_settings
 
 SMOKE = get_settings("smoke")

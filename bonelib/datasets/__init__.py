@@ -16,13 +16,7 @@ from bonelib.datasets.ct_org import CT_ORG
 from bonelib.datasets.ctpel import CTPEL
 from bonelib.datasets.ctpelvic1k import CTPELVIC1K
 from bonelib.datasets.folder import MASK_STEMS
-from bonelib.datasets.label_maps import (
-    BODY_STEMS,
-    LABEL_STEMS,
-    RANGE_FILE,
-    TISSUES_FILE,
-    read_label_maps,
-)
+from bonelib.datasets.label_maps import read_label_maps
 from bonelib.datasets.listing import SPLIT_FILE, read_bone_names
 from bonelib.datasets.pengwin import PENGWIN
 from bonelib.datasets.totalsegmentator import TOTALSEGMENTATOR
@@ -30,8 +24,8 @@ from bonelib.errors import InputError
 from bonelib.settings import SPLITS, Settings
 
 __all__ = [
-    "BODY_STEMS", "BONE_NAMES_FILE", "CATALOGUE", "Case", "DATASETS", "LABEL_STEMS", "MASK_STEMS",
-    "PUBLIC_SETS", "RANGE_FILE", "SPLIT_FILE", "TISSUES_FILE", "check", "find_cases", "note",
+    "BONE_NAMES_FILE", "CATALOGUE", "Case", "DATASETS", "MASK_STEMS",
+    "PUBLIC_SETS", "SPLIT_FILE", "check", "find_cases", "note",
     "prepared_name", "read_bone_names", "read_label_maps",
 ]  # fmt: skip
 

@@ -17,16 +17,16 @@ import SimpleITK
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from bonelib import datasets, figures
+from bonelib import figures
 from bonelib.phantom import (
     PhantomSeries,
     Protocol,
     Tissue,
-    bones_of,
     make_series,
     series_seed,
 )
 from bonelib.phantom.patient import Patient
+from bonelib.pretraining.annotation import bones_of, read_subjects
 from bonelib.scans import read_volume
 from bonelib.settings import Settings
 
@@ -165,7 +165,7 @@ def annotated_bones(directory: str, settings: Settings) -> dict[str, tuple]:
     """
     if not directory:
         return {}
-    subjects, names = datasets.read_label_maps(Path(directory), settings)
+    subjects, names = read_subjects(Path(directory))
     bones = bones_of(names)
     found = {}
     for subject in subjects:

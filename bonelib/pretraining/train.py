@@ -17,8 +17,9 @@ import numpy as np
 
 from bonelib import augment, datasets, preparation, provenance, slices
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.phantom import render
 from bonelib.phantom.rendering import draw_texture
+from bonelib.pretraining.annotated_patient import render_label_maps
+from bonelib.pretraining.annotation import read_subjects
 from bonelib.pretraining.corpus import PLANES, write_planes
 from bonelib.pretraining.random_ct import random_slice
 from bonelib.settings import PRETRAINING, Settings
@@ -67,7 +68,7 @@ def write_corpus(
     """
     subjects, names = [], {}
     if label_maps is not None:
-        subjects, names = datasets.read_label_maps(label_maps, settings)
+        subjects, names = read_subjects(label_maps)
         subjects = [subject for subject in subjects if subject.split == "train"]
     planes = write_planes(
         directory, phantoms, subjects, names, settings.renderings, settings.seed, workers
@@ -88,11 +89,10 @@ def held_out(
         for case in datasets.find_cases("phantom", output / "phantom", settings, workers)
     ]
     if label_maps is not None:
-        subjects, names = datasets.read_label_maps(label_maps, settings)
-        unseen = [subject for subject in subjects if subject.split != "train"]
-        if unseen:
-            render(output / "label_maps", unseen, names, replace(settings, renderings=1), workers)
-            cases += datasets.find_cases("folder", output / "label_maps", settings, splits=())
+        rendered = output / "label_maps"
+        splits = ("validation", "test")
+        render_label_maps(label_maps, rendered, 1, settings.seed, workers, splits)
+        cases += datasets.find_cases("folder", rendered, settings, splits=())
     return cases
 
 
