@@ -35,6 +35,7 @@ __all__ = [
     "make_series",
     "make_visit",
     "series_seed",
+    "write_dataset",
 ]
 
 MINIMUM_SLICES = 4

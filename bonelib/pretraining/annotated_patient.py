@@ -5,8 +5,6 @@ from the seed: skin and fat, the belly, the inside of the bones, the couch.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,7 +13,7 @@ from scipy import ndimage
 
 from bonelib.phantom.anatomy import DENSE_CORTEX, PERIOSTEUM, SKIN_THICKNESS, paint_couch
 from bonelib.phantom.rendering import Scanner, draw_texture, texture_plane
-from bonelib.phantom.series import PhantomSeries, scan_slices, write_dataset
+from bonelib.phantom.series import PhantomSeries, scan_slices
 from bonelib.phantom.shapes import capsule, ellipsoid
 from bonelib.phantom.tissues import Tissue, spongy
 from bonelib.pretraining.annotation import (
@@ -23,13 +21,8 @@ from bonelib.pretraining.annotation import (
     SMOOTHING_PIXELS,
     SOFT_TISSUES,
     Annotation,
-    Subject,
-    bones_of,
-    deform,
     disk,
     kind_of,
-    read_annotation,
-    read_subjects,
     smooth,
 )
 from bonelib.pretraining.soft_tissue import (
@@ -41,8 +34,6 @@ from bonelib.pretraining.soft_tissue import (
     draw_tubes,
     find_cavity,
 )
-from bonelib.provenance import code_hash, text_hash
-from bonelib.settings import SPLITS
 
 FINE_PIXEL_MM = 0.55  # tissues are drawn in pixels of about this width, for partial volume
 
@@ -385,49 +376,3 @@ def _draw_scanner(seed: int) -> Scanner:
     tissue_hu[Tissue.BOWEL_CONTRAST, 0] = random.uniform(130, 650)
     tissue_hu[Tissue.ENHANCED_BLOOD, 0] = random.uniform(100, 330)
     return replace(scanner, tissue_hu=tissue_hu)
-
-
-def render_label_maps(
-    source: Path,
-    directory: Path,
-    renderings: int = 1,
-    seed: int = 1,
-    workers: int = 1,
-    splits: tuple[str, ...] = SPLITS,
-) -> None:
-    """Render the label maps in `source` as a `folder` data set in `directory`.
-
-    A training subject becomes `renderings` series, any other one series. The first,
-    `<subject>_1`, keeps the anatomy as it was drawn; the others are turned, stretched and
-    perhaps mirrored. Series that are up to date stay.
-    """
-    subjects, names = read_subjects(source)
-    subjects = {subject.name: subject for subject in subjects if subject.split in splits}
-    code = code_hash("bonelib.pretraining.annotated_patient")
-    records = [
-        {
-            "series": f"{name}_{number}",
-            "split": subject.split,
-            "seed": int(text_hash(seed, f"{name}_{number}"), 16),
-            "subject": name,
-            "deformed": number > 1,
-            "names": {str(number): kind for number, kind in names.items()},
-            "slices": subject.slices,
-            "sources": subject.states(),
-            "code": code,
-        }
-        for name, subject in subjects.items()
-        for number in range(1, 1 + (renderings if subject.split == "train" else 1))
-    ]
-    make = partial(_render_subject, subjects=subjects, names=names)
-    write_dataset(directory, records, make, bones_of(names), workers)
-
-
-def _render_subject(
-    record: dict, subjects: dict[str, Subject], names: dict[int, str]
-) -> PhantomSeries:
-    subject = subjects[record["subject"]]
-    annotation = read_annotation(subject.label_path, subject.mask_path, names, subject.slices)
-    if record["deformed"]:
-        annotation = deform(annotation, record["seed"])
-    return render_annotation(annotation, record["seed"])

@@ -14,15 +14,10 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from bonelib import scans
-from bonelib.datasets.listing import existing, read_columns, read_names, read_split_of_folders
 from bonelib.errors import InputError
 from bonelib.labels import on_grid
 from bonelib.phantom.tissues import Tissue
 from bonelib.scans import read_volume
-
-TISSUES_FILE, RANGE_FILE = "tissues.csv", "range.csv"
-LABEL_STEMS, BODY_STEMS = ("label", "labels"), ("mask",)
 
 BONE_KINDS = ("hip", "femur", "sacrum", "vertebra", "bone")  # a name may go on: femur_left
 SOFT_TISSUES = {
@@ -34,82 +29,6 @@ MOST_NAMES = 255  # structures are kept in 8 bits
 SQUARE_TOLERANCE = 0.01  # by which the two sides of a pixel may differ
 SMOOTHING_PIXELS = 0.8  # blur that takes the staircase off an edge and keeps thin sheets
 OUTLINE_BRIDGE_MM = 80.0  # hollow of the labels that an outline drawn round them fills
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One annotated person on disk."""
-
-    name: str
-    split: str
-    label_path: Path
-    mask_path: Path | None  # of the body
-    slices: tuple[int, int] | None  # the first and the last to use, from the feet; None: all
-
-    def states(self) -> list[tuple]:
-        """Return name, size and modification time of each file."""
-        paths = [path for path in (self.label_path, self.mask_path) if path is not None]
-        files = [file for path in paths for file in scans.source_files(path)]
-        return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-
-
-def read_subjects(directory: Path | None) -> tuple[list[Subject], dict[int, str]]:
-    """Return the subjects in a folder of label maps and their bones and tissues by id.
-
-    The folder holds split.csv (series, split), tissues.csv (id, tissue), perhaps range.csv
-    (series, first, last), and for each subject a folder with a volume called label and
-    perhaps one called mask. Raises InputError for tables and folders that are not so.
-    """
-    directory = existing("label_maps", directory)
-    names = read_names(directory / TISSUES_FILE, "tissue")
-    try:
-        bones = bones_of(names)
-    except InputError as error:
-        raise InputError(f"{directory / TISSUES_FILE}: {error}") from error
-    if not bones:
-        raise InputError(f"{directory / TISSUES_FILE}: names no bone; give at least one")
-    rows = read_split_of_folders(directory)
-    ranges = _read_ranges(directory / RANGE_FILE, [row.series_id for row in rows])
-    subjects = []
-    for row in rows:
-        folder = directory / row.series_id
-        label, mask = (_volume_called(folder, stems) for stems in (LABEL_STEMS, BODY_STEMS))
-        if label is None:
-            raise InputError(
-                f"{folder}: has no label map; add a volume called {' or '.join(LABEL_STEMS)} "
-                f"({', '.join(scans.VOLUME_SUFFIXES)})"
-            )
-        subjects.append(Subject(row.series_id, row.split, label, mask, ranges.get(row.series_id)))
-    return subjects, names
-
-
-def _volume_called(folder: Path, stems: tuple[str, ...]) -> Path | None:
-    found = sorted(
-        file for file in folder.iterdir() if file.is_file() and scans.volume_stem(file) in stems
-    )
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
-        raise InputError(f"{folder}: has {names}; leave exactly one")
-    return found[0] if found else None
-
-
-def _read_ranges(file: Path, series_ids: list[str]) -> dict[str, tuple[int, int]]:
-    """Return the first and the last slice to use of each series; the file may be absent."""
-    if not file.exists():
-        return {}
-    ranges = {}
-    table = read_columns(file, ("series", "first", "last"))
-    for series_id, first, last in table.itertuples(index=False, name=None):
-        line = f"line '{series_id},{first},{last}'"
-        if series_id not in series_ids or series_id in ranges:
-            raise InputError(f"{file}: {line} is not for a series of its own; correct it")
-        if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
-            raise InputError(
-                f"{file}: {line} does not give a first and a higher last slice, from the feet, "
-                "from 0; correct it"
-            )
-        ranges[series_id] = int(first), int(last)
-    return ranges
 
 
 @dataclass(frozen=True)
