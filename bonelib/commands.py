@@ -17,7 +17,14 @@ from bonelib.datasets import download
 from bonelib.errors import InputError
 from bonelib.evaluation import scoring
 from bonelib.provenance import num_cores
-from bonelib.settings import BASELINE, MODEL_NAMES, PRETRAINING, SPLITS, replaced
+from bonelib.settings import (
+    BASELINE,
+    MODEL_NAMES,
+    PRETRAINING,
+    SPLITS,
+    parse_overrides,
+    replaced,
+)
 from bonelib.workflow import runs
 
 # What the paper's Table 2 leaves out, at three classes.
@@ -158,7 +165,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 def run_pretrain(options: argparse.Namespace) -> None:
     """Train, and say where the weights are."""
-    settings = replaced(PRETRAINING, runs.overrides(options.set))
+    settings = replaced(PRETRAINING, parse_overrides(options.set))
     with _loading_keras():
         from bonelib.pretraining import train
 
