@@ -22,6 +22,7 @@ from bonelib.settings import (
     MODEL_NAMES,
     PRETRAINING,
     SPLITS,
+    get_settings,
     parse_overrides,
     replaced,
 )
@@ -112,6 +113,16 @@ def run_download(options: argparse.Namespace) -> None:
     fetched = download.download(options.name, directory, options.variant, options.mirror)
     print(f"{len(fetched)} files are in {directory}; use them by")
     print(f"python run_all.py --dataset {options.name} --data {directory}")
+
+
+def run_convert(options: argparse.Namespace) -> None:
+    """Convert a data set to the `folder` layout, and say how to use it."""
+    from bonelib.pretraining import label_maps  # OpenCV and SciPy, which other commands do without
+
+    label_maps.convert(
+        options.data, options.output, get_settings("paper"), options.renderings, num_cores()
+    )
+    print(f"converted; use it by\npython run_all.py --dataset folder --data {options.output}")
 
 
 def run_prepare(options: argparse.Namespace) -> None:
