@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import SimpleITK
 
-from bonelib import devices, metrics, models, prediction, provenance, slices
-from bonelib.segment.probabilities import fit_to_scan, segment_scan
+from bonelib import devices, metrics, prediction, provenance, slices
+from bonelib.segment import Network, segment_image
 from bonelib.settings import BASELINE, BONE, PRETRAINING, Settings
 
 CARD = """# Model card: {name}
@@ -19,7 +19,7 @@ lower lumbar spine.
 
 - **For research, not for diagnosis or treatment.** Every result needs a trained eye.
 - **Input**: any scan in HU, resampled in plane to {spacing:g} mm, window {low:g} to {high:g} HU;
-  `bonelib.segment.probabilities.segment_scan` does it. Slices are seen one by one, each four times,
+  `bonelib.segment` does it. Slices are seen one by one, each four times,
   shifted by half of the network's output pixel.
 - **Trained on** {phantoms} made-up patients and {maps}: {planes} planes of tissues, shown
   {samples} times, each time turned, bent, and with a contrast, blur and noise of its own; the
@@ -76,9 +76,7 @@ def network(name: str, settings: Settings, weights: Path) -> Callable:
     devices.set_precision(settings)
 
     def segment(scan: SimpleITK.Image) -> SimpleITK.Image:
-        fitted = fit_to_scan(settings, scan)
-        model = models.load_pretrained(name, fitted.image_size, weights)
-        return segment_scan(model, scan, fitted)
+        return segment_image(scan, Network(name, weights / f"{name}.keras", settings))
 
     return segment
 

@@ -12,7 +12,6 @@
     overview, viewer, planes, workbench   pictures, pages and widgets
 """
 
-import json
 import tempfile
 import time
 import warnings
@@ -28,7 +27,7 @@ import SimpleITK
 import trimesh
 from skimage.segmentation import expand_labels
 
-from bonelib import labels, prediction, provenance, scans
+from bonelib import devices, labels, provenance, scans
 from bonelib.errors import InputError, InputWarning
 from bonelib.paths import SegmentationFolder
 from bonelib.segment import dicom_seg, overview, surfaces, viewer
@@ -46,6 +45,10 @@ EXPANSION = 3  # voxels by which ids grow, so that they cover the bone on the sc
 Progress = Callable[[str, int, int], None]  # called with stage, parts done, all parts
 
 
+def ignore(stage: str, done: int, total: int) -> None:
+    """Ignore progress."""
+
+
 def segment(
     path: Path,
     directory: Path,
@@ -53,7 +56,7 @@ def segment(
     series: str | None = None,
     bones: bool = False,
     overwrite: bool = False,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = ignore,
 ) -> dict:
     """Segment the scan at `path`, write the results to `directory` and return their record.
 
@@ -73,7 +76,7 @@ def segment(
     stages = _Stages(progress)
     with _scratch_folder(folder.root) as scratch, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InputWarning)
-        prediction.set_precision(network.settings)
+        devices.set_precision(network.settings)
         with stages("reading"):
             stored = scans.open_scan(path, series)
         model = _bone_model(stored.image, network, bones, stages)
@@ -122,18 +125,29 @@ class _Stages:
         self.seconds[name] = round(time.perf_counter() - started, 2)
 
 
-def _bone_model(
-    scan: SimpleITK.Image, network: Network, bones: bool, stages: _Stages
-) -> BoneModel:
+def segment_image(scan: SimpleITK.Image, network: Network) -> SimpleITK.Image:
+    """Return the label map, 0/1/2 as uint8, of a scan in HU on the scan's own grid."""
+    margin, body = _find_bone(scan, network, _Stages(ignore))
+    return SimpleITK.Maximum(body, bone_on_scan(margin, scan) * BONE)
+
+
+def _find_bone(
+    scan: SimpleITK.Image, network: Network, stages: _Stages
+) -> tuple[SimpleITK.Image, SimpleITK.Image]:
+    """Return the margin of bone, after post-processing, and the mask of the patient."""
     with stages("finding bone") as done:
         region = find_region(network, scan, done)
     with stages("predicting") as done:
         margin = predict_bone(network, scan, region, done)
     with stages("post-processing"):
         body = labels.body_mask(scan)
-        margin = postprocess(margin, scan, body)
-        bone = bone_on_scan(margin, scan)
-        label_map = SimpleITK.Maximum(body, bone * BONE)
+        return postprocess(margin, scan, body), body
+
+
+def _bone_model(scan: SimpleITK.Image, network: Network, bones: bool, stages: _Stages) -> BoneModel:
+    margin, body = _find_bone(scan, network, stages)
+    bone = bone_on_scan(margin, scan)
+    label_map = SimpleITK.Maximum(body, bone * BONE)
     with stages("surfaces") as done:
         found = SimpleITK.GetArrayViewFromImage(margin) > 0
         ids, names = found.astype(np.uint8), {1: ALL_BONE} if found.any() else {}
@@ -169,9 +183,7 @@ def _ids_on_scan(
     """Bring the ids of single bones from the grid of `margin` to every voxel of `bone`."""
     grown = SimpleITK.GetImageFromArray(np.stack([expand_labels(part, EXPANSION) for part in ids]))
     grown.CopyInformation(margin)
-    on_scan = SimpleITK.Resample(
-        grown, bone, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor
-    )
+    on_scan = SimpleITK.Resample(grown, bone, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor)
     return SimpleITK.Mask(on_scan, bone)
 
 
@@ -254,7 +266,7 @@ def _origin(path: Path, network: Network) -> dict:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),
-        "device": provenance.device(),
+        "device": devices.machine(),
     }
 
 

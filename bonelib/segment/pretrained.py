@@ -1,13 +1,14 @@
 """A name, or a file of weights -> a trained network and the slices it takes."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import keras
 
 from bonelib import models, provenance
 from bonelib.errors import InputError
+from bonelib.paths import ResultFolder
 from bonelib.settings import PRETRAINING, Settings
 
 SHIPPED = "unet"
@@ -64,11 +65,19 @@ def find_network(name: str = SHIPPED, weights: Path | None = None) -> Network:
         raise InputError(f"{weights}: there is no such file; check the path of the weights")
     record = provenance.read_json(weights.parent / TRAINING_RECORD)
     if "settings" in record:
-        # Prediction does not depend on augmentation, which older records describe differently.
-        settings = record["settings"] | {"augment": PRETRAINING.augment}
-        return Network(name, weights, Settings(**settings))
+        # Older records hold settings that are no more, and prediction needs none of them.
+        known = {setting.name for setting in fields(Settings)} - {"augment"}
+        kept = {key: value for key, value in record["settings"].items() if key in known}
+        return Network(name, weights, Settings(**kept))
     note = (
         f"there is no {TRAINING_RECORD} beside the weights, so the window and the pixel size of "
         f"{PRETRAINING.pixel_spacing_mm:g} mm of the shipped weights are assumed"
     )
     return Network(name, weights, PRETRAINING, note)
+
+
+def network_of_run(name: str | None, results: ResultFolder, settings: Settings) -> Network:
+    """Return a run's network after its longest training, at its best epoch; None: the shipped."""
+    if name is None:
+        return find_network()
+    return find_network(name, results.best(name, max(settings.horizons(name))))

@@ -104,9 +104,7 @@ def bone_on_scan(margin: SimpleITK.Image, scan: SimpleITK.Image) -> SimpleITK.Im
     bone = np.empty(scan.GetSize()[::-1], np.uint8)
     for first in range(0, len(bone), SLICES_AT_ONCE):  # to save memory
         part = scan[:, :, first : first + SLICES_AT_ONCE]
-        values = SimpleITK.Resample(
-            margin, part, SimpleITK.Transform(), SimpleITK.sitkLinear, -1.0
-        )
+        values = SimpleITK.Resample(margin, part, SimpleITK.Transform(), SimpleITK.sitkLinear, -1.0)
         bone[first : first + SLICES_AT_ONCE] = SimpleITK.GetArrayViewFromImage(values) > 0
     return image_like(bone, scan)
 
