@@ -129,7 +129,7 @@ class Plan:
         weights = []
         if method in MODEL_NAMES:
             weights = trained(method, results, settings)
-            horizons = horizons or list(dict.fromkeys(settings.horizons(method)))
+            horizons = horizons or settings.horizons(method)
         seconds, network_steps = estimates.evaluation_work(method, settings, len(horizons) or 1)
         return self._step(
             "04_evaluate_model",
@@ -214,8 +214,8 @@ class Plan:
 
 def trained(model: str, results: paths.ResultFolder, settings: Settings) -> list[Path]:
     """Return the files of a training that others read."""
-    best = {results.best(model, epochs): None for epochs in settings.horizons(model)}
-    return [results.history(model), *best]  # one file where both tables have as many epochs
+    best = [results.best(model, epochs) for epochs in settings.horizons(model)]
+    return [results.history(model), *best]
 
 
 def scored(method: str, results: paths.ResultFolder) -> list[Path]:
