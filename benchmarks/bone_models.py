@@ -69,7 +69,7 @@ def step_rows(margin: SimpleITK.Image, scan: SimpleITK.Image, bone: SimpleITK.Im
         values = SimpleITK.GetArrayFromImage(margin)
         step(values)
         rows.append({"steps": name, **score(image_like(values, margin), scan, bone)})
-    cleaned = postprocess.postprocess(margin, scan, labels.body_mask(scan))
+    cleaned = postprocess.clean(margin, scan, labels.body_mask(scan))
     return [*rows, {"steps": "all", **score(cleaned, scan, bone)}]
 
 
@@ -105,7 +105,7 @@ def show_scores(series: list[str]) -> None:
             started = time.perf_counter()
             margin = predict_bone(network, scan, chosen)
             seconds = time.perf_counter() - started
-            cleaned = postprocess.postprocess(margin, scan, labels.body_mask(scan))
+            cleaned = postprocess.clean(margin, scan, labels.body_mask(scan))
             row = {"segmented": part, "seconds": seconds, **score(cleaned, scan, bone)}
             tables["segmented"].append({"series": name, **row})
         tables["steps"] += step_rows(margin, scan, bone)
@@ -127,7 +127,7 @@ def show_speed() -> None:
     started = time.perf_counter()
     margin = predict_bone(network, scan, find_region(network, scan))
     predicted = time.perf_counter() - started
-    cleaned = postprocess.postprocess(margin, scan, labels.body_mask(scan))
+    cleaned = postprocess.clean(margin, scan, labels.body_mask(scan))
     bone_on_scan(cleaned, scan)
     surface = surfaces.bone_surface(cleaned)
     seconds = time.perf_counter() - started

@@ -362,7 +362,7 @@ def test_bone_outside_of_the_body_is_none(make_image, bone):
         make_image(array, spacing_mm)
         for array in (margin_of(bone), np.where(bone, 700, 40).astype(np.int16), body)
     ]
-    cleaned = SimpleITK.GetArrayFromImage(postprocess.postprocess(*images))
+    cleaned = SimpleITK.GetArrayFromImage(postprocess.clean(*images))
     np.testing.assert_array_equal(cleaned > 0, bone & (body == 1))
 
 

@@ -30,9 +30,8 @@ from skimage.segmentation import expand_labels
 from bonelib import devices, labels, provenance, scans
 from bonelib.errors import InputError, InputWarning
 from bonelib.paths import SegmentationFolder
-from bonelib.segment import dicom_seg, overview, surfaces, viewer
+from bonelib.segment import dicom_seg, overview, postprocess, surfaces, viewer
 from bonelib.segment.bones import separate
-from bonelib.segment.postprocess import postprocess
 from bonelib.segment.pretrained import Network, find_network
 from bonelib.segment.probabilities import bone_on_scan, find_region, predict_bone
 from bonelib.settings import BONE, CLASS_NAMES, PATIENT
@@ -141,7 +140,7 @@ def _find_bone(
         margin = predict_bone(network, scan, region, done)
     with stages("post-processing"):
         body = labels.body_mask(scan)
-        return postprocess(margin, scan, body), body
+        return postprocess.clean(margin, scan, body), body
 
 
 def _bone_model(scan: SimpleITK.Image, network: Network, bones: bool, stages: _Stages) -> BoneModel:

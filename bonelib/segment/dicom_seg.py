@@ -37,9 +37,7 @@ SERIES_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "
 # All that is taken over from the headers of the series.
 SOURCE_ATTRIBUTES = (
     *SERIES_UIDS, "SOPInstanceUID", "Modality", "Rows", "Columns", "PixelSpacing",
-    "ImagePositionPatient", "ImageOrientationPatient", "NumberOfFrames",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-    "DimensionOrganizationSequence", "DimensionIndexSequence", "LossyImageCompression",
+    "ImagePositionPatient", "ImageOrientationPatient", "LossyImageCompression",
     "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
 # The standard requires these, even if empty.
@@ -59,13 +57,19 @@ def write_dicom_seg(
     any grid in the patient's space; `names` are those of `segment.bones`, or "bone" for all bone.
     Raises ValueError if nothing can refer to the slices, or if no slice shows a bone.
     """
-    files = {frame.file: frame.header for frame in frames}
+    headers = list({frame.file: frame.header for frame in frames}.values())
+    is_multiframe = "PerFrameFunctionalGroupsSequence" in headers[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's quote values, which are private
-        _check_uids(list(files.values()))
-        sources = [_without_identity(header) for header in files.values()]
-        _add_thickness(sources, frames)
+        _check_uids(headers)
+        if is_multiframe and len(headers) > 1:
+            raise ValueError("the series consists of several multi-frame files")
         pixels, present = _segments_of_slices(bones, names, frames)
+        heights_mm = [frame.position_mm @ np.cross(*frame.orientation) for frame in frames]
+        thickness_mm = float(np.median(np.abs(np.diff(heights_mm))))
+        sources = [_without_identity(header, thickness_mm) for header in headers]
+        if is_multiframe:
+            _add_frames(sources[0], frames, thickness_mm)
         dataset = Segmentation(
             sources, pixels, "BINARY",
             [_segment(number, name) for number, name in enumerate(present, start=1)],
@@ -74,6 +78,8 @@ def write_dicom_seg(
             content_label="SEGMENTATION", content_description="Segmentation by bonelib",
             series_description="Segmentation by bonelib", specific_character_set="ISO_IR 192",
         )  # fmt: skip
+    if is_multiframe:
+        _restore_frame_numbers(dataset, frames)
     dataset.PatientIdentityRemoved = "YES"
     dataset.DeidentificationMethod = "only UIDs are taken over from the source"
     dataset.LongitudinalTemporalInformationModified = "REMOVED"
@@ -91,11 +97,9 @@ def _check_uids(headers: list[Dataset]) -> None:
         if len(uids) != expected:
             kind = "slices differ" if expected == 1 else "several slices share one value"
             raise ValueError(f"{kind} in {name}")
-    if len(headers) > 1 and any("PerFrameFunctionalGroupsSequence" in one for one in headers):
-        raise ValueError("the series consists of several multi-frame files")
 
 
-def _without_identity(header: Dataset) -> Dataset:
+def _without_identity(header: Dataset, thickness_mm: float) -> Dataset:
     """Return the part of a header that the segmentation needs, with an empty patient."""
     source = Dataset()
     for name in SOURCE_ATTRIBUTES:
@@ -103,24 +107,42 @@ def _without_identity(header: Dataset) -> Dataset:
             source[name] = header[name]
     for name in EMPTY_ATTRIBUTES:
         setattr(source, name, None)
+    source.SliceThickness = DSfloat(thickness_mm, auto_format=True)
     return source
 
 
-def _add_thickness(sources: list[Dataset], frames: list[Frame]) -> None:
-    """Set the slice thickness, which headers may lack, to the distance of the slices."""
-    heights_mm = [frame.position_mm @ np.cross(*frame.orientation) for frame in frames]
-    thickness_mm = float(np.median(np.abs(np.diff(heights_mm))))
-    for source in sources:
-        source.SliceThickness = DSfloat(thickness_mm, auto_format=True)
+def _add_frames(source: Dataset, frames: list[Frame], thickness_mm: float) -> None:
+    """Add the frames of the series alone, since a file may hold several series."""
+    shared = Dataset()
+    shared.PixelMeasuresSequence = highdicom.PixelMeasuresSequence(
+        frames[0].spacing_mm, thickness_mm
+    )
+    shared.PlaneOrientationSequence = highdicom.PlaneOrientationSequence(
+        "PATIENT", frames[0].orientation.ravel()
+    )
+    groups = [Dataset() for _ in frames]
+    for group, frame in zip(groups, frames, strict=True):
+        group.PlanePositionSequence = highdicom.PlanePositionSequence("PATIENT", frame.position_mm)
+    source.SharedFunctionalGroupsSequence = [shared]
+    source.PerFrameFunctionalGroupsSequence = groups
+    source.NumberOfFrames = len(frames)
+
+
+def _restore_frame_numbers(dataset: Dataset, frames: list[Frame]) -> None:
+    """Refer to the frames by their numbers in the file."""
+    images = {
+        id(image): image  # the segments of one slice share the item
+        for group in dataset.PerFrameFunctionalGroupsSequence
+        for image in group.DerivationImageSequence[0].SourceImageSequence
+    }
+    for image in images.values():
+        image.ReferencedFrameNumber = frames[image.ReferencedFrameNumber - 1].index + 1
 
 
 def _segments_of_slices(
     bones: SimpleITK.Image, names: dict[int, str], frames: list[Frame]
 ) -> tuple[np.ndarray, list[str]]:
-    """Return the segment of each pixel, from 1, and the names of the segments in view.
-
-    The array has one slice for each file, or for each frame of a multi-frame file.
-    """
+    """Return the segment of each pixel, from 1, and the names of the segments in view."""
     planes = np.stack([_on_plane(bones, frame) for frame in frames])
     seen = np.unique(planes)
     present = [number for number in names if number in seen]
@@ -128,12 +150,7 @@ def _segments_of_slices(
         raise ValueError("no slice shows a bone")
     segment_of = np.zeros(256, np.uint8)
     segment_of[present] = np.arange(1, len(present) + 1)
-    count, places = len(frames), range(len(frames))
-    if "PerFrameFunctionalGroupsSequence" in frames[0].header:
-        count, places = frames[0].header.NumberOfFrames, [frame.index for frame in frames]
-    pixels = np.zeros((count, *frames[0].shape), np.uint8)
-    pixels[places] = segment_of[planes]
-    return pixels, [names[number] for number in present]
+    return segment_of[planes], [names[number] for number in present]
 
 
 def _on_plane(bones: SimpleITK.Image, frame: Frame) -> np.ndarray:

@@ -13,7 +13,7 @@ LARGEST_HOLE_ML = 0.1  # larger cavities are anatomy: a joint space or a canal
 NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 
-def postprocess(
+def clean(
     margin: SimpleITK.Image, scan: SimpleITK.Image, body: SimpleITK.Image
 ) -> SimpleITK.Image:
     """Return the margin of `probabilities.predict_bone` without what cannot be bone.
@@ -53,7 +53,7 @@ def fill_holes(margin: np.ndarray, voxel_ml: float) -> None:
 
 def _on_grid(image: SimpleITK.Image, grid: SimpleITK.Image, interpolator: int) -> np.ndarray:
     resampled = SimpleITK.Resample(image, grid, SimpleITK.Transform(), interpolator)
-    return SimpleITK.GetArrayViewFromImage(resampled)
+    return SimpleITK.GetArrayFromImage(resampled)  # a view would not outlive the image
 
 
 def _small_parts(mask: np.ndarray, smallest: float) -> np.ndarray:
