@@ -14,14 +14,15 @@ from tqdm import tqdm
 
 from bonelib import datasets, inspection, paths, preparation, published, scans, slices
 from bonelib.datasets import download
+from bonelib.devices import num_cores
 from bonelib.errors import InputError
 from bonelib.evaluation import scoring
-from bonelib.provenance import num_cores
 from bonelib.settings import (
     BASELINE,
     MODEL_NAMES,
     PRETRAINING,
     SPLITS,
+    get_settings,
     parse_overrides,
     replaced,
 )
@@ -102,7 +103,7 @@ def run_inspect(options: argparse.Namespace) -> None:
         lines += inspection.describe_mask(scan, *case.annotation(scan))
     print("\n".join(lines))
     if options.output:
-        inspection.write_volume(scan, options.output)
+        scans.write_volume(scan, options.output)
         print(f"written to {options.output}")
 
 
@@ -112,6 +113,16 @@ def run_download(options: argparse.Namespace) -> None:
     fetched = download.download(options.name, directory, options.variant, options.mirror)
     print(f"{len(fetched)} files are in {directory}; use them by")
     print(f"python run_all.py --dataset {options.name} --data {directory}")
+
+
+def run_convert(options: argparse.Namespace) -> None:
+    """Convert a data set to the `folder` layout, and say how to use it."""
+    from bonelib.pretraining import label_maps  # OpenCV and SciPy, which other commands do without
+
+    label_maps.convert(
+        options.data, options.output, get_settings("paper"), options.renderings, num_cores()
+    )
+    print(f"converted; use it by\npython run_all.py --dataset folder --data {options.output}")
 
 
 def run_prepare(options: argparse.Namespace) -> None:

@@ -87,7 +87,7 @@ class Settings:
     phantom_matrix: int = 512  # pixels of the phantom's own slices
     phantom_slice_distance_mm: float = PAPER_SLICE_DISTANCE_MM
     class_scheme: str = "bone"  # one of CLASS_SCHEMES
-    renderings: int = 1  # CT series of each training subject of `label_maps`, each different
+    renderings: int = 1  # pretraining: versions of each annotated subject
 
     # Augmentation (section 4)
     augment: str = "imgaug"  # one of AUGMENTATIONS

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from bonelib import datasets, figures, published, tables
-from bonelib.augment import ranges
+from bonelib.augment import policy
 from bonelib.evaluation import statistics
 from bonelib.paths import REPOSITORY, ResultFolder, SegmentationFolder
 from bonelib.provenance import read_json, replacing
@@ -129,7 +129,7 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
         settings=settings,
         deviations=deviations(settings),
         published=published,
-        augmentation=ranges,
+        augmentation=policy,
         statistics=statistics,
         evidence=evidence,
         citation=yaml.safe_load((REPOSITORY / "CITATION.cff").read_text()),
