@@ -23,7 +23,7 @@ import psutil
 
 from bonelib import paths
 from bonelib.evaluation.variants import WITHOUT_ENCODER
-from bonelib.settings import MODEL_NAMES
+from bonelib.settings import MODEL_NAMES, parse_overrides
 from bonelib.workflow import reference, runs
 from bonelib.workflow.driver import Driver
 
@@ -80,7 +80,7 @@ def running(options: argparse.Namespace) -> Driver:
     run.check()
     workers = options.workers or (0 if options.scheduler else run.settings.parallel_notebooks)
     return Driver(
-        run, list(dict.fromkeys(options.models)), runs.overrides(options.set),
+        run, list(dict.fromkeys(options.models)), parse_overrides(options.set),
         workers, options.scheduler, options.force, options.ablations,
     )  # fmt: skip
 

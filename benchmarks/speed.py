@@ -298,7 +298,6 @@ def feeding_tables(settings: Settings, steps: int, folder: Path) -> dict:
     feeders = {
         "no augmentation": replace(settings, augment="none"),
         'augment="imgaug"': replace(settings, augment="imgaug"),
-        'augment="keras"': replace(settings, augment="keras"),
         "imgaug in the network's process, as the library": replace(
             settings, augment="imgaug", loader_workers=0
         ),

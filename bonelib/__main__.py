@@ -47,6 +47,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     _add_segment(parts)
     _add(parts, "models", commands.run_models, "list the networks and the trained weights")
     _add_download(parts)
+    _add_convert(parts)
     _add_prepare(parts)
     _add_train(parts)
     _add_evaluate(parts)
@@ -160,6 +161,19 @@ def _add_download(parts: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: data/raw/NAME")
     parser.add_argument("--variant", metavar="V", help=_variants())
     parser.add_argument("--mirror", metavar="URL", help="a folder with the same files")
+
+
+def _add_convert(parts: argparse._SubParsersAction) -> None:
+    parser = _add(
+        parts, "convert", commands.run_convert, "convert a data set to the layout `folder`",
+        "Label maps without a CT become CT series. data/README.md says how the data must lie.",
+        "label_maps my_maps data/raw/rendered",
+    )  # fmt: skip
+    parser.add_argument("name", choices=("label_maps",), metavar="NAME", help="label_maps")
+    parser.add_argument("data", type=Path, metavar="DIR", help="the folder of the data set")
+    parser.add_argument("output", type=Path, metavar="OUT", help="the folder to write to")
+    parser.add_argument("--renderings", type=_positive, default=1, metavar="N",
+                        help="label_maps: CT series per training subject; default: 1")  # fmt: skip
 
 
 def _add_prepare(parts: argparse._SubParsersAction) -> None:

@@ -17,7 +17,15 @@ from bonelib.datasets import download
 from bonelib.errors import InputError
 from bonelib.evaluation import scoring
 from bonelib.provenance import num_cores
-from bonelib.settings import BASELINE, MODEL_NAMES, PRETRAINING, SPLITS, replaced
+from bonelib.settings import (
+    BASELINE,
+    MODEL_NAMES,
+    PRETRAINING,
+    SPLITS,
+    get_settings,
+    parse_overrides,
+    replaced,
+)
 from bonelib.workflow import runs
 
 # What the paper's Table 2 leaves out, at three classes.
@@ -107,6 +115,16 @@ def run_download(options: argparse.Namespace) -> None:
     print(f"python run_all.py --dataset {options.name} --data {directory}")
 
 
+def run_convert(options: argparse.Namespace) -> None:
+    """Convert a data set to the `folder` layout, and say how to use it."""
+    from bonelib.pretraining import label_maps  # OpenCV and SciPy, which other commands do without
+
+    label_maps.convert(
+        options.data, options.output, get_settings("paper"), options.renderings, num_cores()
+    )
+    print(f"converted; use it by\npython run_all.py --dataset folder --data {options.output}")
+
+
 def run_prepare(options: argparse.Namespace) -> None:
     """Bring the series of a data set into slices, as notebook 01 does."""
     run = runs.run_of(options)
@@ -158,7 +176,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 def run_pretrain(options: argparse.Namespace) -> None:
     """Train, and say where the weights are."""
-    settings = replaced(PRETRAINING, runs.overrides(options.set))
+    settings = replaced(PRETRAINING, parse_overrides(options.set))
     with _loading_keras():
         from bonelib.pretraining import train
 

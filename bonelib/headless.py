@@ -27,7 +27,14 @@ from bonelib import provenance
 from bonelib.errors import InputError
 from bonelib.evaluation import variants
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.settings import MODEL_NAMES, PROFILES, Settings, get_settings, replaced
+from bonelib.settings import (
+    MODEL_NAMES,
+    PROFILES,
+    Settings,
+    get_settings,
+    parse_overrides,
+    replaced,
+)
 from bonelib.slices import read_table
 
 GRACE_SECONDS = 10.0  # from asking a process to end to ending it
@@ -92,18 +99,12 @@ def parsed(text: str, own: ResultFolder, folder: SliceFolder, settings: Settings
     model, _, changes = text.partition(":")
     if model not in MODEL_NAMES:
         raise ValueError(f"unknown model '{model}': choose one of {', '.join(MODEL_NAMES)}")
-    training = variants.find(model, pairs(changes.split(",") if changes else []), settings)
+    training = variants.find(
+        model, parse_overrides(changes.split(",") if changes else []), settings
+    )
     changed = replaced(settings, training.overrides(settings))
     horizons = () if training.is_own else (settings.epochs_long,)
     return Job(text, model, folder, training.results(own), changed, horizons)
-
-
-def pairs(texts: list[str]) -> dict[str, str]:
-    """Return SETTING=VALUE texts as a dictionary; raises ValueError for what is none."""
-    wrong = [text for text in texts if "=" not in text]
-    if wrong:
-        raise ValueError(f"'{wrong[0]}' is not SETTING=VALUE")
-    return dict(text.split("=", 1) for text in texts)
 
 
 def run(jobs: list[Job], at_once: int, seconds: float, record) -> dict[str, str]:
@@ -161,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder, results = SliceFolder(options.slices.resolve()), ResultFolder(options.results.resolve())
     at_once = max(options.at_once, 1)
     try:
-        settings = get_settings(options.profile, pairs(options.set))
+        settings = get_settings(options.profile, parse_overrides(options.set))
         workers = max(provenance.num_cores() // at_once - 1, 1)
         sharing = {"loader_workers": workers} if settings.loader_workers < 0 else {}
         jobs = [

@@ -3,7 +3,7 @@
 Section and table numbers are those of Krawczyk & Starzyński (2021).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 CLASS_NAMES = ("background", "patient", "bone")  # section 4: classes 0, 1, 2
@@ -60,8 +60,7 @@ PAPER_SERIES = (
 )
 PAPER_SLICE_DISTANCE_MM = 2.5  # section 4
 
-# On processors by imgaug, as in the paper, on the device that trains by Keras, or not at all.
-AUGMENTATIONS = ("imgaug", "keras", "none")
+AUGMENTATIONS = ("imgaug", "none")
 
 TABLE1_MODELS = ("fcn8", "fcn32", "pspnet", "unet", "segnet")
 TABLE3_MODELS = ("unet", "vgg_unet", "resnet50_unet")
@@ -88,7 +87,7 @@ class Settings:
     phantom_matrix: int = 512  # pixels of the phantom's own slices
     phantom_slice_distance_mm: float = PAPER_SLICE_DISTANCE_MM
     class_scheme: str = "bone"  # one of CLASS_SCHEMES
-    renderings: int = 1  # CT series of each training subject of `label_maps`, each different
+    renderings: int = 1  # pretraining: versions of each annotated subject
 
     # Augmentation (section 4)
     augment: str = "imgaug"  # one of AUGMENTATIONS
@@ -169,7 +168,7 @@ class Settings:
         """
         table1 = (self.epochs,) if model in TABLE1_MODELS else ()
         table3 = (self.epochs_long,) if model in TABLE3_MODELS else ()
-        return table1 + table3
+        return tuple(dict.fromkeys(table1 + table3))  # equal epoch counts are one task
 
 
 PROFILES = {
@@ -293,6 +292,14 @@ def _cast(name: str, value, kind: type):
     except ValueError:
         pass
     raise ValueError(f"setting {name}={value!r} is not of type {kind.__name__}")
+
+
+def parse_overrides(texts: Iterable[str]) -> dict[str, str]:
+    """Return SETTING=VALUE texts as a dictionary; raises ValueError for any other text."""
+    malformed = [text for text in texts if "=" not in text]
+    if malformed:
+        raise ValueError(f"'{malformed[0]}' is not SETTING=VALUE")
+    return dict(text.split("=", 1) for text in texts)
 
 
 def deviations(settings: Settings) -> list[dict]:

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from bonelib import augment, metrics, models, provenance, slices
-from bonelib.augment import device
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.prediction import channels, load_network, network_segmenter, set_precision, shared
 from bonelib.settings import BONE, CLASS_NAMES, IGNORE, Settings
@@ -196,17 +195,14 @@ class AugmentedSlices:
     has_shares: bool = False
 
     def batches(self, output_size: int, first_epoch: int) -> Iterator:
-        """Yield endless batches from epoch `first_epoch` on, augmented by either engine."""
+        """Yield endless batches from epoch `first_epoch` on."""
         table = slices.read_table(self.folder.root)
         files = [
             (self.folder.image(row.series, row.slice), self.folder.labels(row.series, row.slice))
             for row in table[table["split"] == "train"].itertuples()
         ]
         workers = augment.num_workers(self.settings)
-        batches = augment.batches(files, output_size, self.settings, first_epoch, workers)
-        if self.settings.augment == "keras":
-            return device.augmented(batches, output_size)
-        return batches
+        return augment.batches(files, output_size, self.settings, first_epoch, workers)
 
     def examples(self, count: int) -> np.ndarray:
         """Return at most `count` slices as they are, evenly spaced in the table."""

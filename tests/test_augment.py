@@ -15,7 +15,7 @@ import pytest
 from scipy import ndimage, stats
 
 from bonelib import augment
-from bonelib.augment import device, plans, ranges
+from bonelib.augment import ranges
 from bonelib.settings import BONE, IGNORE, PROFILES
 
 pytestmark = pytest.mark.filterwarnings("ignore:`estimate` is deprecated:FutureWarning")
@@ -274,40 +274,6 @@ def test_without_augmentation_slices_are_only_read(slice_files):
         assert any(
             (image == read[a]).all() and (label_map == read[b]).all() for a, b in slice_files
         )
-
-
-KERAS = replace(SETTINGS, augment="keras", steps_per_epoch=2)
-
-
-def take_on_device(count, slice_files, **options):
-    batches = augment.batches(slice_files, 16, KERAS, **options)
-    taken = list(islice(device.augmented(batches, 16), count))
-    batches.close()
-    return taken
-
-
-def test_the_device_repeats_itself_whatever_the_workers_and_goes_on(slice_files):
-    whole = take_on_device(6, slice_files)
-    assert whole[0][0].shape == (3, 32, 32, 3) and whole[0][1].shape == (3, 16, 16)
-    assert whole[0][0].dtype == whole[0][1].dtype == np.uint8
-    assert_same(whole, take_on_device(6, slice_files, workers=2))
-    assert_same(whole[4:], take_on_device(2, slice_files, first_epoch=2))
-    assert (whole[0][0] != whole[2][0]).any()  # the next epoch
-
-
-def test_loaders_draw_plans_for_slices_as_they_are(slice_files):
-    ((images, labels, drawn),) = take(1, slice_files, 16, KERAS)
-    assert images.shape == labels.shape == (3, 32, 32)
-    assert drawn.kinds.shape == (3, plans.STEPS)
-
-
-def test_on_the_device_labels_take_the_output_grid():
-    labels = pelvis(32)
-    plan = plans.plan_of([], 32, np.random.default_rng(0))
-    batch, *plan = (np.stack([part] * 3) for part in (labels, *plan))
-    same, small = device.apply_plans(batch * 50, batch, plans.Plan(*plan), 16)
-    np.testing.assert_array_equal(same[0], np.stack([labels * 50] * 3, axis=-1))
-    np.testing.assert_array_equal(small[0], augment.resize_labels(labels, (16, 16)))
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,19 @@
-"""The two engines and imgaug's own operations: the same draws, or the same distributions."""
+"""Operations on one channel, and the faster ones, beside imgaug's own."""
 
 from functools import partial
 
-import keras
 import numpy as np
 import pytest
 from scipy import ndimage, stats
 
 from bonelib import augment
-from bonelib.augment import SegmentationMapsOnImage, device, iaa, iap, imgaug_fast, plans, ranges
-from bonelib.settings import IGNORE
-from tests.test_augment import MOVING, OPERATIONS, STAYING, pelvis
+from bonelib.augment import SegmentationMapsOnImage, iaa, iap, imgaug_fast, ranges
+from tests.test_augment import OPERATIONS, pelvis
 
 pytestmark = pytest.mark.filterwarnings("ignore:`estimate` is deprecated:FutureWarning")
 
 RNG = iap.iarandom.RNG
 SIZE = 60
-BATCH = 25
 DRAWS = 400
 
 
@@ -35,21 +32,6 @@ def phantom():
     texture = np.random.default_rng(0).normal(0, 6, labels.shape)
     image = np.float64([0, 90, 200, 160])[labels] + (labels > 0) * texture
     return image.clip(0, 255).astype(np.uint8), labels
-
-
-def by_keras(image, labels, drawn):
-    """Yield what the second engine makes of one slice by each plan."""
-    for start in range(0, len(drawn), BATCH):
-        batch = plans.Plan(*map(np.stack, zip(*drawn[start : start + BATCH], strict=True)))
-        count = len(batch.kinds)
-        yield from zip(
-            *device.apply_plans(np.stack([image] * count), np.stack([labels] * count), batch),
-            strict=True,
-        )
-
-
-def plans_of(name, count):
-    return [plans.plan_of([name], SIZE, np.random.default_rng([7, n])) for n in range(count)]
 
 
 def seen(image, labels, original):
@@ -110,70 +92,6 @@ def compare(ours, theirs, original):
             for shift, alternative in ((rounding, "greater"), (-rounding, "less")):
                 test = stats.ks_2samp(ours + shift, theirs, alternative, method="asymp")
                 assert test.pvalue > 5e-4, f"{name}: {values.mean(axis=1)} +- {values.std(axis=1)}"
-
-
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_engines_agree_in_distribution(name):
-    image, labels = phantom()
-    augmenter = augment.operations(SIZE)[name].make()
-    theirs = [augment.apply_operation(augmenter, image, labels, [5, n]) for n in range(DRAWS)]
-    compare(by_keras(image, labels, plans_of(name, DRAWS)), theirs, image)
-
-
-def test_engines_agree_in_the_whole_policy():
-    image, labels = phantom()
-    augment.policy.cache_clear()
-    theirs = [augment.augment_slice(image, labels, [6, n]) for n in range(DRAWS)]
-    augment.policy.cache_clear()
-    drawn = [plans.draw_plan(SIZE, (8, n)) for n in range(DRAWS)]
-    compare(by_keras(image, labels, drawn), theirs, image)
-
-
-def test_plans_draw_each_operation_as_often_as_the_paper(monkeypatch):
-    times = dict.fromkeys(plans.DRAWS, 0)
-    for name in plans.DRAWS:
-
-        def count(size, random, name=name):
-            times[name] += 1
-            return "nothing", []
-
-        monkeypatch.setitem(plans.DRAWS, name, count)
-    for seed in range(2000):
-        plans.draw_plan(SIZE, seed)
-    shares = {name: share * ranges.DRAWN_SHARE for name, share in ranges.OCCASIONAL_SHARES.items()}
-    for name, share in (ranges.FREQUENT_SHARES | shares).items():
-        assert stats.binomtest(times[name], 2000, share).pvalue > 1e-3, name
-
-
-@pytest.mark.parametrize("name", MOVING)
-def test_the_device_moves_image_and_labels_alike(name):
-    image, labels = phantom()
-    labels[:, :5] = IGNORE
-    image = np.uint8([0, 90, 200, 160])[labels % IGNORE]
-    for moved, new_labels in by_keras(image, labels, plans_of(name, BATCH)):
-        assert set(np.unique(new_labels)) <= {0, 1, 2, 3, IGNORE}
-        interior = ndimage.maximum_filter(new_labels, 5) == ndimage.minimum_filter(new_labels, 5)
-        expected = np.float64([0, 90, 200, 160])[new_labels % IGNORE][..., None]
-        if name != "local_moves":  # which mixes labels within seven pixels
-            assert (np.abs(moved - expected)[interior] <= 10).mean() >= 0.97
-        assert np.corrcoef(moved[..., 0].ravel(), expected.ravel())[0, 1] > 0.9
-
-
-@pytest.mark.parametrize("name", STAYING)
-def test_the_device_leaves_labels_where_only_grey_values_change(name):
-    image, labels = phantom()
-    labels[:, :5] = IGNORE
-    for _, new_labels in by_keras(image, labels, plans_of(name, BATCH)):
-        np.testing.assert_array_equal(new_labels, labels)
-
-
-def test_noise_of_other_steps_and_seeds_differs():
-    seeds = [keras.ops.convert_to_tensor(seed) for seed in (1, 1, 2)]
-    first, same, other = (
-        np.array(keras.random.uniform((50,), seed=device._Draws(seed))) for seed in seeds
-    )
-    np.testing.assert_array_equal(first, same)
-    assert (first != other).all()
 
 
 # imgaug's own operations, which `faster` replaces.

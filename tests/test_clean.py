@@ -84,5 +84,5 @@ def test_the_makefile_knows_every_profile_and_every_public_set():
         for name, _, value in (line.partition(" := ") for line in text.splitlines())
     }
     assert said["PROFILES"] == list(PROFILES)
-    assert set(said["PUBLIC"]) == set(DATASETS) - {"phantom", "folder", "label_maps"}
+    assert set(said["PUBLIC"]) == set(DATASETS) - {"phantom", "folder"}
     assert paths.raw_phantom("smoke").relative_to(REPOSITORY).as_posix() == "data/raw/phantom-smoke"

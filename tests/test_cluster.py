@@ -19,8 +19,9 @@ from distributed import Client, LocalCluster
 from bonelib import provenance
 from bonelib.errors import InputError
 from bonelib.paths import REPOSITORY, ResultFolder
+from bonelib.settings import parse_overrides
 from bonelib.workflow import cluster, driver
-from bonelib.workflow.runs import open_run, overrides
+from bonelib.workflow.runs import open_run
 
 TRAINING = "03_train_model-unet"
 OVERRIDES = ["epochs=1", "epochs_long=6", "steps_per_epoch=10", "image_size=32"]
@@ -152,15 +153,19 @@ def test_networks_go_to_the_worker_with_a_gpu_and_tables_are_the_same(
     paths = sorted(results.tables.glob("*.csv"))
     before = {path: path.read_bytes() for path in paths}
     compared = {path: comparable(path) for path in paths}
-    run = open_run("smoke", "folder", str(small_scans), str(results.root), overrides(OVERRIDES))
-    started = driver.Driver(run, ["unet"], overrides(OVERRIDES), 0, processes.address, force=True)
+    run = open_run(
+        "smoke", "folder", str(small_scans), str(results.root), parse_overrides(OVERRIDES)
+    )
+    started = driver.Driver(
+        run, ["unet"], parse_overrides(OVERRIDES), 0, processes.address, force=True
+    )
     networks = [TRAINING, "04_evaluate_model-unet"]
     started.steps = {name: started.steps[name] for name in [*networks, "05_tables"]}
     assert started.start()
     notebooks = provenance.read_json(results.manifest)["notebooks"]
     assert {notebooks[name]["worker"] for name in networks} == {"with_gpu"}
     assert "goes on after epoch" not in results.notebook(TRAINING).read_text()
-    again = driver.Driver(run, ["unet"], overrides(OVERRIDES), 0, processes.address)
+    again = driver.Driver(run, ["unet"], parse_overrides(OVERRIDES), 0, processes.address)
     assert not set(started.steps) & set(again.stale())
     for path in paths:
         if path.name != "table2.csv":  # the table of milliseconds

@@ -167,9 +167,9 @@ def test_what_is_not_prepared_or_trained_yet_is_said_in_one_line(small, capsys):
     [
         (["prepare", "--dataset", "fantom"], "unknown data set 'fantom': choose one of phantom"),
         (["prepare", "--dataset", "folder"], "--data DIR"),
-        (["prepare", "--set", "epochs"], "--set takes SETTING=VALUE, not 'epochs'"),
+        (["prepare", "--set", "epochs"], "'epochs' is not SETTING=VALUE"),
         (["train", "--set", "epoch=3"], "unknown setting 'epoch'"),
-        (["pretrain", "--set", "epochs"], "--set takes SETTING=VALUE, not 'epochs'"),
+        (["pretrain", "--set", "epochs"], "'epochs' is not SETTING=VALUE"),
     ],
 )
 def test_bad_input_is_one_line(arguments, words, capsys):

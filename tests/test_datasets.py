@@ -70,7 +70,7 @@ def test_numbers_are_good_names(write_dataset):
         ("series,split\na,train\nb,validation\n", "no series for test"),
         ("series,split\na,train\nd,test\n", "series d has no folder"),
         ("series,split\na,train\na,test\nb,validation\n", "series a twice"),
-        ("series,split\n../a,train\n", "no name for files"),
+        ("series,split\n../a,train\n", "not a valid file name"),
         ('series,split\na,"train\n', "cannot be read as a CSV table"),
         ("", "cannot be read as a CSV table"),
         ("series,split,more\na,train,x\n", "or series,split,scan_series; correct its first line"),
@@ -130,12 +130,12 @@ def test_mask_apart_from_the_scan_names_the_file(write_dataset):
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(InputError, match="choose one of phantom, folder, label_maps"):
+    with pytest.raises(InputError, match="choose one of phantom, folder"):
         find_cases("ghost", None, SMOKE)
     with pytest.raises(InputError, match="--data DIR"):
         find_cases("folder", None, SMOKE)
     assert list(DATASETS) == [
-        "phantom", "folder", "label_maps", "totalsegmentator", "ctpelvic1k", "ct_org", "pengwin",
+        "phantom", "folder", "totalsegmentator", "ctpelvic1k", "ct_org", "pengwin",
         "ctpel",
     ]  # fmt: skip
 
@@ -255,7 +255,7 @@ def test_bones_by_pattern(dicom_dataset, bone, make_image):
     classes = values(case.label_map(annotation=(structures, names)))
     np.testing.assert_array_equal(classes == BONE, values(bone) == 1)
     (root / "bone_names.csv").write_text("pattern,name\nvag*,vague\nvag*,twice\n")
-    assert "line 'vag*,twice' is not a name for a pattern of its own" in refusal(root)
+    assert "line 'vag*,twice' needs a pattern, used once, and a name" in refusal(root)
 
 
 def test_an_archive_is_a_scan(write_dataset, write_series, tmp_path, trunk_hu):

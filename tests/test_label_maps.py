@@ -1,4 +1,4 @@
-"""Annotated anatomy without a CT -> CT series, as the data set `label_maps` gives them."""
+"""Annotated anatomy without a CT -> a `folder` data set of rendered CT series."""
 
 from dataclasses import replace
 
@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from bonelib import labels, paths
-from bonelib.datasets import check, find_cases
+from bonelib import labels
+from bonelib.__main__ import main
+from bonelib.datasets import find_cases
 from bonelib.errors import InputError
-from bonelib.phantom import Tissue, deform, read_annotation, render_annotation
+from bonelib.phantom import Tissue
+from bonelib.pretraining.annotated_patient import render_annotation
+from bonelib.pretraining.annotation import deform, read_annotation
+from bonelib.pretraining.label_maps import convert, read_label_maps
 from bonelib.settings import SPLITS, get_settings
 
 SMOKE = get_settings("smoke")
@@ -61,9 +65,8 @@ def write_subject(make_image):
 
 
 @pytest.fixture
-def data_set(tmp_path, write_subject, monkeypatch):
-    """A `label_maps` folder with one subject in each split; what is rendered goes beside it."""
-    monkeypatch.setattr(paths, "DATA", tmp_path / "data")
+def data_set(tmp_path, write_subject):
+    """A `label_maps` folder with one subject in each split, of b and c two slices."""
     root = tmp_path / "maps"
     for name in "abc":
         write_subject(root / name)
@@ -71,14 +74,14 @@ def data_set(tmp_path, write_subject, monkeypatch):
     (root / "split.csv").write_text("\n".join(["series,split", *lines]) + "\n")
     rows = [f"{number},{tissue}" for number, tissue in TISSUES.items()]
     (root / "tissues.csv").write_text("\n".join(["id,tissue", *rows]) + "\n")
+    (root / "range.csv").write_text("series,first,last\nb,4,5\nc,4,5\n")
     return root
 
 
-@pytest.fixture
-def short(data_set):
-    """The same with two slices of each subject."""
-    (data_set / "range.csv").write_text("series,first,last\na,4,5\nb,4,5\nc,4,5\n")
-    return data_set
+def converted(data_set, renderings=1):
+    output = data_set.parent / "out"
+    convert(data_set, output, SMOKE, renderings)
+    return find_cases("folder", output, SMOKE)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +113,7 @@ def centre_mm(image: SimpleITK.Image, number: int) -> np.ndarray:
 
 
 def test_a_case_is_the_annotation_in_its_place(data_set):
-    cases = find_cases("label_maps", data_set, SMOKE)
+    cases = converted(data_set)
     assert [(case.series_id, case.split) for case in cases] == [
         (f"{name}_1", split) for name, split in zip("abc", SPLITS, strict=True)
     ]
@@ -133,8 +136,9 @@ def test_a_case_is_the_annotation_in_its_place(data_set):
     assert dice(mask, outline) > 0.97
 
 
-def test_an_unchanged_series_stays_and_a_changed_subject_is_rendered_again(short):
-    directory = find_cases("label_maps", short, SMOKE)[0].directory
+def test_an_unchanged_series_stays_and_a_changed_subject_is_rendered_again(data_set):
+    (data_set / "range.csv").write_text("series,first,last\na,4,5\nb,4,5\nc,4,5\n")
+    directory = converted(data_set)[0].directory
 
     def states():
         return {
@@ -144,18 +148,23 @@ def test_an_unchanged_series_stays_and_a_changed_subject_is_rendered_again(short
         }
 
     first = states()
-    find_cases("label_maps", short, SMOKE)
+    converted(data_set)
     assert states() == first
-    (short / "range.csv").write_text("series,first,last\na,4,6\nb,4,5\nc,4,5\n")
-    find_cases("label_maps", short, SMOKE)
+    (data_set / "range.csv").write_text("series,first,last\na,4,6\nb,4,5\nc,4,5\n")
+    converted(data_set)
     second = states()
     changed = {path.parts[0] for path in first.keys() | second.keys()
                if first.get(path) != second.get(path)}  # fmt: skip
     assert changed == {"a_1"}
 
 
-def test_training_subjects_have_as_many_different_series_as_asked_for(short):
-    cases = find_cases("label_maps", short, replace(SMOKE, renderings=3))
+def test_training_subjects_have_as_many_different_series_as_asked_for(data_set, capsys):
+    (data_set / "range.csv").write_text("series,first,last\na,4,5\nb,4,5\nc,4,5\n")
+    output = data_set.parent / "by command"
+    command = ["convert", "label_maps", str(data_set), str(output), "--renderings", "3"]
+    assert main(command) == 0
+    assert f"--dataset folder --data {output}" in capsys.readouterr().out
+    cases = find_cases("folder", output, SMOKE)
     assert [(case.series_id, case.split) for case in cases] == [
         ("a_1", "train"), ("a_2", "train"), ("a_3", "train"), ("b_1", "validation"), ("c_1", "test")
     ]  # fmt: skip
@@ -164,6 +173,11 @@ def test_training_subjects_have_as_many_different_series_as_asked_for(short):
     assert all((bones[0] != other).any() for other in bones[1:3])
     images = [values(case.scan()) for case in cases]
     assert all((images[0] != other).any() for other in images[1:])
+
+
+def test_a_folder_with_other_files_is_not_written_to(data_set):
+    with pytest.raises(InputError, match="maps: holds other files; name a new or empty folder"):
+        convert(data_set, data_set, SMOKE)
 
 
 def test_a_seed_gives_one_series(annotation, rendered):
@@ -253,39 +267,35 @@ def test_muscles_tell_the_outline_and_a_mask_lies_round_bones(tmp_path, write_su
         ("tissues.csv", "id,tissue\n1,hipp\n", "unknown tissue 'hipp': choose one of hip, femur,"),
         ("tissues.csv", "id,tissue\n10,muscle\n", "names no bone"),
         ("tissues.csv", "id,name\n1,hip\n", "has columns id,name instead of id,tissue"),
-        ("range.csv", "series,first,last\nd,0,4\n", "not for a series of its own"),
+        ("range.csv", "series,first,last\nd,0,4\n", "does not name one series of"),
         ("range.csv", "series,first,last\na,4,2\n", "a first and a higher last slice"),
-        ("split.csv", "series,split\na,train\n", "no series for validation"),
+        ("split.csv", "series,split\na,training\n", "split 'training'"),
     ],
 )
 def test_bad_tables_are_refused_before_anything_is_rendered(data_set, file, text, words):
     (data_set / file).write_text(text)
     with pytest.raises(InputError) as caught:
-        check("label_maps", data_set, SMOKE)
+        converted(data_set)
     message = str(caught.value)
     assert words in message and str(data_set / file) in message and "\n" not in message
-    assert not paths.DATA.exists()
+    assert not (data_set.parent / "out").exists()
 
 
 def test_bad_subjects_are_refused(data_set, make_image):
     (data_set / "range.csv").write_text("series,first,last\na,4,20\n")
     with pytest.raises(InputError, match="has slices 0 to 13, not 4 to 20"):
-        find_cases("label_maps", data_set, SMOKE)
+        converted(data_set)
     (data_set / "range.csv").unlink()
     (data_set / "tissues.csv").write_text("id,tissue\n99,hip\n")
     with pytest.raises(InputError, match="label.mha: no bone in it: it holds ids 0, 1, 2"):
-        find_cases("label_maps", data_set, SMOKE)
+        converted(data_set)
     oblong = make_image(pelvis()[0], (6, 2.5, 2))
     SimpleITK.WriteImage(oblong, str(data_set / "a" / "label.mha"))
     with pytest.raises(InputError, match="are not square"):
-        find_cases("label_maps", data_set, SMOKE)
+        converted(data_set)
     (data_set / "a" / "label.mha").rename(data_set / "a" / "map.mha")
     with pytest.raises(InputError, match="has no label map; add a volume called label"):
-        check("label_maps", data_set, SMOKE)
-    with pytest.raises(InputError, match="renderings is 0"):
-        check("label_maps", data_set, replace(SMOKE, renderings=0))
-    with pytest.raises(InputError, match="--data DIR"):
-        check("label_maps", None, SMOKE)
+        read_label_maps(data_set)
 
 
 def test_a_real_annotation_looks_like_a_real_scan(shared_data):

@@ -269,7 +269,8 @@ def test_real_body_is_the_same_however_the_patient_lies(shared_data, quarter_tur
 @pytest.mark.parametrize("subject", ["001", "004", "005"])
 def test_body_of_a_rendered_man_is_his_mask(shared_data, subject):
     """The outline that was drawn by hand, found again in a CT rendered from it, couch and all."""
-    from bonelib.phantom import read_annotation, render_annotation
+    from bonelib.pretraining.annotated_patient import render_annotation
+    from bonelib.pretraining.annotation import read_annotation
 
     folder = shared_data / "pelvis_label_maps" / f"Pelvic-Ref-{subject}"
     names = {1: "hip", 2: "femur", 3: "sacrum", 4: "vertebra"}

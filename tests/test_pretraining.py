@@ -156,7 +156,7 @@ def test_the_command_trains_goes_on_and_begins_with_given_weights(tmp_path, caps
     ("arguments", "words"),
     [
         (["--set", "imagesize=64"], "unknown setting 'imagesize'"),
-        (["--set", "image_size"], "--set takes SETTING=VALUE, not 'image_size'"),
+        (["--set", "image_size"], "'image_size' is not SETTING=VALUE"),
         (["--set", "decoder_activation=linear"], "shipped networks have 'relu'"),
         (["--phantoms", "0"], "--phantoms takes a number from 1, not 0"),
         (["--label-maps", "nowhere"], "nowhere: there is no such folder"),

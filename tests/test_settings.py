@@ -51,7 +51,7 @@ def test_overrides_are_cast_and_counted_as_deviations():
         ("papper", {}, "smoke, quick, night, paper"),
         ("paper", {"epoch": 3}, "epochs_long"),
         ("paper", {"epochs": "many"}, "int"),
-        ("paper", {"augment": "perhaps"}, "'perhaps': choose one of imgaug, keras, none$"),
+        ("paper", {"augment": "perhaps"}, "'perhaps': choose one of imgaug, none$"),
         ("paper", {"allow_random_encoder": "perhaps"}, "bool"),
         ("paper", {"profile": "smoke"}, "image_size"),
         ("paper", {"class_scheme": "nonsense"}, "'nonsense': choose one of bone, bones$"),
@@ -73,6 +73,7 @@ def test_unet_is_evaluated_after_both_trainings():
     assert paper.horizons("unet") == (10, 30)
     assert paper.horizons("segnet") == (10,)
     assert paper.horizons("vgg_unet") == (30,)
+    assert get_settings("paper", {"epochs_long": 10}).horizons("unet") == (10,)
 
 
 def test_every_setting_can_be_overridden():

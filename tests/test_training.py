@@ -86,7 +86,7 @@ def test_the_key_follows_settings_data_and_name_only(folder):
 
     assert key() == key(loader_workers=3)
     assert (
-        len({key(), key(augment="keras"), key(seed=1), key("segnet"), key(fingerprint="others")})
+        len({key(), key(augment="none"), key(seed=1), key("segnet"), key(fingerprint="others")})
         == 5
     )
 
@@ -120,28 +120,6 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(trained, folder, tmp_p
     _, uninterrupted = trained
     scores = [name for name in history.columns if name != "seconds"]
     np.testing.assert_allclose(history[scores], uninterrupted[scores], rtol=2e-3, atol=2e-3)
-
-
-def test_training_with_augmentation_on_the_device_goes_on_where_it_stopped(
-    folder, tmp_path, monkeypatch
-):
-    settings = replace(
-        SETTINGS, augment="keras", steps_per_epoch=2, epochs=1, epochs_long=2, batch_norm_slices=0
-    )
-    whole = training.train("unet", folder, ResultFolder(tmp_path / "whole"), settings)
-    assert np.isfinite(whole["loss"]).all()
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    results = ResultFolder(tmp_path / "stopped")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training.EpochRecord, "_say", stop)  # all of the epoch is written by then
-        training.train("unet", folder, results, settings)
-    assert results.state("unet").exists()
-    history = training.train("unet", folder, results, settings)
-    scores = [name for name in history.columns if name != "seconds"]
-    np.testing.assert_allclose(history[scores], whole[scores], rtol=2e-3, atol=2e-3)
 
 
 def test_ignored_pixels_neither_train_nor_count():

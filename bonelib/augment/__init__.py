@@ -1,8 +1,6 @@
 """Slices and a seed -> augmented batches (section 4), the same for any number of workers.
 
-`settings.augment` chooses the engine: imgaug in loader processes is the reference; `device`
-does the same on the device that trains. Loaders import this module, so that it stays free of
-keras and of TensorFlow.
+Loaders import this module, so that it stays free of keras and of TensorFlow.
 """
 
 import multiprocessing
@@ -48,7 +46,7 @@ with _numpy_1_names():
     import imgaug.parameters as iap
     from imgaug.augmentables.segmaps import SegmentationMapsOnImage
 
-    from bonelib.augment import imgaug_fast, plans
+    from bonelib.augment import imgaug_fast
 
 # scikit-image renames what imgaug calls; the locked version has both names.
 warnings.filterwarnings("ignore", "`estimate` is deprecated", FutureWarning, r"imgaug\.")
@@ -267,8 +265,8 @@ def _read(path: Path, image_size: int) -> np.ndarray:
 
 
 def _load(
-    samples: list[_Sample], engine: str, image_size: int, output_size: int
-) -> tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, plans.Plan]:
+    samples: list[_Sample], augmented: bool, image_size: int, output_size: int
+) -> tuple[np.ndarray, np.ndarray]:
     images, label_maps = [], []
     for sample in samples:
         path = sample.image_path
@@ -276,18 +274,13 @@ def _load(
             image = _read(path, image_size)
             path = sample.label_path
             labels = _read(path, image_size)
-            if engine == "imgaug":
+            if augmented:
                 image, labels = augment_slice(image, labels, sample.seed)
         except Exception as error:
             raise SliceError(f"{path}: {error}") from error
         images.append(image)
-        if engine != "keras":
-            labels = resize_labels(labels, (output_size, output_size))
-        label_maps.append(labels)
-    batch = np.stack(images), np.stack(label_maps)
-    if engine == "keras":
-        batch = *batch, plans.draw_plans(image_size, [sample.seed for sample in samples])
-    return batch
+        label_maps.append(resize_labels(labels, (output_size, output_size)))
+    return np.stack(images), np.stack(label_maps)
 
 
 def _samples(
@@ -340,9 +333,8 @@ def batches(
 
     `slice_files` are pairs of PNG files, image and label map. A batch is images, uint8
     (batch, row, column, 3), or without an axis of channels where nothing is augmented, and
-    label maps, uint8 (batch, output_size, output_size), see `resize_labels`. For the engine
-    "keras" it is images and label maps as they are and their `plans.Plan`, see
-    `device.augmented`. The order and all augmentation depend on `settings.training_seed`, the
+    label maps, uint8 (batch, output_size, output_size), see `resize_labels`.
+    The order and all augmentation depend on `settings.training_seed`, the
     epoch and the sample, never on `workers`: loader processes, or 0 to load in this one.
     They end with the generator. Raises SliceError, which names the file, for a slice that
     cannot be read, and ValueError for an empty list.
@@ -350,7 +342,10 @@ def batches(
     if not slice_files:
         raise ValueError("no slices to load: the split is empty, check slices.csv")
     load = partial(
-        _load, engine=settings.augment, image_size=settings.image_size, output_size=output_size
+        _load,
+        augmented=settings.augment == "imgaug",
+        image_size=settings.image_size,
+        output_size=output_size,
     )
     return in_order(load, _samples(slice_files, settings, first_epoch), workers)
 

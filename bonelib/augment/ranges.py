@@ -1,4 +1,4 @@
-"""The ranges and shares of every augmentation, once for both engines.
+"""The ranges and shares of every augmentation.
 
 They are the paper's (section 4), and those of the library it used (`aug_all`) where the paper
 prints none.

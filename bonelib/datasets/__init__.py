@@ -9,30 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from bonelib import paths
-from bonelib.datasets import folder, label_maps, public
+from bonelib.datasets import folder, public
 from bonelib.datasets.case import BONE_NAMES_FILE, Case
 from bonelib.datasets.catalogue import CATALOGUE, note
 from bonelib.datasets.ct_org import CT_ORG
 from bonelib.datasets.ctpel import CTPEL
 from bonelib.datasets.ctpelvic1k import CTPELVIC1K
-from bonelib.datasets.folder import MASK_STEMS
-from bonelib.datasets.label_maps import (
-    BODY_STEMS,
-    LABEL_STEMS,
-    RANGE_FILE,
-    TISSUES_FILE,
-    read_label_maps,
-)
-from bonelib.datasets.listing import SPLIT_FILE, read_bone_names
+from bonelib.datasets.folder import MASK_STEMS, SPLIT_FILE, read_bone_names
 from bonelib.datasets.pengwin import PENGWIN
 from bonelib.datasets.totalsegmentator import TOTALSEGMENTATOR
 from bonelib.errors import InputError
 from bonelib.settings import SPLITS, Settings
 
 __all__ = [
-    "BODY_STEMS", "BONE_NAMES_FILE", "CATALOGUE", "Case", "DATASETS", "LABEL_STEMS", "MASK_STEMS",
-    "PUBLIC_SETS", "RANGE_FILE", "SPLIT_FILE", "TISSUES_FILE", "check", "find_cases", "note",
-    "prepared_name", "read_bone_names", "read_label_maps",
+    "BONE_NAMES_FILE", "CATALOGUE", "Case", "DATASETS", "MASK_STEMS", "PUBLIC_SETS", "SPLIT_FILE",
+    "check", "find_cases", "note", "prepared_name", "read_bone_names",
 ]  # fmt: skip
 
 
@@ -66,10 +57,6 @@ def check(dataset: str, directory: Path | None, settings: Settings) -> None:
     if dataset in PUBLIC_SETS:
         with _refusing_what_cannot_be_read(directory):
             public.check(PUBLIC_SETS[dataset], directory)
-    elif dataset == "label_maps":
-        with _refusing_what_cannot_be_read(directory):
-            subjects, _ = read_label_maps(directory, settings)
-        _check_splits(dataset, directory, subjects, SPLITS)
     elif dataset != "phantom":
         find_cases(dataset, directory, settings)
 
@@ -124,6 +111,5 @@ PUBLIC_SETS = {item.name: item for item in (TOTALSEGMENTATOR, CTPELVIC1K, CT_ORG
 DATASETS: dict[str, Callable[[Path | None, Settings, int], list[Case]]] = {
     "phantom": _phantom,
     "folder": _folder,
-    "label_maps": label_maps.cases,
     **{name: _public(name) for name in PUBLIC_SETS},
 }

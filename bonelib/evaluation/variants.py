@@ -64,11 +64,11 @@ VARIANTS = (
         {"learning_rate": 0.001},
     ),
     Variant(
-        "keras_augmentation",
-        "augmentation by Keras",
-        "Does the engine of augmentation matter?",
-        "the paper used imgaug, which runs on processors only and is no longer maintained",
-        {"augment": "keras"},
+        "batch_norm_statistics",
+        "recomputed batch-norm statistics",
+        "What do running averages of batch normalisation cost?",
+        "the paper's Keras kept running averages, which lag behind the weights",
+        {"batch_norm_slices": 64},
     ),
     Variant(
         "random_encoder",

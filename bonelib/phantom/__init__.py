@@ -1,7 +1,5 @@
 """A seed -> a series on disk, DICOM and labels: the data set that needs no download.
 
-The anatomy is made up or, where label maps without a CT are given, theirs.
-
 ::
 
     tissues     what a voxel can hold
@@ -13,17 +11,11 @@ The anatomy is made up or, where label maps without a CT are given, theirs.
     projection  an image -> what its X-rays add: beam hardening and noise
     rendering   tissues -> HU with texture, blur and these
     series      a patient, scanned: in memory, and as DICOM
-    annotation  a label map -> bones, muscles and outline of someone without a CT
-    belly       what an annotation leaves out: bowel, organs, vessels
-    annotated   an annotation and a seed -> a series as above
     storage     records -> folders, each written once, several at a time
-    corpus      many patients -> planes of tissues on disk, to train on
-    randomised  a plane and a generator -> what any scanner might show of it
 """
 
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -35,29 +27,21 @@ from bonelib.phantom.series import PhantomSeries, make_series, make_visit, write
 from bonelib.phantom.skeleton import BONE_NAMES
 from bonelib.phantom.storage import write_folders
 from bonelib.phantom.tissues import Tissue
-from bonelib.pretraining.annotated_patient import render_annotation
-from bonelib.pretraining.annotation import bones_of, deform, read_annotation
 from bonelib.provenance import code_hash, replacing, text_hash
-from bonelib.scans import source_files
 from bonelib.settings import PAPER_SERIES, PAPER_SLICE_DISTANCE_MM, Settings
 
 __all__ = [
     "BONE_NAMES",
     "PhantomSeries",
     "Protocol",
-    "Subject",
     "Tissue",
-    "bones_of",
     "count_slices",
-    "deform",
     "generate",
     "make_series",
     "make_visit",
     "VISITS",
-    "read_annotation",
-    "render",
-    "render_annotation",
     "series_seed",
+    "write_dataset",
 ]
 
 LEAST_SLICES = 4
@@ -93,62 +77,6 @@ def generate(directory: Path, settings: Settings, workers: int = 1) -> None:
     write_dataset(directory, records, make, BONE_NAMES, workers)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """One annotated anatomy on disk."""
-
-    name: str
-    split: str
-    label_path: Path
-    mask_path: Path | None  # of the body
-    slices: tuple[int, int] | None  # the first and the last to use, from the feet; None: all
-
-    def states(self) -> list[tuple]:
-        """Return name, size and time of each of its files."""
-        files = [
-            file
-            for path in (self.label_path, self.mask_path)
-            if path is not None
-            for file in source_files(path)
-        ]
-        return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-
-
-def render(
-    directory: Path,
-    subjects: list[Subject],
-    names: dict[int, str],
-    settings: Settings,
-    workers: int = 1,
-) -> None:
-    """Write CT series of annotated `subjects` to `directory` as `write_dataset` does.
-
-    `names` gives bones and tissues by id of the label maps. A subject to train on has
-    `settings.renderings` series, the others one. The first, `<name>_1`, keeps the anatomy as
-    it was drawn; the others are turned, stretched and mirrored, too.
-    """
-    code = code_hash("bonelib.pretraining.annotated_patient")
-    records = [
-        {
-            "series": f"{subject.name}_{number}",
-            "split": subject.split,
-            "seed": series_seed(f"{subject.name}_{number}", settings),
-            "subject": subject.name,
-            "deformed": number > 1,
-            "names": {str(key): name for key, name in names.items()},
-            "slices": subject.slices,
-            "sources": subject.states(),
-            "code": code,
-        }
-        for subject in subjects
-        for number in range(1, 1 + (settings.renderings if subject.split == "train" else 1))
-    ]
-    make = partial(
-        _make_rendering, subjects={subject.name: subject for subject in subjects}, names=names
-    )
-    write_dataset(directory, records, make, bones_of(names), workers)
-
-
 def write_dataset(
     directory: Path,
     records: list[dict],
@@ -172,16 +100,6 @@ def write_dataset(
 def _make_visit(record: dict, settings: Settings) -> PhantomSeries:
     visit = VISITS[record["series"]]
     return make_visit(visit, record["seed"], record["num_slices"], settings)
-
-
-def _make_rendering(
-    record: dict, subjects: dict[str, Subject], names: dict[int, str]
-) -> PhantomSeries:
-    subject = subjects[record["subject"]]
-    annotation = read_annotation(subject.label_path, subject.mask_path, names, subject.slices)
-    if record["deformed"]:
-        annotation = deform(annotation, record["seed"])
-    return render_annotation(annotation, record["seed"])
 
 
 def _write_series(folder: Path, record: dict, make: Callable[[dict], PhantomSeries]) -> None:

@@ -32,7 +32,7 @@ def write_planes(
 ) -> list[tuple[Path, float]]:
     """Write planes of `count` phantoms and of `renderings` versions of each subject.
 
-    `subjects` are `bonelib.phantom.Subject`, `names` gives their bones and tissues by id.
+    `subjects` are `label_maps.Subject`, `names` gives their bones and tissues by id.
     Returns each plane's file, a PNG of `Tissue`, and the width of its pixels in mm. What was
     written before stays.
     """

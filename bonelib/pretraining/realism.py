@@ -17,16 +17,17 @@ import SimpleITK
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from bonelib import datasets, figures
+from bonelib import figures
 from bonelib.phantom import (
     PhantomSeries,
     Protocol,
     Tissue,
-    bones_of,
     make_series,
     series_seed,
 )
 from bonelib.phantom.patient import Patient
+from bonelib.pretraining.annotation import bones_of
+from bonelib.pretraining.label_maps import read_label_maps
 from bonelib.scans import read_volume
 from bonelib.settings import Settings
 
@@ -158,14 +159,14 @@ def compare_levels(phantoms: list[pd.DataFrame]) -> pd.DataFrame:
     return table.reset_index()
 
 
-def annotated_bones(directory: str, settings: Settings) -> dict[str, tuple]:
+def annotated_bones(directory: str) -> dict[str, tuple]:
     """Return the bones, an image of ids and their names, of each subject of `label_maps`.
 
     `directory` is the data set's folder; "" gives none.
     """
     if not directory:
         return {}
-    subjects, names = datasets.read_label_maps(Path(directory), settings)
+    subjects, names = read_label_maps(Path(directory))
     bones = bones_of(names)
     found = {}
     for subject in subjects:

@@ -17,9 +17,9 @@ import numpy as np
 
 from bonelib import augment, datasets, preparation, provenance, slices
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.phantom import render
 from bonelib.phantom.rendering import draw_texture
 from bonelib.pretraining.corpus import PLANES, write_planes
+from bonelib.pretraining.label_maps import read_label_maps, render
 from bonelib.pretraining.random_ct import random_slice
 from bonelib.settings import PRETRAINING, Settings
 
@@ -67,7 +67,7 @@ def write_corpus(
     """
     subjects, names = [], {}
     if label_maps is not None:
-        subjects, names = datasets.read_label_maps(label_maps, settings)
+        subjects, names = read_label_maps(label_maps)
         subjects = [subject for subject in subjects if subject.split == "train"]
     planes = write_planes(
         directory, phantoms, subjects, names, settings.renderings, settings.seed, workers
@@ -88,10 +88,10 @@ def held_out(
         for case in datasets.find_cases("phantom", output / "phantom", settings, workers)
     ]
     if label_maps is not None:
-        subjects, names = datasets.read_label_maps(label_maps, settings)
+        subjects, names = read_label_maps(label_maps)
         unseen = [subject for subject in subjects if subject.split != "train"]
         if unseen:
-            render(output / "label_maps", unseen, names, replace(settings, renderings=1), workers)
+            render(output / "label_maps", unseen, names, settings, workers=workers)
             cases += datasets.find_cases("folder", output / "label_maps", settings, splits=())
     return cases
 

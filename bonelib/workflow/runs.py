@@ -1,13 +1,12 @@
 """Profile, data set and folders of one run, as notebooks and command lines name them."""
 
 import argparse
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bonelib import datasets, paths
 from bonelib.provenance import read_json
-from bonelib.settings import PROFILES, Settings, get_settings
+from bonelib.settings import PROFILES, Settings, get_settings, parse_overrides
 
 
 @dataclass(frozen=True)
@@ -75,18 +74,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", default="", metavar="DIR", help="default: results/<profile>")
 
 
-def overrides(pairs: Iterable[str]) -> dict[str, str]:
-    """Return settings to replace, name to value; raise ValueError for what is no such pair."""
-    malformed = [pair for pair in pairs if "=" not in pair]
-    if malformed:
-        raise ValueError(f"--set takes SETTING=VALUE, not '{malformed[0]}'")
-    return dict(pair.split("=", 1) for pair in pairs)
-
-
 def run_of(options: argparse.Namespace) -> Run:
     """Return the run that a command's options name; raises ValueError as `open_run` does."""
     results = str(Path(options.results).resolve()) if options.results else ""
-    replaced = overrides(options.set)
+    replaced = parse_overrides(options.set)
     return open_run(options.profile, options.dataset, options.data, results, replaced)
 
 

@@ -81,7 +81,7 @@ realism.shares(series)
 
 # %%
 levels = [realism.bone_levels(each.bones, BONE_NAMES) for each in series]
-given = realism.annotated_bones(label_maps, run.settings).values()
+given = realism.annotated_bones(label_maps).values()
 annotated = [realism.real_levels(), *(realism.bone_levels(*bones) for bones in given)]
 figure = realism.draw_levels(levels, annotated)
 
