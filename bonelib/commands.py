@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from bonelib import datasets, inspection, paths, preparation, published, scans, slices
 from bonelib.datasets import download
+from bonelib.devices import num_cores
 from bonelib.errors import InputError
 from bonelib.evaluation import scoring
-from bonelib.provenance import num_cores
 from bonelib.settings import (
     BASELINE,
     MODEL_NAMES,
@@ -103,7 +103,7 @@ def run_inspect(options: argparse.Namespace) -> None:
         lines += inspection.describe_mask(scan, *case.annotation(scan))
     print("\n".join(lines))
     if options.output:
-        inspection.write_volume(scan, options.output)
+        scans.write_volume(scan, options.output)
         print(f"written to {options.output}")
 
 
