@@ -1,21 +1,29 @@
-"""A patient, scanned: a series in memory and on disk as a hospital would export it.
+"""A patient -> a CT series in memory, and on disk as a hospital would export it.
 
 ::
 
     a seed, or a visit and a seed -> patient, scanner, field of view
-    each slice -> cuts through its thickness, a part of a pixel apart
-               -> mean HU; the labels that most of a voxel holds
-    a series -> DICOM
+    each slice -> cuts through its thickness, a fraction of a pixel apart
+               -> mean HU; the majority label of each voxel
+    a series -> DICOM and a label map
+    many     -> a `folder` data set, each series written once
 """
 
-from collections.abc import Iterable
+import csv
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from tqdm import tqdm
 
 from bonelib.phantom import department
 from bonelib.phantom.anatomy import cut_slice
@@ -23,6 +31,7 @@ from bonelib.phantom.department import Visit
 from bonelib.phantom.patient import Patient
 from bonelib.phantom.rendering import Protocol, Scanner, as_cuts
 from bonelib.phantom.tissues import Tissue
+from bonelib.provenance import read_json, replacing, text_hash, write_json
 from bonelib.settings import Settings
 
 FIELD_OF_VIEW_MM = 500.0  # a common large reconstruction field
@@ -32,6 +41,7 @@ FINEST_MATRIX = 384  # pixels a side that tissues are drawn with at least, for p
 # Where a voxel is cut: x and y in pixels of the tissues, z in thicknesses of the slice.
 CUTS = np.array([(-1, 1, -1), (0, -1, 0), (1, 0, 1)]) / 3
 RESCALE_INTERCEPT = -1024
+RECORD_NAME = "phantom.json"
 FIRST_BODY_TISSUE, FIRST_BONE_TISSUE = Tissue.GAS, Tissue.MARROW
 
 
@@ -216,3 +226,65 @@ def write_dicom(
 
 def _uid(*parts) -> str:
     return generate_uid(entropy_srcs=[str(part) for part in parts])
+
+
+def write_dataset(
+    directory: Path,
+    records: list[dict],
+    make: Callable[[dict], PhantomSeries],
+    bone_names: dict[int, str],
+    workers: int = 1,
+) -> None:
+    """Write the series that `make` returns for each record as a `folder` data set.
+
+    A record holds series, split, seed and everything else that the series depends on. Writes
+    `<series>/ct/*.dcm`, `<series>/labels.nii.gz` (ids of `bone_names`), `split.csv` and
+    `bone_names.csv`.
+    """
+    write_folders(directory, records, partial(_write_series, make=make), workers)
+    rows = [("series", "split"), *((record["series"], record["split"]) for record in records)]
+    _write_csv(directory / "split.csv", rows)
+    _write_csv(directory / "bone_names.csv", [("id", "name"), *bone_names.items()])
+
+
+def write_folders(
+    directory: Path, records: list[dict], write: Callable[[Path, dict], None], workers: int = 1
+) -> None:
+    """Call `write(folder, record)` for each record whose folder is missing or outdated.
+
+    A folder is up to date if it was written with the same record; one whose writing was
+    interrupted is written again. `workers` processes run at a time, the longest series first.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    waiting = []
+    for record in sorted(records, key=lambda record: -record.get("num_slices", 0)):
+        record = record | {"fingerprint": text_hash(record)}
+        written = read_json(directory / record["series"] / RECORD_NAME)
+        if written.get("fingerprint") != record["fingerprint"]:
+            waiting.append(record)
+    job = partial(_write_folder, directory=directory, write=write)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        done = (pool.map if workers > 1 and len(waiting) > 1 else map)(job, waiting)
+        list(tqdm(done, "rendering", len(waiting), unit="series", disable=not waiting))
+
+
+def _write_folder(record: dict, directory: Path, write: Callable[[Path, dict], None]) -> None:
+    """Write one folder under a scratch name, its record last, and then rename it."""
+    scratch, final = directory / f".{record['series']}.part", directory / record["series"]
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    write(scratch, record)
+    write_json(scratch / RECORD_NAME, record)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(scratch, final)
+
+
+def _write_series(folder: Path, record: dict, make: Callable[[dict], PhantomSeries]) -> None:
+    series = make(record)
+    write_dicom(series.scan, folder / "ct", record["series"], record["seed"], series.protocol)
+    sitk.WriteImage(series.bones, folder / "labels.nii.gz", useCompression=True)
+
+
+def _write_csv(path: Path, rows: list[tuple]) -> None:
+    with replacing(path) as scratch, scratch.open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)

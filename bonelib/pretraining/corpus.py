@@ -8,9 +8,8 @@ import numpy as np
 
 from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.patient import Patient
-from bonelib.phantom.series import FIELD_OF_VIEW_MM
+from bonelib.phantom.series import FIELD_OF_VIEW_MM, write_folders
 from bonelib.phantom.skeleton import SPINE_TOP
-from bonelib.phantom.storage import write_folders
 from bonelib.pretraining.annotated_patient import AnnotatedPatient
 from bonelib.pretraining.annotation import deform, read_annotation
 from bonelib.provenance import code_hash, read_json, text_hash, write_json
