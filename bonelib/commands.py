@@ -109,12 +109,11 @@ def run_inspect(options: argparse.Namespace) -> None:
 
 def run_convert(options: argparse.Namespace) -> None:
     """Convert a data set to the layout `folder`, and say how to use it."""
-    from bonelib.pretraining import label_maps  # OpenCV and SciPy, which other commands do without
-
     if options.name == "label_maps":
-        settings = get_settings("paper")
+        from bonelib.pretraining import label_maps  # slow to import
+
         label_maps.convert(
-            options.data, options.output, settings, options.renderings, num_cores()
+            options.data, options.output, get_settings("paper"), options.renderings, num_cores()
         )
     else:
         counts = public_sets.convert(options.name, options.data, options.output, num_cores())

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from bonelib import paths
-from bonelib.datasets import DATASETS
+from bonelib.datasets import CONVERTIBLE
 from bonelib.paths import REPOSITORY
 from bonelib.settings import PROFILES
 
@@ -84,5 +84,5 @@ def test_the_makefile_knows_every_profile_and_every_public_set():
         for name, _, value in (line.partition(" := ") for line in text.splitlines())
     }
     assert said["PROFILES"] == list(PROFILES)
-    assert set(said["PUBLIC"]) == set(DATASETS) - {"phantom", "folder"}
+    assert set(said["PUBLIC"]) == set(CONVERTIBLE) - {"label_maps"}
     assert paths.raw_phantom("smoke").relative_to(REPOSITORY).as_posix() == "data/raw/phantom-smoke"
