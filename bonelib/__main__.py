@@ -16,9 +16,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bonelib import commands, datasets
+from bonelib.devices import num_cores
 from bonelib.errors import InputWarning
 from bonelib.paths import RESULTS
-from bonelib.provenance import num_cores
 from bonelib.settings import BASELINE, MODEL_NAMES, SPLITS
 from bonelib.workflow import runs
 

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from bonelib import datasets, inspection, paths, preparation, published, scans, slices
 from bonelib.datasets import public_sets
+from bonelib.devices import num_cores
 from bonelib.errors import InputError
 from bonelib.evaluation import scoring
-from bonelib.provenance import num_cores
 from bonelib.settings import (
     BASELINE,
     MODEL_NAMES,

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import ndimage
 from skimage import morphology
 
-from bonelib import models, provenance
+from bonelib import models
+from bonelib.devices import set_precision, share
 from bonelib.settings import BACKGROUND, BASELINE, BONE, PATIENT, Settings
 from bonelib.slices import CHANNEL_MEANS
 
@@ -20,19 +21,6 @@ SMALLEST_BONE_MM2 = 60.0  # smaller specks are contrast, calcification or noise
 MOST_CERTAIN = 255  # a probability of 1, as 8 bits
 
 Segmenter = Callable[[np.ndarray], tuple[np.ndarray, ...]]
-
-
-def set_precision(settings: Settings) -> str:
-    """Choose Keras' dtype policy for this machine and return its name.
-
-    `settings.precision` "auto" takes 16-bit products where the hardware has them and
-    float32 elsewhere; weights and softmax stay float32 in every case.
-    """
-    policy = settings.precision
-    if policy == "auto":
-        policy = provenance.fastest_precision(keras.backend.backend())
-    keras.config.set_dtype_policy(policy)
-    return policy
 
 
 def load_network(path: Path, name: str, settings: Settings) -> keras.Model:
@@ -128,17 +116,8 @@ def predict(model: keras.Model, images: np.ndarray, prepare: Callable = np.asarr
         batch = images[start : start + BATCH_SIZE]
         # Equal batches, so that the graph is compiled once.
         padded = np.resize(batch, (min(BATCH_SIZE, len(images)), *images.shape[1:3]))
-        found = model.predict_on_batch(shared(prepare(padded)))
+        found = model.predict_on_batch(share(prepare(padded)))
         yield found, len(batch)
-
-
-def shared(batch: np.ndarray):
-    """Return a batch dealt out to the devices that share a training, see `training.sharing`."""
-    distribution = keras.distribution.distribution()
-    if distribution is None or len(batch) % distribution.num_model_replicas:
-        return batch
-    layout = distribution.get_data_layout(batch.shape)
-    return keras.distribution.distribute_tensor(batch, layout)
 
 
 def threshold_segmenter(settings: Settings) -> Segmenter:

@@ -5,8 +5,8 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from bonelib import augment, metrics, models, provenance, slices
+from bonelib.devices import num_devices, set_precision, share, sharing
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.prediction import channels, load_network, network_segmenter, set_precision, shared
+from bonelib.prediction import channels, load_network, network_segmenter
 from bonelib.settings import BONE, CLASS_NAMES, IGNORE, Settings
 
 # Settings that say how a run is carried out, not what comes out of it.
@@ -156,7 +157,7 @@ class BatchNormStatistics(keras.callbacks.Callback):
         for layer in layers:
             layer.momentum = 0.0  # a layer then holds what it saw last, compiled or not
         for batch in self.batches:
-            self.forward.predict_on_batch(shared(slices.network_input(batch)))
+            self.forward.predict_on_batch(share(slices.network_input(batch)))
             measured.append([keras.ops.convert_to_numpy(variable) for variable in variables])
         for position, variable in enumerate(variables):
             variable.assign(np.mean([values[position] for values in measured], axis=0))
@@ -302,35 +303,6 @@ def train(
     )
     results.state(name).unlink(missing_ok=True)
     return history
-
-
-def num_devices(settings: Settings) -> int:
-    """Return how many devices share each batch of a training.
-
-    Raises ValueError where they cannot: batch normalisation sees the whole batch on all of
-    them, as on one, in JAX only.
-    """
-    if settings.devices == 1:
-        return 1
-    if keras.backend.backend() != "jax":
-        raise ValueError(
-            f"setting devices={settings.devices}: {keras.backend.backend()} shares no batch "
-            "between devices here; set KERAS_BACKEND=jax, or devices=1"
-        )
-    present = len(keras.distribution.list_devices())
-    if settings.devices > present:
-        raise ValueError(f"setting devices={settings.devices}: this machine has {present}")
-    replace(settings, devices=settings.devices or present)  # refuses what a batch cannot share
-    return settings.devices or present
-
-
-def sharing(settings: Settings) -> AbstractContextManager:
-    """Return the context in which a network is made and trained on `num_devices` devices."""
-    count = num_devices(settings)
-    if count == 1:
-        return nullcontext()
-    devices = keras.distribution.list_devices()[:count]
-    return keras.distribution.DataParallel(devices=devices).scope()
 
 
 def training_key(

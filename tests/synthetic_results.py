@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from bonelib import metrics, published
 from bonelib.evaluation import scoring
-from bonelib.evaluation.levels import levels_of
+from bonelib.evaluation.error_analysis import levels_of
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import (
     BACKGROUND,

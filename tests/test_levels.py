@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bonelib.evaluation.levels import LEVELS, levels_of
+from bonelib.evaluation.error_analysis import LEVELS, levels_of
 
 
 def table(*rows):

@@ -6,7 +6,7 @@ import pytest
 import SimpleITK
 from scipy import ndimage
 
-from bonelib import metrics, prediction
+from bonelib import devices, metrics, prediction
 from bonelib.segment.probabilities import fit_to_scan, segment_scan
 from bonelib.settings import BASELINE, get_settings
 from tests.synthetic_results import ellipses
@@ -80,7 +80,7 @@ def test_the_baseline_fills_marrow_and_drops_specks():
 
 
 def test_precision_can_be_named():
-    assert prediction.set_precision(SETTINGS) == "float32"
+    assert devices.set_precision(SETTINGS) == "float32"
     assert keras.config.dtype_policy().name == "float32"
 
 

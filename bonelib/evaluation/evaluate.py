@@ -1,8 +1,7 @@
-"""Weights + test slices -> counts, distances, mistakes, label maps, time (section 5.3)."""
+"""Weights + test slices -> counts, distances, error analysis, label maps, time (section 5.3)."""
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,15 +10,14 @@ from tqdm.auto import tqdm
 
 from bonelib import augment, metrics, models, provenance, slices
 from bonelib.evaluation import error_analysis, scoring
-from bonelib.evaluation.levels import levels_of
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.prediction import BONE_HU, MOST_CERTAIN, Segmenter, load_segmenter, network_segmenter
 from bonelib.settings import BASELINE, BONE, IGNORE, PATIENT, Settings
 from bonelib.training import NOT_IN_RESULT
 
-TIMED_SLICES = 20  # slices whose prediction is timed, one by one, after a warm-up
+TIMED_SLICES = 20  # predicted one by one, after a warm-up
 
-# Of a structure, by whether the reference and the prediction have it.
+# State of a structure by its presence in reference and prediction.
 STATES = {
     (True, True): "found",
     (True, False): "missed",
@@ -37,32 +35,26 @@ def evaluate(
 ) -> pd.DataFrame:
     """Score a trained network, or the baseline, on every test slice; return the counts.
 
-    `horizons` are the epochs after which a network is scored, by default all of `settings`.
-    One row an image, training horizon and resolution ("input", and "native": the
-    network's own output grid, with nearest-neighbour labels); counts n<reference
-    class><predicted class> in pixels. Writes them to scores/<method>.csv, and beside it
-    what else `scoring` reads: distances of surfaces, reliability of probabilities, causes of
-    false bone, and the table of slices; the time and the parameters to
-    scores/<method>.json; and the label maps of the longest horizon to predictions/<method>/.
-    Where these are there already, of the same weights, slices, settings and code, they are
-    left as they are.
+    Writes the CSV files that `scoring` reads, a JSON record with time and parameters, and the
+    label maps of the longest horizon. `horizons` are the numbers of epochs after which a
+    network is scored, by default all of `settings`. Counts have one row per image, horizon and
+    resolution ("input", and "native" for the network's own output grid); column
+    n<reference class><predicted class> is in pixels. Does nothing where the results of the
+    same weights, slices, settings and code exist.
     """
     table = slices.read_table(folder.root)
     table = table[table["split"] == "test"]
+    horizons = horizons or ((0,) if method == BASELINE else settings.horizons(method))
+    key = evaluation_key(method, folder, results, settings, horizons)
     files = {
         results.scores(method): scoring.KEY_COLUMNS + metrics.count_columns(settings.num_classes),
         results.surfaces(method): scoring.SURFACE_COLUMNS,
         results.reliability(method): scoring.RELIABILITY_COLUMNS,
         results.false_bone(method): scoring.FALSE_BONE_COLUMNS,
     }
-    horizons = horizons or ((0,) if method == BASELINE else settings.horizons(method))
-    key = evaluation_key(method, folder, results, settings, horizons)
-    written = [
-        *files,
-        *(results.prediction(method, row.series, row.slice) for row in table.itertuples()),
-    ]
-    record = provenance.read_json(results.score_record(method))
-    if record.get("key") == key and all(file.exists() for file in written):
+    label_maps = [results.prediction(method, row.series, row.slice) for row in table.itertuples()]
+    is_complete = all(file.exists() for file in (*files, *label_maps))
+    if is_complete and provenance.read_json(results.score_record(method)).get("key") == key:
         print(f"{method} is scored already: {results.scores(method)}")
         return pd.read_csv(results.scores(method), dtype={"series": str})
     found = []
@@ -75,13 +67,12 @@ def evaluate(
             predicted, frames = score_series(with_probabilities, folder, series, settings)
             found.append([frame.assign(**names) for frame in frames])
             if horizon == max(horizons):
-                for slice_index, label_map in zip(series["slice"], predicted, strict=True):
-                    save_label_map(label_map, results.prediction(method, series_id, slice_index))
-    frames = [pd.concat(parts, ignore_index=True) for parts in zip(*found, strict=True)]
-    for frame, (path, columns) in zip(frames, files.items(), strict=True):
-        write_table(frame[columns], path)
-    write_table(scored_slices(table), results.scored_slices)
-    training = provenance.read_json(results.training_record(method))
+                save_label_maps(predicted, series, method, results)
+    parts = [pd.concat(frames, ignore_index=True) for frames in zip(*found, strict=True)]
+    tables = dict(zip(files, parts, strict=True)) | {results.scored_slices: slice_table(table)}
+    for path, frame in tables.items():
+        with provenance.replacing(path) as scratch:
+            frame.to_csv(scratch, index=False, columns=files.get(path))
     images, _ = slices.load(folder.root, table.head(TIMED_SLICES))
     provenance.write_json(
         results.score_record(method),
@@ -92,10 +83,12 @@ def evaluate(
             "trainable_parameters": models.trainable_parameters(model) if model else 0,
             "milliseconds_per_slice": milliseconds_per_slice(segment, images),
             "slices": len(table),
-            "encoder_weights": training.get("encoder_weights"),
+            "encoder_weights": provenance.read_json(results.training_record(method)).get(
+                "encoder_weights"
+            ),
         },
     )
-    return frames[0][[*files.values()][0]]
+    return parts[0][files[results.scores(method)]]
 
 
 def evaluation_key(
@@ -105,15 +98,12 @@ def evaluation_key(
     settings: Settings,
     horizons: Sequence[int],
 ) -> str:
-    """Return a hash of all that decides a method's scores: weights, slices, settings and code."""
+    """Return a hash of everything the scores depend on: weights, slices, settings and code."""
     weights = [] if method == BASELINE else [results.best(method, horizon) for horizon in horizons]
-    decisive = {
-        field: value for field, value in vars(settings).items() if field not in NOT_IN_RESULT
-    }
     return provenance.text_hash(
         method,
         horizons,
-        decisive,
+        {name: value for name, value in vars(settings).items() if name not in NOT_IN_RESULT},
         provenance.content_hash(weights, results.root),
         provenance.read_json(folder.description).get("fingerprint"),
         provenance.code_hash(__name__),
@@ -123,10 +113,9 @@ def evaluation_key(
 def score_series(
     segment: Segmenter, folder: SliceFolder, series: pd.DataFrame, settings: Settings
 ) -> tuple[np.ndarray, list[pd.DataFrame]]:
-    """Return the label maps of one series; its counts, distances, reliability, false bone.
+    """Return the label maps of one series, and its counts, distances, reliability, false bone.
 
-    `series` are its rows in the table of slices. Its slices and label maps are in memory, but
-    the probabilities of `SLICES_AT_ONCE` slices only.
+    `series` are its rows in the table of slices.
     """
     images, labels = slices.load(folder.root, series)
     predicted, native, reliability = segment_series(segment, images, labels)
@@ -134,24 +123,24 @@ def score_series(
     spacing_mm = tuple(map(float, series["spacing"].iloc[0].split()))
     grids = {"input": (labels, predicted), "native": (native_labels, native)}
     counts = [
-        count_pixels(*pair, series["slice"], settings).assign(resolution=resolution)
+        count_pixels(*pair, settings).assign(slice=list(series["slice"]), resolution=resolution)
         for resolution, pair in grids.items()
     ]
     return predicted, [
         pd.concat(counts),
         measure_surfaces(labels, predicted, spacing_mm, settings),
-        tell_reliability(reliability, settings),
-        explain_false_bone(images, labels, predicted, spacing_mm, series["slice"], settings),
+        reliability_rows(reliability, settings),
+        false_bone_rows(images, labels, predicted, spacing_mm, series["slice"], settings),
     ]
 
 
 def segment_series(
     segment: Segmenter, images: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return label maps on the input grid and on the network's, and `mistakes.reliability`.
+    """Return label maps on the input grid and the native one, and `error_analysis.reliability`.
 
-    That is empty where `segment` gives no probabilities. Slices go in equal parts, so that
-    the network is compiled once.
+    The last is empty where `segment` returns no probabilities. Slices go in equal parts: the
+    network is compiled once, and only the probabilities of one part are in memory.
     """
     parts = -(-len(images) // slices.SLICES_AT_ONCE)
     reliability = np.zeros((0, error_analysis.BINS, 3), np.int64)
@@ -168,23 +157,22 @@ def segment_series(
 
 
 def count_pixels(
-    references: Sequence[np.ndarray], predicted: np.ndarray, slice_indices, settings: Settings
+    references: Sequence[np.ndarray], predicted: np.ndarray, settings: Settings
 ) -> pd.DataFrame:
     """Return the confusion counts of each slice."""
     counts = [
         metrics.confusion_matrix(*pair, settings.num_classes).ravel()
         for pair in zip(references, predicted, strict=True)
     ]
-    frame = pd.DataFrame(counts, columns=metrics.count_columns(settings.num_classes))
-    return frame.assign(slice=list(slice_indices))
+    return pd.DataFrame(counts, columns=metrics.count_columns(settings.num_classes))
 
 
 def measure_surfaces(
     reference: np.ndarray, predicted: np.ndarray, spacing_mm, settings: Settings
 ) -> pd.DataFrame:
-    """Return how far the outline of the patient, bone included, and each class of bone lie off.
+    """Return the surface distances of the patient, bone included, and of each class of bone.
 
-    Both are stacks (slice, row, column); what is `IGNORE` in the reference belongs to neither.
+    Both stacks are (slice, row, column); `IGNORE` pixels of the reference belong to neither.
     """
     known = reference != IGNORE
     rows = []
@@ -199,25 +187,25 @@ def measure_surfaces(
     return pd.DataFrame(rows)
 
 
-def tell_reliability(counts: np.ndarray, settings: Settings) -> pd.DataFrame:
-    """Return what `mistakes.reliability` counted, a row a class and bin of probability."""
+def reliability_rows(counts: np.ndarray, settings: Settings) -> pd.DataFrame:
+    """Return the counts of `error_analysis.reliability`, one row per class and bin."""
     rows = [
-        (settings.class_names[label], place, pixels, levels / MOST_CERTAIN, positive)
+        (settings.class_names[label], index, pixels, levels / MOST_CERTAIN, positive)
         for label, of_class in enumerate(counts)
-        for place, (pixels, levels, positive) in enumerate(of_class.tolist())
+        for index, (pixels, levels, positive) in enumerate(of_class.tolist())
     ]
     return pd.DataFrame(rows, columns=["class", "bin", "pixels", "probability", "positive"])
 
 
-def explain_false_bone(
+def false_bone_rows(
     images: np.ndarray,
     reference: np.ndarray,
     predicted: np.ndarray,
     spacing_mm,
-    slice_indices,
+    slice_indices: Sequence[int],
     settings: Settings,
 ) -> pd.DataFrame:
-    """Return the pixels wrongly called bone, a row a slice and cause that has any."""
+    """Return the false-positive bone pixels, one row per slice and cause."""
     bright_level = slices.window(BONE_HU, settings)
     causes = error_analysis.causes(images, reference, spacing_mm, bright_level)
     false = error_analysis.false_bone(reference, predicted)
@@ -229,22 +217,21 @@ def explain_false_bone(
     return pd.DataFrame(rows, columns=["slice", "cause", "pixels"])
 
 
-def scored_slices(table: pd.DataFrame) -> pd.DataFrame:
-    """Return where each slice of a table lies and how much bone it holds."""
+def slice_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return position, level and area of bone of each slice."""
     spacing_mm = table["spacing"].str.split(expand=True).astype(float)
     bone_mm2 = table["bone_pixels"] * spacing_mm[1] * spacing_mm[2]
-    return table.assign(level=levels_of(table), bone_mm2=bone_mm2)[scoring.SLICE_COLUMNS]
+    level = error_analysis.levels_of(table)
+    return table.assign(level=level, bone_mm2=bone_mm2)[scoring.SLICE_COLUMNS]
 
 
 def best_epoch(history: pd.DataFrame, horizon: int) -> int:
-    """Return the epoch, from 1, of the best mean IoU of the first `horizon`; 0 without any."""
-    if not horizon:
-        return 0
+    """Return the epoch, from 1, with the best mean IoU of the first `horizon`; 0 for none."""
     first = history.head(horizon)
-    return int(first["epoch"][first["val_mean_iou"].idxmax()])
+    return int(first["epoch"][first["val_mean_iou"].idxmax()]) if horizon else 0
 
 
-def milliseconds_per_slice(segment, images: np.ndarray) -> float:
+def milliseconds_per_slice(segment: Segmenter, images: np.ndarray) -> float:
     """Return the mean time from one 8-bit slice to its label map (Table 2)."""
     segment(images[:1])
     started = time.perf_counter()
@@ -253,13 +240,10 @@ def milliseconds_per_slice(segment, images: np.ndarray) -> float:
     return round(1000 * (time.perf_counter() - started) / len(images), 2)
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, in one step."""
-    with provenance.replacing(path) as scratch:
-        table.to_csv(scratch, index=False)
-
-
-def save_label_map(label_map: np.ndarray, path: Path) -> None:
-    """Write one label map (row, column) as an 8-bit PNG, in one step."""
-    with provenance.replacing(path) as scratch:
-        Image.fromarray(label_map).save(scratch)
+def save_label_maps(
+    predicted: np.ndarray, series: pd.DataFrame, method: str, results: ResultFolder
+) -> None:
+    """Write each label map of a series as an 8-bit PNG."""
+    for row, label_map in zip(series.itertuples(), predicted, strict=True):
+        with provenance.replacing(results.prediction(method, row.series, row.slice)) as scratch:
+            Image.fromarray(label_map).save(scratch)

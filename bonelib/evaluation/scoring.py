@@ -1,8 +1,8 @@
-"""Scores on disk -> frames, chosen and pooled: what tables, figures and verdicts rest on.
+"""Files of an evaluation -> frames, and scores pooled from them.
 
-Counts are pooled over all test pixels, then classes are averaged (the paper's Dice values
-equal 2 IoU / (1 + IoU), which only pooled counts do). Scores are percentages, rounded to
-two decimals as the paper's.
+Counts are pooled over all test pixels, then classes are averaged: the paper's Dice values
+equal 2 IoU / (1 + IoU), which holds for pooled counts only. Scores are percentages, rounded
+to two decimals like the paper's.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bonelib import metrics, published
-from bonelib.evaluation.levels import LEVELS
+from bonelib.evaluation.error_analysis import LEVELS
 from bonelib.paths import ResultFolder
 from bonelib.provenance import read_json
 from bonelib.settings import BONE, CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
@@ -22,10 +22,8 @@ MEASURES = {"iou": metrics.iou, "dice": metrics.dice, "accuracy": metrics.pixel_
 
 SCORE_COLUMNS = ("mean", *CLASS_NAMES)  # of the paper
 
-COUNT_COLUMNS = metrics.count_columns()
-
 KEY_COLUMNS = ["model", "epochs", "epoch", "resolution", "series", "slice"]
-
+COUNT_COLUMNS = metrics.count_columns()
 SURFACE_COLUMNS = [
     "model", "epochs", "series", "structure", "state", "assd_mm", "hd95_mm",
     *(f"nsd_{tolerance:g}mm" for tolerance in metrics.TOLERANCES_MM),
@@ -36,11 +34,11 @@ RELIABILITY_COLUMNS = [
 FALSE_BONE_COLUMNS = ["model", "epochs", "series", "slice", "cause", "pixels"]
 SLICE_COLUMNS = ["series", "slice", "position_mm", "spacing", "level", "bone_mm2"]
 
-LEAST_BONE = 0.3  # share of the reference's pixels, found: enough for a surface
+MIN_BONE_FOUND = 0.3  # share of the reference's bone pixels that a surface needs
 
 
 def read_scores(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
-    """Return the per-image counts of those `models` that have any, a row an image.
+    """Return the confusion counts of `models`, one row per image, horizon and resolution.
 
     Columns: model, epochs, epoch, resolution, series, slice, n00 to n22 or beyond.
     """
@@ -49,68 +47,60 @@ def read_scores(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
 
 
 def read_surfaces(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
-    """Return how far the surfaces of those `models` lie from the reference's.
+    """Return surface distances of `models`, one row per horizon, test series and structure.
 
-    A row a horizon, test series and structure, "patient" or a class of bone: its state
-    (found, missed, invented or absent) and the scores of `metrics.surface_scores`.
+    The structure is "patient" or a class of bone; the state is found, missed, invented or
+    absent; the scores are those of `metrics.surface_scores`.
     """
     return _read(map(results.surfaces, models), SURFACE_COLUMNS)
 
 
 def read_reliability(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
-    """Return the probabilities of those `models` beside how often they came true.
+    """Return how often probabilities came true, per horizon, series, class and bin.
 
-    A row a horizon, test series, class and bin of probability, from 0 on: its pixels, the sum
-    of their probabilities, and how many of them are of the class.
+    `pixels` lie in the bin, `probability` is the sum of their probabilities, and `positive`
+    of them belong to the class.
     """
     return _read(map(results.reliability, models), RELIABILITY_COLUMNS)
 
 
 def read_false_bone(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
-    """Return the pixels that those `models` wrongly call bone, a row a slice and cause."""
+    """Return the false-positive bone pixels of `models`, one row per slice and cause."""
     return _read(map(results.false_bone, models), FALSE_BONE_COLUMNS)
 
 
 def read_slices(results: ResultFolder) -> pd.DataFrame:
-    """Return the test slices: position in mm, spacing, level and area of bone in mm2.
-
-    The levels are ordered from feet to head.
-    """
+    """Return position, spacing, level (ordered from feet to head) and bone of the test slices."""
     table = _read([results.scored_slices], SLICE_COLUMNS)
     found = [level for level in LEVELS if level in set(table["level"])]
     return table.assign(level=pd.Categorical(table["level"], found, ordered=True))
 
 
 def _read(files: Iterable[Path], columns: list[str]) -> pd.DataFrame:
-    """Return the rows of those files that exist, or none under `columns`."""
+    """Return the rows of the files that exist, or an empty frame with `columns`."""
     frames = [pd.read_csv(file, dtype={"series": str}) for file in files if file.exists()]
     frames = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=columns)]
     return pd.concat(frames, ignore_index=True)
 
 
 def read_records(results: ResultFolder, models: Sequence[str]) -> dict[str, dict]:
-    """Return the evaluation record of each of `models` that has one."""
+    """Return the evaluation records that exist, by model."""
     records = {model: read_json(results.score_record(model)) for model in models}
     return {model: record for model, record in records.items() if record}
 
 
 def read_histories(results: ResultFolder, models: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Return the training history of each of `models` that has one."""
-    return {
-        model: pd.read_csv(results.history(model))
-        for model in models
-        if results.history(model).exists()
-    }
+    """Return the training histories that exist, by model."""
+    files = {model: results.history(model) for model in models}
+    return {model: pd.read_csv(file) for model, file in files.items() if file.exists()}
 
 
 def select(
     scores: pd.DataFrame, model: str, epochs: int | None = None, resolution: str = "input"
 ) -> pd.DataFrame:
-    """Return the rows of one method at `epochs`, by default its longest horizon."""
+    """Return the score rows of one method at `epochs`, by default its longest horizon."""
     rows = scores[(scores["model"] == model) & (scores["resolution"] == resolution)]
-    if epochs is None and len(rows):
-        epochs = rows["epochs"].max()
-    return rows[rows["epochs"] == epochs]
+    return rows[rows["epochs"] == (rows["epochs"].max() if epochs is None else epochs)]
 
 
 def counts(rows: pd.DataFrame) -> np.ndarray:
@@ -121,16 +111,16 @@ def counts(rows: pd.DataFrame) -> np.ndarray:
 
 
 def pooled(rows: pd.DataFrame, measure: str) -> tuple[float, ...]:
-    """Return the mean and each class's score in % over all pixels of score rows.
+    """Return the mean and each class's score in %, pooled over all pixels of score rows.
 
-    The mean of a set that lacks a class is NaN: no class drops out of it unseen.
+    The mean is NaN where a class is absent, so no class drops out of it silently.
     """
     classes = MEASURES[measure](counts(rows).sum(axis=0))
     return tuple(np.round(100 * np.array([classes.mean(), *classes]), 2))
 
 
 def pooled_scores(scores: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """Return IoU, Dice and accuracy in %, a row each model, horizon and resolution."""
+    """Return IoU, Dice and accuracy in %, one row per method, resolution and measure."""
     keys = ["model", "epochs", "epoch", "resolution"]
     return pd.DataFrame(
         [
@@ -144,32 +134,29 @@ def pooled_scores(scores: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
 
 def bone_iou(rows: pd.DataFrame) -> np.ndarray:
-    """Return the bone IoU in % of each score row, NaN where neither side has bone.
-
-    Classes of bone count as one.
-    """
+    """Return the IoU in % of all bone in each score row, NaN where neither side has bone."""
     return 100 * metrics.iou(metrics.bone_as_one(counts(rows)))[:, BONE]
 
 
 def pooled_bone_iou(rows: pd.DataFrame) -> float:
-    """Return the bone IoU in % over all pixels of score rows, classes of bone as one."""
+    """Return the IoU in % of all bone, pooled over all pixels of score rows."""
     return float(100 * metrics.iou(metrics.bone_as_one(counts(rows).sum(axis=0)))[BONE])
 
 
-def named(values: Sequence[float], settings: Settings) -> dict[str, float]:
-    """Return the mean and each class's value by name."""
+def named(values: Sequence, settings: Settings) -> dict:
+    """Return the values of the mean and of each class by name."""
     return dict(zip(("mean", *settings.class_names), values, strict=True))
 
 
 def methods(scores: pd.DataFrame) -> list[tuple[str, int]]:
-    """Return the (model, epochs) pairs that have scores, in the paper's order."""
+    """Return the (model, epochs) pairs of a frame, in the paper's order."""
     found = set(zip(scores["model"], scores["epochs"], strict=True))
     order = list(published.METHOD_NAMES)
     return sorted(found, key=lambda method: (order.index(method[0]), method[1]))
 
 
 def method_name(model: str, records: dict[str, dict] | None = None) -> str:
-    """Return the printed name of a method, which owns up to a random encoder."""
+    """Return the printed name of a method; a random encoder is part of it."""
     random = (records or {}).get(model, {}).get("encoder_weights") == "random"
     return published.METHOD_NAMES.get(model, model) + (" (random encoder)" if random else "")
 
@@ -179,9 +166,9 @@ def best_model(
 ) -> tuple[str, str]:
     """Return the best model of Table 3 and the rule that chose it.
 
-    The best mean IoU on the validation series decides, so that the test series choose
-    nothing; where a history is missing, the pooled mean IoU on the test series. Networks
-    of Table 1 stand in where none of Table 3 was run. Raises ValueError without scores.
+    The mean IoU on the validation series decides; where a training history is missing, the
+    mean IoU on the test series does. Without a network of Table 3, those of Table 1 are
+    compared. Raises ValueError without scores.
     """
     scored = set(scores["model"])
     models = [model for model in TABLE3_MODELS if model in scored]
@@ -189,26 +176,24 @@ def best_model(
     if not models:
         raise ValueError("no network has scores yet: run the evaluation notebook first")
     if histories and all(model in histories for model in models):
-        values = {
-            model: histories[model].head(settings.epochs_long)["val_mean_iou"].max()
-            for model in models
-        }
+        trained = {model: histories[model].head(settings.epochs_long) for model in models}
+        values = {model: history["val_mean_iou"].max() for model, history in trained.items()}
         rule = "best mean IoU on the validation series"
     else:
         values = {model: pooled(select(scores, model), "iou")[0] for model in models}
-        rule = "best mean IoU on the test series, for want of training histories"
+        rule = "best mean IoU on the test series, because a training history is missing"
     return max(values, key=values.get), rule
 
 
 def network_with_bone(
     scores: pd.DataFrame, settings: Settings, histories: dict[str, pd.DataFrame] | None = None
 ) -> tuple[str | None, str]:
-    """Return the best model and why; None where that found little of the bone.
+    """Return the best model and why it was chosen, or None and why it cannot make a bone model.
 
-    A network that was trained for seconds may find none, and specks have no surface.
+    A network trained for seconds may find little bone, and specks have no surface.
     """
     model, rule = best_model(scores, settings, histories)
     pixels = counts(select(scores, model)).sum(axis=0)
-    if pixels[BONE:, BONE:].sum() >= LEAST_BONE * pixels[BONE:].sum():
+    if pixels[BONE:, BONE:].sum() >= MIN_BONE_FOUND * pixels[BONE:].sum():
         return model, rule
     return None, f"{published.METHOD_NAMES[model]}, with the {rule}, found little of the bone"

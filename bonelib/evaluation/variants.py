@@ -1,8 +1,8 @@
-"""Trainings that settle what the paper leaves open: variants, each some times, and their scores.
+"""Repeated trainings with other settings: what the paper leaves open.
 
-A variant replaces settings of the run. It is trained as often as the run's own settings are,
-from other random numbers each time, so that a difference can be told from chance. The run's own
-training counts as one of its replicates. Only the longer horizon is compared.
+A variant replaces settings of the run. Each variant, and the run's own settings, are trained
+`REPLICATES` times from different random numbers, so that a difference can be told from chance.
+The run's own training is one of its replicates. Only the longer horizon is compared.
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from bonelib.paths import ResultFolder
 from bonelib.provenance import read_json
 from bonelib.settings import TABLE3_MODELS, Settings, replaced
 
-REPLICATES = 3  # the fewest that have a spread worth the name
+REPLICATES = 3  # the fewest that give a useful standard deviation
 
-WITHOUT_ENCODER = "unet"  # the network of Table 3 that starts from random weights in any case
+WITHOUT_ENCODER = "unet"  # the network of Table 3 without a pretrained encoder
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Settings to replace, which question that answers, and why the question is open."""
+    """Settings to replace, the question they answer, and why the question is open."""
 
-    name: str  # in the names of steps and folders
+    name: str  # of steps and folders
     title: str
     question: str
     reason: str
@@ -35,7 +35,7 @@ class Variant:
 OWN = Variant(
     "own",
     "as in Table 3",
-    "How far do trainings differ that differ in nothing but chance?",
+    "How much do trainings with the same settings differ?",
     "the paper trained each network once",
     models=TABLE3_MODELS,
 )
@@ -59,8 +59,8 @@ VARIANTS = (
     Variant(
         "small_learning_rate",
         "learning rate 0.001",
-        "Which learning rate can the paper have meant by Adadelta?",
-        "the paper names none; the default was 1.0 in its Keras and is 0.001 in today's",
+        "Which learning rate did the paper mean by Adadelta?",
+        "the paper names none; the default was 1.0 in its Keras and is 0.001 in Keras 3",
         {"learning_rate": 0.001},
     ),
     Variant(
@@ -74,7 +74,7 @@ VARIANTS = (
         "random_encoder",
         "random encoder",
         "What do weights from ImageNet gain?",
-        "the paper says that backbones help, not whether their depth or their weights do",
+        "the paper says that backbones help, not whether by their depth or by their weights",
         {"encoder_weights": "none"},
         tuple(model for model in TABLE3_MODELS if model != WITHOUT_ENCODER),
     ),
@@ -96,22 +96,22 @@ class Training:
 
     @property
     def is_own(self) -> bool:
-        """Tell whether it is the run's own, which is not repeated."""
+        """Tell whether this is the run's own training."""
         return self.variant == OWN and self.replicate == 0
 
     def results(self, own: ResultFolder) -> ResultFolder:
-        """Return the folder of its results in those of the run."""
+        """Return its result folder, which lies in that of the run."""
         return own if self.is_own else ResultFolder(own.root / "ablations" / self.name)
 
     def overrides(self, settings: Settings) -> dict:
-        """Return what it replaces of the run's `settings`."""
+        """Return the settings of the run that it replaces."""
         return self.variant.overrides | {"replicate": settings.replicate + self.replicate}
 
 
 def starts_from_imagenet(results: ResultFolder, model: str, settings: Settings) -> bool:
-    """Tell whether the run's own training of `model` started, or is bound to, from ImageNet.
+    """Tell whether the run's own training of `model` starts from ImageNet weights.
 
-    Before it has started that is certain only where settings allow nothing else.
+    Before the training has started, this is certain only where the settings require it.
     """
     record = read_json(results.training_record(model))
     if "encoder_weights" in record:
@@ -120,10 +120,10 @@ def starts_from_imagenet(results: ResultFolder, model: str, settings: Settings) 
 
 
 def trainings(results: ResultFolder, settings: Settings, models: Sequence[str]) -> list[Training]:
-    """Return the trainings to compare, the run's own first among each network's.
+    """Return the trainings to compare; the run's own comes first for each network.
 
-    A variant that changes none of the run's settings is left out, and so is a network whose
-    encoder did not start from ImageNet, since there is nothing to compare it with.
+    Variants that change none of the run's settings are left out. So are networks with an
+    encoder that did not start from ImageNet: there is nothing to compare it with.
     """
     compared = [
         model
@@ -142,9 +142,9 @@ def trainings(results: ResultFolder, settings: Settings, models: Sequence[str]) 
 
 
 def find(model: str, overrides: dict, settings: Settings) -> Training:
-    """Return the training of `model` that replaces these settings of the run's.
+    """Return the training of `model` whose variant replaces these settings of the run.
 
-    Raises ValueError, which lists the variants, where none does.
+    Raises ValueError, which lists the variants, where there is none.
     """
     replicate = replaced(settings, overrides).replicate - settings.replicate
     wanted = replaced(settings, overrides | {"replicate": settings.replicate})
@@ -158,36 +158,28 @@ def find(model: str, overrides: dict, settings: Settings) -> Training:
 
 
 def read_ablations(results: ResultFolder, settings: Settings) -> pd.DataFrame:
-    """Return the scores of the run's own trainings and of the variants', a row each that has any.
+    """Return the scores of all trainings that have any, one row per training and resolution.
 
-    Columns: model, variant (name), replicate, resolution, epoch, and in % over all test pixels
-    the IoU of all bone, "bone", and the mean over the classes, "mean". Without a variant's
-    scores there is nothing to compare, and no row.
+    Columns: model, variant (name), replicate, resolution, epoch; "bone" is the pooled IoU of
+    all bone in %, "mean" that of the classes. Empty where only the run itself has scores.
     """
-    rows = [
-        {
-            "model": training.model,
-            "variant": training.variant.name,
-            "replicate": training.replicate,
-            "resolution": resolution,
-            "epoch": part["epoch"].iloc[0],
-            **_scores(part),
-        }
-        for training in trainings(results, settings, TABLE3_MODELS)
-        for resolution, part in _parts(training, results, settings).items()
-    ]
+    rows = []
+    for training in trainings(results, settings, TABLE3_MODELS):
+        scores = scoring.read_scores(training.results(results), [training.model])
+        scores = scores[scores["epochs"] == settings.epochs_long]
+        for resolution, part in scores.groupby("resolution"):
+            rows.append(
+                {
+                    "model": training.model,
+                    "variant": training.variant.name,
+                    "replicate": training.replicate,
+                    "resolution": resolution,
+                    "epoch": part["epoch"].iloc[0],
+                    "bone": round(scoring.pooled_bone_iou(part), 2),
+                    "mean": scoring.pooled(part, "iou")[0],
+                }
+            )
     columns = ["model", "variant", "replicate", "resolution", "epoch", "bone", "mean"]
     frame = pd.DataFrame(rows, columns=columns)
     is_own = (frame["variant"] == OWN.name) & (frame["replicate"] == 0)
-    return frame if (~is_own).any() else frame.head(0)
-
-
-def _parts(training: Training, results: ResultFolder, settings: Settings) -> dict:
-    """Return the score rows of the longer horizon by resolution."""
-    scores = scoring.read_scores(training.results(results), [training.model])
-    return dict(list(scores[scores["epochs"] == settings.epochs_long].groupby("resolution")))
-
-
-def _scores(rows: pd.DataFrame) -> dict[str, float]:
-    bone = round(scoring.pooled_bone_iou(rows), 2)
-    return {"bone": bone, "mean": scoring.pooled(rows, "iou")[0]}
+    return frame.head(0) if is_own.all() else frame

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
 from bonelib import figures, published, replication, tables
-from bonelib.augment import ranges
+from bonelib.augment import policy
 from bonelib.evaluation import statistics
 from bonelib.paths import REPOSITORY, ResultFolder
 from bonelib.provenance import read_json, replacing
@@ -110,7 +110,7 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
         settings=settings,
         deviations=deviations(settings),
         published=published,
-        augmentation=ranges,
+        augmentation=policy,
         statistics=statistics,
         evidence=evidence,
         citation=citation(),

@@ -15,7 +15,7 @@ import SimpleITK
 import trimesh
 from skimage.segmentation import expand_labels
 
-from bonelib import inspection, prediction, provenance, scans
+from bonelib import devices, inspection, provenance, scans
 from bonelib.errors import InputError, InputWarning
 from bonelib.paths import SegmentationFolder
 from bonelib.segment import bones, dicom_seg, overview, postprocess, regions, surfaces, viewer
@@ -108,7 +108,7 @@ def options_for(network: str | None, run: Run) -> Options:
 def make_bone_model(path: Path, network: Network, options: Options, tell: Progress) -> BoneModel:
     """Read a scan, segment it and return what is found, in memory."""
     stages, notes = _Stages(tell), [network.note] if network.note else []
-    prediction.set_precision(network.settings)
+    devices.set_precision(network.settings)
     with stages("reading"):
         scan = scans.read_scan(path, options.series)
     probabilities = _predict(scan, network, options.roi, stages, notes)
@@ -332,7 +332,7 @@ def _origin(path: Path, network: Network) -> dict:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),
-        "device": provenance.device(),
+        "device": devices.machine(),
     }
 
 

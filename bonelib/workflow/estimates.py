@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 import psutil
 
-from bonelib import paths, provenance
+from bonelib import devices, paths, provenance
 from bonelib.settings import BASELINE, PAPER_SERIES, PAPER_SLICE_DISTANCE_MM, SPLITS, Settings
 
 START_SECONDS = 9.0  # a kernel, TensorFlow and the first compilation
@@ -76,7 +76,7 @@ def step_seconds(
     if sum(steps[model] * guessed[model] for model in steps) < SHORT_SECONDS:
         return guessed
     setting = settings.image_size, settings.batch_size, settings.precision
-    machine = provenance.device(), provenance.versions(), os.environ.get("KERAS_BACKEND")
+    machine = devices.machine(), provenance.versions(), os.environ.get("KERAS_BACKEND")
     keys = {model: provenance.text_hash(model, setting, machine) for model in steps}
     now, kept = time.time(), provenance.read_json(CACHE)
     kept = {key: one for key, one in kept.items() if now - one["time"] < KEPT_SECONDS}
@@ -99,9 +99,9 @@ def step_seconds(
 
 def time_steps(models: list[str], settings: Settings) -> dict[str, float]:
     """Return the seconds of a training step of each network, as many as the budget allows."""
-    from bonelib import prediction, training
+    from bonelib import training
 
-    prediction.set_precision(settings)
+    devices.set_precision(settings)
     found, started = {}, time.perf_counter()
     for name in models:
         if time.perf_counter() - started > BUDGET_SECONDS:
