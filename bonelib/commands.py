@@ -103,7 +103,7 @@ def run_inspect(options: argparse.Namespace) -> None:
         lines += inspection.describe_mask(scan, *case.annotation(scan))
     print("\n".join(lines))
     if options.output:
-        inspection.write_volume(scan, options.output)
+        scans.write_volume(scan, options.output)
         print(f"written to {options.output}")
 
 
