@@ -22,7 +22,7 @@ from doit.reporter import ConsoleReporter
 from doit.task import dict_to_task
 from doit.tools import config_changed
 
-from bonelib import provenance
+from bonelib import datasets, provenance
 from bonelib.errors import InputError
 from bonelib.settings import MODEL_NAMES
 from bonelib.workflow import cluster
@@ -209,6 +209,7 @@ class Driver:
         self.manifest |= {
             "profile": run.settings.profile,
             "dataset": run.dataset,
+            "data_note": datasets.note(run.data_dir),
             "models": self.models,
             "seed": run.settings.seed,
             "settings": asdict(run.settings),
