@@ -19,7 +19,7 @@ import yaml
 from markupsafe import Markup
 from PIL import Image
 
-from bonelib import datasets, figures, published, tables
+from bonelib import figures, published, tables
 from bonelib.augment import policy
 from bonelib.evaluation import statistics
 from bonelib.paths import REPOSITORY, ResultFolder, SegmentationFolder
@@ -107,7 +107,7 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
     evidence = gather(results, models, settings)
     tested = findings(evidence)
     manifest = read_json(results.manifest)
-    data_note = datasets.note(manifest.get("dataset", ""))
+    data_note = manifest.get("data_note", "")
     surface_page = SegmentationFolder(results.meshes).viewer
     text = ENVIRONMENT.get_template("page.html.j2").render(
         parts=PARTS,
