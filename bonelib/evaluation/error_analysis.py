@@ -159,3 +159,15 @@ def _patches_reaching(mask: np.ndarray, region: np.ndarray) -> np.ndarray:
     _, patches = cv2.connectedComponents(mask.astype(np.uint8))
     chosen = np.unique(patches[mask & region])
     return np.isin(patches, chosen) & mask
+
+
+def expected_calibration_error(rows: pd.DataFrame) -> float:
+    """Return the expected calibration error of one class in %, its bins weighted by pixels.
+
+    `rows` are those of scoring.read_reliability for the class; equal bins are pooled. NaN
+    without pixels.
+    """
+    bins = rows.groupby("bin")[["pixels", "probability", "positive"]].sum()
+    pixels = bins["pixels"].sum()
+    gaps = (bins["positive"] - bins["probability"]).abs().sum()
+    return 100 * float(gaps / pixels) if pixels else np.nan

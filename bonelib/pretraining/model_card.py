@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -70,10 +71,13 @@ def network(name: str, settings: Settings, weights: Path) -> Callable:
     """Return a function that segments a scan by network `name` with the weights in a folder."""
     devices.set_precision(settings)
 
+    @cache
+    def load(image_size: int):
+        return models.load_pretrained(name, image_size, weights)
+
     def segment(scan: SimpleITK.Image) -> SimpleITK.Image:
         fitted = fit_to_scan(settings, scan)
-        model = models.load_pretrained(name, fitted.image_size, weights)
-        return segment_scan(model, scan, fitted)
+        return segment_scan(load(fitted.image_size), scan, fitted)
 
     return segment
 

@@ -8,8 +8,10 @@ set. No real scan takes part.
 from dataclasses import replace
 from pathlib import Path
 
-from bonelib import datasets, preparation
+from bonelib import datasets, models, preparation, training
 from bonelib.paths import ResultFolder, SliceFolder
+from bonelib.prediction import load_network
+from bonelib.pretraining import model_card
 from bonelib.pretraining.corpus import write_corpus
 from bonelib.pretraining.label_maps import Subject, read_label_maps, render
 from bonelib.settings import PRETRAINING, Settings
@@ -33,10 +35,6 @@ def pretrain(
     folder `output`/weights and returns it. Raises ValueError for settings that the shipped
     networks cannot have and for a missing `start`.
     """
-    # keras, which the loader processes do without
-    from bonelib import models, training
-    from bonelib.pretraining import model_card
-
     if settings.decoder_activation != PRETRAINING.decoder_activation:
         raise ValueError(
             f"decoder_activation is '{settings.decoder_activation}', but shipped networks have "
@@ -55,7 +53,7 @@ def pretrain(
     preparation.prepare(cases, folder.root, settings, workers)
     results = ResultFolder(output)
     history = training.train(name, folder, results, settings, samples=corpus, start=start)
-    best = training.load_best(name, settings.epochs_long, results, settings)
+    best = load_network(results.best(name, settings.epochs_long), name, settings)
     weights = output / "weights"
     models.save_pretrained(best, name, weights)
     test = [case for case in cases if case.split == "test"]

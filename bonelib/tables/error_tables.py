@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from bonelib.evaluation.error_analysis import BINS, CAUSES
+from bonelib.evaluation.error_analysis import BINS, CAUSES, expected_calibration_error
 from bonelib.evaluation.scoring import methods, pooled_bone_iou, select
 from bonelib.settings import BONE, Settings
 from bonelib.tables.rows import framed, method_keys, scheme_note
@@ -47,18 +47,6 @@ def level_table(
         notes if rows else ("Not run.",),
         best=dict.fromkeys((*sizes.index, "all"), max),
     )
-
-
-def expected_calibration_error(rows: pd.DataFrame) -> float:
-    """Return the mean gap in % between probability and what comes true, weighted by pixels.
-
-    `rows` are those of scoring.read_reliability of one class; those of a bin are pooled.
-    NaN without pixels.
-    """
-    bins = rows.groupby("bin")[["pixels", "probability", "positive"]].sum()
-    pixels = bins["pixels"].sum()
-    gaps = (bins["positive"] - bins["probability"]).abs().sum()
-    return 100 * float(gaps / pixels) if pixels else np.nan
 
 
 def calibration_table(
