@@ -13,9 +13,7 @@ LARGEST_HOLE_ML = 0.1  # larger cavities are anatomy: a joint space or a canal
 NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 
-def clean(
-    margin: SimpleITK.Image, scan: SimpleITK.Image, body: SimpleITK.Image
-) -> SimpleITK.Image:
+def clean(margin: SimpleITK.Image, scan: SimpleITK.Image, body: SimpleITK.Image) -> SimpleITK.Image:
     """Return the margin of `probabilities.predict_bone` without what cannot be bone.
 
     `scan` in HU and `body`, the mask of the patient, share a grid.
