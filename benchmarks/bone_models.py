@@ -132,8 +132,8 @@ def show_speed() -> None:
     surface = surfaces.bone_surface(cleaned)
     seconds = time.perf_counter() - started
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{LONG_SCAN} slices, {precision}: predicted in {predicted:.0f} s, "
-          f"{len(surface.faces):,} triangles after {seconds:.0f} s, {peak_gib:.1f} GiB")  # fmt: skip
+    print(f"{LONG_SCAN} slices, {precision}: predicted in {predicted:.0f} s")
+    print(f"surface of {len(surface.faces):,} triangles after {seconds:.0f} s, {peak_gib:.1f} GiB")
 
 
 if __name__ == "__main__":

@@ -214,7 +214,7 @@ def segment(options: argparse.Namespace) -> None:
         from bonelib import segment as segmentation
 
     network = segmentation.find_network(options.model, options.weights)
-    with tqdm(bar_format=BAR, leave=False) as bar:
+    with tqdm(bar_format=BAR, leave=False, disable=None) as bar:  # only in a terminal
 
         def progress(stage: str, done: int, total: int) -> None:
             bar.set_description_str(stage, refresh=False)
@@ -280,7 +280,7 @@ def _add_pretrain(parts) -> None:
     _add_model(parser)
     parser.add_argument("--label-maps", type=Path, metavar="DIR", help="annotated anatomy")
     parser.add_argument("--start", type=Path, metavar="FILE", help="weights to start from")
-    parser.add_argument("--phantoms", type=_positive, metavar="N", help="number of phantoms")
+    parser.add_argument("--phantoms", type=int, metavar="N", help="number of phantoms")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="SETTING=VALUE", help="replace settings"
     )
@@ -298,7 +298,7 @@ def pretrain(options: argparse.Namespace) -> None:
     with _loading_keras():
         from bonelib.pretraining import train
 
-    phantoms = options.phantoms or train.PHANTOMS
+    phantoms = train.PHANTOMS if options.phantoms is None else options.phantoms
     weights = train.pretrain(
         options.model, options.output.resolve(), options.label_maps, settings, phantoms,
         options.workers, options.start,

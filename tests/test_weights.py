@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from bonelib import __main__ as command
 from bonelib import metrics
 from bonelib.models import WEIGHTS, load_pretrained, pretrained_names
 from bonelib.phantom import make_series
@@ -54,35 +53,6 @@ def test_left_and_right_stay_where_they_are(segment):
     turned.CopyInformation(scan)
     straight, back = values(segment(scan)), values(segment(turned))[:, :, ::-1]
     assert metrics.dice(metrics.confusion_matrix(straight, back))[BONE] > 0.95
-
-
-@pytest.fixture
-def abdomen(shared_data, tmp_path):
-    """The real scans as a data set; the one with the lower spine is in the split test."""
-    for name, source in (("dicom", "abdomen_dicom/ct"), ("nifti", "abdomen_nifti/ct.nii.gz")):
-        (tmp_path / name).mkdir()
-        scan = shared_data / source
-        (tmp_path / name / scan.name).symlink_to(scan)
-        (tmp_path / name / "labels.nii.gz").symlink_to(scan.parent / "labels.nii.gz")
-    for name in ("train", "validation"):
-        (tmp_path / name).symlink_to(tmp_path / "nifti")
-    rows = ["train,train", "validation,validation", "dicom,test", "nifti,test"]
-    (tmp_path / "split.csv").write_text("\n".join(["series,split", *rows]) + "\n")
-    ids = [*range(25, 51), *range(69, 79), 91, *range(92, 117)]
-    lines = [f"{number},bone_{number}" for number in ids]
-    (tmp_path / "bone_names.csv").write_text("\n".join(["id,name", *lines]) + "\n")
-    return tmp_path
-
-
-def test_the_body_is_found_on_real_scans_out_of_region(abdomen, capsys):
-    """Ribs, arms and lungs are no pelvis: only the body is asked for, and no crash."""
-    assert command.main(["score", str(abdomen)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    header, rows = table[0], [row for row in table[2:] if row[-1] == "unet"]
-    assert header == ["series", "bone Dice", "bone IoU", "body Dice", "method"]
-    assert [row[0] for row in rows] == ["dicom", "nifti"]
-    assert all(float(row[3]) > 90 for row in rows)
 
 
 def test_networks_without_weights_are_named():
