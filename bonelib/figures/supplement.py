@@ -23,7 +23,6 @@ from bonelib.figures.style import (
     SMALL_POINTS,
 )
 from bonelib.settings import BONE, CLASS_NAMES, NUM_CLASSES
-from bonelib.tables.error_tables import expected_calibration_error
 
 COLUMNS = 3  # of small multiples
 SIGNIFICANT = 0.05
@@ -229,7 +228,7 @@ def figureS5(reliability: pd.DataFrame, axes: np.ndarray) -> None:
             dict.fromkeys(reliability["class"]), CLASS_COLOURS, MARKS, MARK_SIGNS, strict=False
         ):
             rows = part[part["class"] == name]
-            errors.append(f"{sign} {expected_calibration_error(rows):.2f}")
+            errors.append(f"{sign} {error_analysis.expected_calibration_error(rows):.2f}")
             sums = rows.groupby("bin")[["pixels", "probability", "positive"]].sum()
             sums = sums[sums["pixels"] > 0]
             shares = sums.div(sums["pixels"], axis=0)
