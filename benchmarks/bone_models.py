@@ -17,7 +17,7 @@ import pandas as pd
 import psutil
 import SimpleITK
 
-from bonelib import phantom, prediction, slices
+from bonelib import devices, phantom, prediction, slices
 from bonelib.preparation import to_grid
 from bonelib.segment import agreement, postprocess, pretrained, regions, surfaces
 from bonelib.segment.probabilities import Probabilities, fit_to_scan, predict_scan, to_scan
@@ -132,7 +132,7 @@ def shares(probabilities: Probabilities, scan, bone) -> Probabilities:
 def show_scores(series: list[str]) -> None:
     """Print the tables of scores, each the mean over the series."""
     network = pretrained.find_network("unet")
-    prediction.set_precision(network.settings)
+    devices.set_precision(network.settings)
     steps, surfaces, region = [], [], []
     for name in series:
         scan, bones = make_patient(name)
@@ -186,7 +186,7 @@ def show_speed() -> None:
     shifted = np.concatenate([np.roll(images, (-y, -x), (1, 2)) for y in (0, 1) for x in (0, 1)])
     keras.config.set_dtype_policy("float32")
     plain = network.sized(size, size)
-    precision = prediction.set_precision(network.settings)
+    precision = devices.set_precision(network.settings)
     ours = network.sized(size, size)
     runs = {
         "model.predict, float32": lambda: plain.predict(slices.network_input(shifted), verbose=0),

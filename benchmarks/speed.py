@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bonelib import provenance
+from bonelib import devices, provenance
 from bonelib.settings import MODEL_NAMES, Settings, get_settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # in the processes, too
@@ -114,7 +114,7 @@ def step_seconds(model, batches, steps: int) -> float:
 def prepared(name: str, settings: Settings):
     """Return network `name`, ready to train, and one batch."""
     from bonelib import training
-    from bonelib.prediction import set_precision
+    from bonelib.devices import set_precision
 
     set_precision(settings)
     model, _ = training.new_model(name, settings)
@@ -228,7 +228,7 @@ def training_tables(
             }
         )  # fmt: skip
         say(rows[-1])
-    for precision in dict.fromkeys(("float32", provenance.fastest_precision())):
+    for precision in dict.fromkeys(("float32", devices.fastest_precision())):
         ours, _ = apart(pure_step, FED, replace(settings, precision=precision), steps)
         row = {"precision": precision, "ours": settings.batch_size / ours["seconds"]}
         if find_spec("torch"):
@@ -294,7 +294,7 @@ def loading(folder: Path, settings: Settings, count: int) -> dict:
 def feeding_tables(settings: Settings, steps: int, folder: Path) -> dict:
     """Return the table of feeders: each alone, and in front of the network."""
     pure, _ = apart(pure_step, FED, settings, steps)
-    cores = provenance.num_cores()
+    cores = devices.num_cores()
     feeders = {
         "no augmentation": replace(settings, augment="none"),
         'augment="imgaug"': replace(settings, augment="imgaug"),
@@ -328,7 +328,7 @@ def asking(name: str, settings: Settings, count: int) -> dict:
     """Measure label maps by `network_segmenter`, and plain `model.predict`, a slice at a time."""
     from bonelib import models, prediction, slices
 
-    prediction.set_precision(settings)
+    devices.set_precision(settings)
     model = models.build_model(name, settings.image_size)
     rng = np.random.default_rng(settings.seed)
     images = rng.integers(0, 256, (count, settings.image_size, settings.image_size), np.uint8)
@@ -361,7 +361,7 @@ def prediction_tables(settings: Settings, models: list[str], limit: dict) -> dic
         }  # fmt: skip
         if name == FED and find_spec("torch"):
             theirs, _ = apart(
-                torch_step, settings, 1, provenance.fastest_precision(), False
+                torch_step, settings, 1, devices.fastest_precision(), False
             )  # fmt: skip
             row["PyTorch"] = 1000 * theirs["seconds"]
         rows.append(row)
@@ -399,7 +399,7 @@ def preparing(folder: Path, count: int, settings: Settings, workers: int) -> dic
 def preparation_tables(settings: Settings, folder: Path) -> dict:
     """Return the table of preparation, on one core and on all."""
     rows = []
-    for workers in dict.fromkeys((1, provenance.num_cores())):
+    for workers in dict.fromkeys((1, devices.num_cores())):
         result, gib = apart(preparing, folder, GROWTH[-1], settings, workers)
         rows.append(
             {
@@ -418,11 +418,11 @@ def preparation_tables(settings: Settings, folder: Path) -> dict:
 
 def evaluating(folder: Path, settings: Settings, work: Path) -> dict:
     """Measure the evaluation of the baseline and a network on a folder's test slices."""
-    from bonelib import models, paths, prediction, slices
+    from bonelib import models, paths, slices
     from bonelib.evaluation import evaluate
 
     results = paths.ResultFolder(work)
-    prediction.set_precision(settings)
+    devices.set_precision(settings)
     for epochs in settings.horizons(FED):
         file = results.best(FED, epochs)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -484,8 +484,8 @@ def make_data(work: Path, settings: Settings) -> tuple[Path, Path]:
     from bonelib import datasets, preparation
 
     scans, folder = work / "ct", work / "prepared"
-    cases = datasets.find_cases("phantom", scans, settings, provenance.num_cores())
-    preparation.prepare(cases, folder, settings, provenance.num_cores())
+    cases = datasets.find_cases("phantom", scans, settings, devices.num_cores())
+    preparation.prepare(cases, folder, settings, devices.num_cores())
     return scans, folder
 
 
@@ -497,7 +497,7 @@ def say(row: dict) -> None:
 
 def conditions(settings: Settings, limit: dict) -> str:
     """Return the hardware, the versions and the limits that were measured beside."""
-    versions, device = provenance.versions(), provenance.device()
+    versions, machine = provenance.versions(), devices.machine()
     peer = "without PyTorch"
     if find_spec("torch"):
         import torch
@@ -510,9 +510,9 @@ def conditions(settings: Settings, limit: dict) -> str:
         if versions.get(name)
     )
     return (
-        f"{date.today()}, {provenance.num_cores()} cores ({device['processor']}), GPUs: "
-        f"{', '.join(map(str, device['gpus'])) or 'none'}; Python {platform.python_version()}, "
-        f"{names}, {peer}; backend {backend}, {provenance.fastest_precision()}, slices of "
+        f"{date.today()}, {devices.num_cores()} cores ({machine['processor']}), GPUs: "
+        f"{', '.join(map(str, machine['gpus'])) or 'none'}; Python {platform.python_version()}, "
+        f"{names}, {peer}; backend {backend}, {devices.fastest_precision()}, slices of "
         f"{settings.image_size} × {settings.image_size}, batch {settings.batch_size}.\n\n"
         f"Limits in the same run: a product of {MATRIX} × {MATRIX} makes "
         f"{limit['operations'] / 1e9:,.0f} GFLOP/s, a copy moves {limit['bytes'] / 1e9:.1f} GB/s."
@@ -542,7 +542,7 @@ def main() -> None:
         },
     )
     started = time.perf_counter()
-    limit, _ = apart(limits, provenance.fastest_precision())
+    limit, _ = apart(limits, devices.fastest_precision())
     about = conditions(settings, limit)
     print(about, flush=True)
     tables = {}

@@ -24,6 +24,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from bonelib import provenance
+from bonelib.devices import num_cores
 from bonelib.errors import InputError
 from bonelib.evaluation import variants
 from bonelib.paths import ResultFolder, SliceFolder
@@ -163,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
     at_once = max(options.at_once, 1)
     try:
         settings = get_settings(options.profile, parse_overrides(options.set))
-        workers = max(provenance.num_cores() // at_once - 1, 1)
+        workers = max(num_cores() // at_once - 1, 1)
         sharing = {"loader_workers": workers} if settings.loader_workers < 0 else {}
         jobs = [
             parsed(text, results, folder, replaced(settings, sharing))

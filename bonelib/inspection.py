@@ -1,17 +1,12 @@
-"""A scan and a mask -> what was read, in words, and the scan as one volume file.
+"""A scan and a mask -> what was read, in words.
 
 Nothing that the words say tells who the patient is.
 """
 
-from pathlib import Path
-
 import numpy as np
 import SimpleITK
 
-from bonelib import labels, scans
-from bonelib.errors import InputError
-from bonelib.provenance import replacing
-from bonelib.scans.volumes import read_file
+from bonelib import labels
 from bonelib.settings import BONE, PATIENT
 
 
@@ -48,21 +43,6 @@ def describe_mask(
     classes = SimpleITK.GetArrayFromImage(labels.label_map(scan, mask, names))
     shares = [100 * (classes == label).mean() for label in (PATIENT, BONE)]
     return [*lines, f"label map: {shares[0]:.2f} % patient, {shares[1]:.3f} % bone"]
-
-
-def write_volume(image: SimpleITK.Image, path: Path) -> None:
-    """Write a volume in one step, with its geometry and nothing else of the input's header.
-
-    Raises InputError for a name that is not a volume's, and where nothing can be written.
-    """
-    if scans.volume_stem(path) is None or path.suffix.lower() == ".mhd":
-        raise InputError(f"{path}: cannot be written; end the name in .nii.gz, .nrrd or .mha")
-    try:
-        with replacing(path) as scratch:
-            SimpleITK.WriteImage(image, str(scratch), useCompression=True)
-            read_file(scratch)  # ITK says nothing where the disk is full
-    except (RuntimeError, InputError) as error:
-        raise InputError(f"{path}: cannot be written; check the disk's space and rights") from error
 
 
 def _times(numbers, form: str) -> str:

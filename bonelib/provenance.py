@@ -14,7 +14,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-import psutil
+from bonelib.devices import machine
 
 PACKAGE = Path(__file__).resolve().parent
 PACKAGES_OF_NOTE = (
@@ -125,57 +125,11 @@ def git_commit() -> str:
     return run.stdout.strip() or "unknown"
 
 
-def num_cores() -> int:
-    """Return the number of cores that this process may use."""
-    process = psutil.Process()
-    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count()
-
-
-def device() -> dict:
-    """Return the machine's processor, cores, memory in GiB and GPUs, without its name."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = models[0].split(":", 1)[1].strip() if models else processor
-    gpus = []
-    if shutil.which("nvidia-smi"):
-        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        gpus = subprocess.run(query, capture_output=True, text=True).stdout.split("\n")[:-1]
-    return {
-        "system": platform.system(),
-        "processor": processor,
-        "cores": num_cores(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": gpus,
-    }
-
-
 def circumstances() -> dict:
     """Return what a run is made with: versions, commit, machine and the time."""
     return {
         "versions": versions(),
         "git_commit": git_commit(),
-        "device": device(),
+        "device": machine(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def fastest_precision(backend: str = "tensorflow") -> str:
-    """Return the Keras dtype policy with the fastest products on this machine.
-
-    bfloat16 on GPUs from compute capability 8 and, by TensorFlow, on processors with
-    bfloat16 instructions (2.4 times float32 on U-net; JAX is slower by it there), float16
-    on older GPUs, else float32.
-    """
-    if shutil.which("nvidia-smi"):
-        query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
-        capabilities = subprocess.run(query, capture_output=True, text=True).stdout.split()
-        if capabilities:
-            modern = min(float(capability) for capability in capabilities) >= 8.0
-            return "mixed_bfloat16" if modern else "mixed_float16"
-    if backend != "tensorflow":
-        return "float32"
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
-    return "mixed_bfloat16" if flags & {"avx512_bf16", "amx_bf16"} else "float32"

@@ -12,7 +12,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # They take minutes and start first: a worker that began with one of them last would end alone.
 LONGEST = (
-    "test_cluster", "test_backends", "test_run_all", "test_browser", "test_augment_engines",
+    "test_cluster", "test_backends", "test_run_all", "test_browser", "test_imgaug_fast",
     "test_privacy", "test_training", "test_segmentation", "test_pretraining", "test_models",
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bonelib import provenance, training
+from bonelib import devices, provenance
 from bonelib.models import build_model
 from bonelib.paths import REPOSITORY, ResultFolder, SliceFolder
 from bonelib.settings import get_settings
@@ -191,5 +191,5 @@ def test_every_module_imports_without_tensorflow(root, tmp_path):
 def test_only_jax_shares_batches(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
     with pytest.raises(ValueError, match="set KERAS_BACKEND=jax") as caught:
-        training.num_devices(get_settings("paper", {"devices": 2}))
+        devices.num_devices(get_settings("paper", {"devices": 2}))
     assert "\n" not in str(caught.value)

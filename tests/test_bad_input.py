@@ -292,11 +292,11 @@ CASES = {
     "other files beside the slices": (stray_files, "noted", "left out: 1 not DICOM"),
     "a slice missing here and there": (
         lambda d: [d.series(change=positions(0, 5, 10, 15, 20, 30))], "noted",
-        "slices that were missing and are interpolated: 1",
+        "missing slices interpolated: 1",
     ),
-    "a slice given twice": (twice, "noted", "slices that were there twice and are dropped: 1"),
+    "a slice given twice": (twice, "noted", "duplicate slices dropped: 1"),
     "uneven distances": (
-        lambda d: [d.series(change=positions(0, 5, 11, 15, 20, 25))], "noted", "are brought to",
+        lambda d: [d.series(change=positions(0, 5, 11, 15, 20, 25))], "noted", "are resampled to",
     ),
     "a tilted gantry": (lambda d: [d.series(change=tilt(20))], "noted", "tilt of 20.0 degrees"),
     "oblique slices": (oblique, "noted", "oblique by 30 degrees"),

@@ -26,6 +26,11 @@ ORIGIN_MM = (-30.0, -40.0, 100.0)
 values = SimpleITK.GetArrayFromImage
 
 
+def write_seg(path, source, mask, names, series=None, keep_identity=False):
+    """Open a scan and write a DICOM SEG of it."""
+    dicom_seg.write_dicom_seg(path, scans.open_scan(source, series), mask, names, keep_identity)
+
+
 def placed(file, index=0):
     """Give a slice what a reference needs."""
     file.FrameOfReferenceUID = "1.2.840.99.1"
@@ -162,14 +167,14 @@ def verified(path):
 @pytest.mark.parametrize("ids", [scan_ids, patient_ids])
 def test_each_slice_shows_the_ids_at_its_place(tmp_path, write_ct, ids):
     folder, path = write_ct(), tmp_path / "out" / "seg.dcm"
-    dicom_seg.write_dicom_seg(path, folder, ids(), NAMES)
+    write_seg(path, folder, ids(), NAMES)
     assert_drawn(path, folder, ids())
     assert [file.name for file in path.parent.iterdir()] == ["seg.dcm"]
 
 
 def test_highdicom_finds_the_pixels_by_their_slices(tmp_path, write_ct):
     folder = write_ct()
-    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", folder, scan_ids(), NAMES)
+    write_seg(tmp_path / "seg.dcm", folder, scan_ids(), NAMES)
     seg = highdicom.seg.segread(tmp_path / "seg.dcm")
     files = sorted(map(pydicom.dcmread, folder.iterdir()), key=lambda f: f.ImagePositionPatient[2])
     pixels = seg.get_pixels_by_source_instance(
@@ -186,7 +191,7 @@ def test_highdicom_finds_the_pixels_by_their_slices(tmp_path, write_ct):
 def test_the_own_reader_reads_it_back(tmp_path, write_ct):
     folder = write_ct()
     scan = scans.read_scan(folder)
-    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", folder, scan_ids(), NAMES)
+    write_seg(tmp_path / "seg.dcm", folder, scan_ids(), NAMES)
     mask, names = labels.read_mask(tmp_path / "seg.dcm", scan)
     assert sorted(names.values()) == ["bone", "femur_left", "hip_right"]  # the body is no bone
     ids = values(labels.on_grid(mask, scan))
@@ -217,7 +222,7 @@ def test_slices_of_any_direction(tmp_path, write_ct, orientation, step_mm):
         file.ImageOrientationPatient = [f"{value:.9f}" for value in orientation]
 
     folder = write_ct(change=turn)
-    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", folder, patient_ids(), NAMES)
+    write_seg(tmp_path / "seg.dcm", folder, patient_ids(), NAMES)
     assert_drawn(tmp_path / "seg.dcm", folder, patient_ids())
     assert verified(tmp_path / "seg.dcm") == []
 
@@ -229,7 +234,7 @@ def test_a_missing_slice_and_an_uneven_one_and_one_given_twice(tmp_path, write_c
     twice = pydicom.dcmread(files[2])
     twice.SOPInstanceUID = twice.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     twice.save_as(folder / "twice")
-    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", folder, patient_ids(), NAMES)
+    write_seg(tmp_path / "seg.dcm", folder, patient_ids(), NAMES)
     used = {uid for _, uid, _ in drawn(tmp_path / "seg.dcm")}
     assert len(used) == 8
     for file in list(folder.iterdir()):
@@ -241,14 +246,14 @@ def test_a_missing_slice_and_an_uneven_one_and_one_given_twice(tmp_path, write_c
 def test_one_of_several_series(tmp_path, write_ct):
     for number in (3, 4):
         write_ct(f"ct/{number}", change=lambda file, _, n=number: setattr(file, "SeriesNumber", n))
-    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", tmp_path / "ct", patient_ids(), NAMES, "4")
+    write_seg(tmp_path / "seg.dcm", tmp_path / "ct", patient_ids(), NAMES, "4")
     assert_drawn(tmp_path / "seg.dcm", tmp_path / "ct" / "4", patient_ids())
 
 
 def test_a_series_in_an_archive(tmp_path, write_ct):
     folder = write_ct()
     archive = shutil.make_archive(str(tmp_path / "scan"), "zip", folder)
-    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", archive, patient_ids(), NAMES)
+    write_seg(tmp_path / "seg.dcm", archive, patient_ids(), NAMES)
     assert_drawn(tmp_path / "seg.dcm", folder, patient_ids())
 
 
@@ -262,7 +267,7 @@ def write_frames(tmp_path):
     def write(name, order, change=None, **more):
         (tmp_path / "enhanced").mkdir(exist_ok=True)
         path = tmp_path / "enhanced" / name
-        write_enhanced(path, np.zeros((12, 24, 20), np.int16), order, **more)
+        write_enhanced(path, np.full((12, 24, 20), -1000, np.int16), order, **more)
         file = pydicom.dcmread(path)
         placed(file)
         file.StudyInstanceUID, file.SeriesInstanceUID = "1.2.3", "1.2.3.4"
@@ -277,7 +282,7 @@ def write_frames(tmp_path):
 @pytest.mark.parametrize("shared_plane", [True, False])
 def test_frames_of_one_file_in_any_order(tmp_path, write_frames, shared_plane):
     source = write_frames("a.dcm", [3, 1, 4, 0, 2], shared_plane=shared_plane)
-    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", source, patient_ids(), NAMES)
+    write_seg(tmp_path / "seg.dcm", source, patient_ids(), NAMES)
     assert_drawn(tmp_path / "seg.dcm", source, patient_ids())
     assert verified(tmp_path / "seg.dcm") == []
 
@@ -285,7 +290,7 @@ def test_frames_of_one_file_in_any_order(tmp_path, write_frames, shared_plane):
 def test_frames_of_two_files(tmp_path, write_frames):
     write_frames("a.dcm", [3, 1, 4, 0, 2])
     folder = write_frames("b.dcm", [6, 5, 7, 8]).parent
-    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", folder, patient_ids(), NAMES)
+    write_seg(tmp_path / "seg.dcm", folder, patient_ids(), NAMES)
     assert_drawn(tmp_path / "seg.dcm", folder, patient_ids())
 
 
@@ -296,7 +301,7 @@ def test_frames_of_another_phase_in_the_same_file_are_not_referred_to(tmp_path, 
             frame.FrameContentSequence[0].TemporalPositionIndex = 1 + index % 2
 
     source = write_frames("a.dcm", [0, 0, 1, 1, 2, 2, 3, 3, 4, 4], part)
-    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", source, patient_ids(), NAMES, "5b")
+    write_seg(tmp_path / "seg.dcm", source, patient_ids(), NAMES, "5b")
     assert {frame for _, _, frame in drawn(tmp_path / "seg.dcm")} == {2, 4, 6, 8, 10}
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
     assert len(seg.SourceImageSequence) == 1
@@ -309,7 +314,7 @@ def test_frames_of_another_phase_in_the_same_file_are_not_referred_to(tmp_path, 
 
 
 def test_the_standard_is_kept(tmp_path, write_ct):
-    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", write_ct(), scan_ids(), NAMES)
+    write_seg(tmp_path / "seg.dcm", write_ct(), scan_ids(), NAMES)
     assert verified(tmp_path / "seg.dcm") == []
 
 
@@ -317,7 +322,7 @@ def test_segments_are_coded(tmp_path, write_ct):
     """Codes as SNOMED CT has them, by hand."""
     names = {1: "bone", 2: "bone_left_1", 3: "lowest_vertebra", 5: "femur_left", 7: "rib_right_3"}
     names[8] = "hip_right"
-    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", write_ct(), scan_ids(), names)
+    write_seg(tmp_path / "seg.dcm", write_ct(), scan_ids(), names)
     told = {}
     for segment in highdicom.seg.segread(tmp_path / "seg.dcm").SegmentSequence:
         kind = segment.SegmentedPropertyTypeCodeSequence[0]
@@ -338,7 +343,7 @@ def test_segments_are_coded(tmp_path, write_ct):
 
 def test_ids_without_a_voxel_are_no_segments(tmp_path, write_ct):
     names = {9: "sacrum", **NAMES}
-    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", write_ct(), scan_ids(), names)
+    write_seg(tmp_path / "seg.dcm", write_ct(), scan_ids(), names)
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
     assert [item.SegmentLabel for item in seg.SegmentSequence] == list(NAMES.values())
     assert [item.SegmentNumber for item in seg.SegmentSequence] == [1, 2, 3, 4]
@@ -347,7 +352,7 @@ def test_ids_without_a_voxel_are_no_segments(tmp_path, write_ct):
 def test_the_same_input_gives_the_same_uids_and_pixels(tmp_path, write_ct):
     folder = write_ct()
     for name, mask in (("a", scan_ids()), ("b", scan_ids()), ("c", patient_ids())):
-        dicom_seg.write_dicom_seg(tmp_path / name, folder, mask, NAMES)
+        write_seg(tmp_path / name, folder, mask, NAMES)
     one, same, other = (pydicom.dcmread(tmp_path / name) for name in "abc")
     assert one.PixelData == same.PixelData
     for name in ("SOPInstanceUID", "SeriesInstanceUID", "DimensionOrganizationSequence"):
@@ -370,7 +375,7 @@ UIDS = {value for name, value in SECRETS.items() if name.endswith("UID")}
 def test_nobody_is_named_in_it(tmp_path, write_ct):
     folder = write_ct(change=with_private_data)
     path = tmp_path / "seg.dcm"
-    dicom_seg.write_dicom_seg(path, folder, scan_ids(), NAMES)
+    write_seg(path, folder, scan_ids(), NAMES)
     words = [word for word in forbidden() if word not in UIDS]
     assert_silent(path.read_bytes(), path, [*words, "waldesruh-4711", "058y", "mustermann"])
     seg = pydicom.dcmread(path)
@@ -388,7 +393,7 @@ def test_the_patient_is_named_where_that_is_asked_for(tmp_path, write_ct):
         file.PatientSex = "M"
 
     folder, path = write_ct(change=in_latin_1), tmp_path / "seg.dcm"
-    dicom_seg.write_dicom_seg(path, folder, scan_ids(), NAMES, keep_identity=True)
+    write_seg(path, folder, scan_ids(), NAMES, keep_identity=True)
     seg = pydicom.dcmread(path)
     assert seg.PatientName == "Müßig^Jörg" and seg.SpecificCharacterSet == "ISO_IR 192"
     assert (seg.PatientID, seg.StudyDate) == (SECRETS["PatientID"], SECRETS["StudyDate"])
@@ -406,7 +411,7 @@ def test_data_that_break_the_standard_are_taken_over_as_they_are(tmp_path, write
 
     folder, path = write_ct(change=spoil), tmp_path / "seg.dcm"
     recwarn.clear()
-    dicom_seg.write_dicom_seg(path, folder, scan_ids(), NAMES, keep_identity=True)
+    write_seg(path, folder, scan_ids(), NAMES, keep_identity=True)
     assert not recwarn.list
     content = path.read_bytes()
     assert all(value.encode() in content for _, value in broken.values())
@@ -418,7 +423,7 @@ def test_data_that_break_the_standard_are_taken_over_as_they_are(tmp_path, write
 def refusal(path, *arguments):
     with pytest.raises(InputError) as caught, warnings.catch_warnings():
         warnings.simplefilter("error")  # pydicom's would print what is wrong
-        dicom_seg.write_dicom_seg(path, *arguments)
+        write_seg(path, *arguments)
     message = str(caught.value)
     assert "\n" not in message and ";" in message and message.startswith(str(arguments[0]))
     assert not path.exists() and not list(path.parent.glob(f".*{path.name}"))
@@ -456,7 +461,7 @@ def test_slices_that_share_a_uid_or_differ_in_a_frame_of_reference(tmp_path, wri
 
 def test_a_volume_has_nothing_to_refer_to(tmp_path, make_image):
     path = tmp_path / "ct.nii.gz"
-    SimpleITK.WriteImage(make_image(np.zeros((3, 4, 5), np.int16)), str(path))
+    SimpleITK.WriteImage(make_image(np.full((3, 4, 5), -1000, np.int16)), str(path))
     shutil.make_archive(str(tmp_path / "scan"), "zip", tmp_path, path.name)
     for source in (path, tmp_path / "scan.zip"):
         message = refusal(tmp_path / "seg.dcm", source, scan_ids(), NAMES)
@@ -478,7 +483,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, write_ct, monkeypatch):
 
     monkeypatch.setattr(pydicom.Dataset, "save_as", fail)
     with pytest.raises(OSError, match="No space"):
-        dicom_seg.write_dicom_seg(path, folder, scan_ids(), NAMES)
+        write_seg(path, folder, scan_ids(), NAMES)
     assert path.read_text() == "old"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["ct", "seg.dcm"]
 
@@ -502,7 +507,7 @@ def test_a_real_series(shared_data, tmp_path):
         file.SOPInstanceUID = f"1.2.77.{index + 1}"
         file.StudyInstanceUID, file.FrameOfReferenceUID = "1.2.78", "1.2.79"
         file.save_as(folder / path.name)
-    dicom_seg.write_dicom_seg(tmp_path / "seg.dcm", folder, mask, bones)
+    write_seg(tmp_path / "seg.dcm", folder, mask, bones)
     scan = scans.read_scan(folder)
     read, names = labels.read_mask(tmp_path / "seg.dcm", scan)
     ids, wanted = values(labels.on_grid(read, scan)), values(labels.on_grid(mask, scan))

@@ -121,7 +121,7 @@ def as_pictures_of_volume(folder, ids, scan, **_):
 
 def as_picture_folders(folder, masks, image_hu, write_series, **_):
     scan_path = dicom_scan(folder, image_hu, write_series)
-    names = [source.name for source in scans.stored_slices(scan_path).slices]
+    names = [frame.file.stem for frame in scans.open_scan(scan_path).frames]
     for name, mask in masks.items():
         write_pictures(folder / "png" / name, values(mask) * 255, names)
     return folder / "png", scan_path
@@ -533,9 +533,7 @@ def test_ids_of_few_bits_stay_ids(tmp_path, make_image, bits):
 
 def test_a_slice_made_up_takes_the_nearest_picture(tmp_path, write_series, scan, image_hu, ids):
     folder = write_series(tmp_path / "ct", image_hu, SPACING_MM)
-    stored = scans.stored_slices(folder)
-    stem = stored.slices[3].name
-    (folder / stem).unlink()
+    scans.open_scan(folder).frames[3].file.unlink()
     with pytest.warns(InputWarning):
         gap = scans.read_scan(folder)
     assert gap.GetSize() == scan.GetSize()

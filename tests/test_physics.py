@@ -144,12 +144,12 @@ def test_kernels_trade_noise_for_sharpness():
         steps[kernel] = np.diff(edge).max()
         peaks[kernel] = edge.max() - edge[side // 2]
     for measured in (
-        [noise[kernel]["grain"] for kernel in ("sharp", "standard", "soft")],
-        [noise[kernel]["deviation"] for kernel in ("soft", "standard", "sharp")],
+        [noise[kernel][1] for kernel in ("sharp", "standard", "soft")],
+        [noise[kernel][0] for kernel in ("soft", "standard", "sharp")],
         [steps[kernel] for kernel in ("soft", "standard", "sharp")],
     ):
         assert measured == sorted(measured) and measured[2] > 1.1 * measured[0]
-    assert 0.6 < see_noise(scanner_of(Protocol(), textured=True))["grain"] < 0.85
+    assert 0.6 < see_noise(scanner_of(Protocol(), textured=True))[1] < 0.85
     assert peaks["sharp"] > 3 * max(peaks["standard"], peaks["soft"])
 
 

@@ -79,11 +79,6 @@ def test_the_baseline_fills_marrow_and_drops_specks():
     assert predicted[0, 50, 50] == 1
 
 
-def test_precision_can_be_named():
-    assert prediction.set_precision(SETTINGS) == "float32"
-    assert keras.config.dtype_policy().name == "float32"
-
-
 @pytest.mark.parametrize("spacing_mm", [(3, 0.8, 0.8), (3, 1.1, 0.7), (1, 2.5, 2.5)])
 def test_a_scan_of_any_grid_is_segmented_where_its_tissues_lie(
     half_size_network, make_image, spacing_mm

@@ -1,22 +1,117 @@
-"""imgaug's slow operations made anew: the same distributions in a fraction of the time."""
+"""imgaug 0.4.0 on NumPy 2, with its slow operations replaced by fast ones of the same draws.
 
+The only module that imports imgaug.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import cv2
-import imgaug.augmenters as iaa
-import imgaug.parameters as iap
 import numpy as np
-from imgaug.external.opensimplex import OpenSimplex
 from scipy.spatial import Delaunay
 
-NOISE_FIELDS = 256  # seeds of simplex noise; imgaug draws among 2^31
+
+@contextmanager
+def _numpy_1_names() -> Iterator[None]:
+    """Give NumPy 2 the one removed name that imgaug needs while it is imported.
+
+    imgaug also uses `np.complex` when it draws frequency noise, which no operation here does.
+    """
+    np.sctypes = {  # noqa: NPY201
+        "int": [np.int8, np.int16, np.int32, np.int64],
+        "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
+        "float": [np.float16, np.float32, np.float64],
+    }
+    try:
+        yield
+    finally:
+        del np.sctypes  # noqa: NPY201
+
+
+with _numpy_1_names():
+    import imgaug.augmenters as iaa
+    import imgaug.parameters as iap
+    from imgaug.augmentables.segmaps import SegmentationMapsOnImage
+    from imgaug.external.opensimplex import OpenSimplex
+
+# scikit-image renames what imgaug calls; the locked version has both names.
+warnings.filterwarnings("ignore", "`estimate` is deprecated", FutureWarning, r"imgaug\.")
+
+NOISE_FIELDS = 256  # seeds of simplex noise; imgaug draws from 2^31
 NOISE_SIZES = (2, 16)  # pixels of a field before it is enlarged: imgaug's default
-NOISE_METHODS = {"nearest": 0.05, "linear": 0.6, "cubic": 0.35}  # shares, imgaug's default
-INTERPOLATIONS = {
-    "nearest": cv2.INTER_NEAREST,
-    "linear": cv2.INTER_LINEAR,
-    "cubic": cv2.INTER_CUBIC,
-}
+# Shares of the ways to enlarge it: imgaug's default.
+NOISE_METHODS = {cv2.INTER_NEAREST: 0.05, cv2.INTER_LINEAR: 0.6, cv2.INTER_CUBIC: 0.35}
+
+
+def resize_labels(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the labels at the pixel centres of a grid of `shape` (row, column).
+
+    OpenCV's INTER_NEAREST, which the library used, reads a pixel at its corner instead: that
+    would shift the labels of PSPNet's output by 1.5 pixels against its interpolated scores.
+    """
+    rows, columns = (
+        ((np.arange(size) + 0.5) * (whole / size)).astype(np.intp)
+        for size, whole in zip(shape, labels.shape[:2], strict=True)
+    )
+    return labels.take(rows, axis=0).take(columns, axis=1)
+
+
+def _resize_label_map(
+    label_map: SegmentationMapsOnImage, sizes: tuple[int, int], interpolation: str = "nearest"
+) -> SegmentationMapsOnImage:
+    return label_map.deepcopy(resize_labels(label_map.arr, sizes))
+
+
+# imgaug resizes label maps by INTER_NEAREST but images by pixel centres, which shifts the
+# labels by half a pixel against the image after each crop, pad or perspective.
+SegmentationMapsOnImage.resize = _resize_label_map
+
+
+def three_channels(image: np.ndarray) -> np.ndarray:
+    """Return an image (row, column, 1 or 3) with three channels."""
+    return cv2.merge([image] * 3) if image.shape[-1] == 1 else image
+
+
+class AsThreeChannels(iaa.Identity):
+    """Repeat a single channel for operations that treat channels differently."""
+
+    def _augment_batch_(self, batch, random_state, parents, hooks):
+        if batch.images is not None:
+            batch.images = [three_channels(image) for image in batch.images]
+        return batch
+
+
+class Binomial(iap.Binomial):
+    """Zeros and ones, drawn from single-precision numbers."""
+
+    def _draw_samples(self, size, random_state):
+        share = self.p.draw_sample(random_state=random_state)
+        return (random_state.generator.random(size, dtype=np.float32) < share).astype(np.uint8)
+
+
+class AdditiveGaussianNoise(iaa.AdditiveGaussianNoise):
+    """The same noise drawn by OpenCV, on one channel while the channels are equal."""
+
+    def _augment_batch_(self, batch, random_state, parents, hooks):
+        randoms = random_state.duplicate(1 + batch.nb_rows)
+        per_channel = self.per_channel.draw_samples((batch.nb_rows,), random_state=randoms[0])
+        for number, random in enumerate(randoms[1:]):
+            image = batch.images[number]
+            sigma = self.value.scale.draw_sample(random_state=random)
+            rows, columns = image.shape[:2]
+            channels = 3 if per_channel[number] > 0.5 else 1
+            noise = np.empty((rows, columns * channels), np.int16)
+            cv2.setRNGSeed(int(random.integers(0, 2**31)))
+            cv2.randn(noise, 0, float(sigma))  # rounds
+            noise = noise.reshape(rows, columns, channels)
+            if channels < image.shape[-1]:
+                noise = three_channels(noise)
+            elif image.shape[-1] < channels:
+                image = three_channels(image)
+            batch.images[number] = np.atleast_3d(cv2.add(image, noise, dtype=cv2.CV_8U))
+        return batch
 
 
 @cache
@@ -29,14 +124,14 @@ def noise_field(seed: int) -> np.ndarray:
 
 
 class CachedSimplexNoise(iap.SimplexNoise):
-    """Simplex noise out of NOISE_FIELDS fields, each of which is computed once a process."""
+    """Simplex noise from NOISE_FIELDS fields, each computed once per process."""
 
     def _draw_samples_iteration(self, height, width, rng, upscale_method):
         field = noise_field(int(rng.integers(0, NOISE_FIELDS)))
         size = self.size_px_max.draw_sample(random_state=rng)
         rows, columns = (max(int(side * size / max(height, width)), 1) for side in (height, width))
         enlarged = cv2.resize(
-            field[:rows, :columns], (width, height), interpolation=INTERPOLATIONS[upscale_method]
+            field[:rows, :columns], (width, height), interpolation=int(upscale_method)
         )
         return enlarged.astype(np.float32) / np.float32(255)
 
@@ -61,59 +156,62 @@ class _Blend(iaa.BlendAlphaElementwise):
         return batch
 
 
-@cache
-def falling_diagonals(shape: tuple[int, int], rows: int, columns: int) -> np.ndarray:
-    """Tell of each cell of a grid of points over an image whether it is cut falling.
-
-    That is from top left to bottom right, by the triangulation which imgaug uses.
-    """
-    index = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).reshape(-1, 2)
-    points = index * (shape[1] / (columns - 1), shape[0] / (rows - 1))
-    falling = np.zeros((rows - 1, columns - 1), bool)
-    for triangle in Delaunay(points).simplices:
-        corners = index[triangle]
-        column, row = corners.min(axis=0)
-        inside = {tuple(corner) for corner in (corners - (column, row)).tolist()}
-        falling[row, column] = {(0, 0), (1, 1)} <= inside
-    return falling
-
-
-class PiecewiseAffine(iaa.PiecewiseAffine):
-    """Local moves of the same grids, drawn by OpenCV in place of scikit-image."""
-
-    def _augment_batch_(self, batch, random_state, parents, hooks):
-        samples = self._draw_samples(batch.nb_rows, random_state)
-        for number, jitter in enumerate(samples.jitter):
-            shape = batch.images[number].shape[:2]
-            jitter = jitter.reshape(samples.nb_rows[number], samples.nb_cols[number], 2)
-            sources = source_positions(shape, moved_points(shape, jitter))
-            _move(batch, number, sources, cv2.INTER_LINEAR)
-        return batch
-
-
 def _move(batch, number: int, sources: tuple[np.ndarray, np.ndarray], interpolation: int) -> None:
-    """Make image and label map `number` of a batch read `sources`: columns and rows."""
+    """Resample image and label map `number` of a batch at `sources`: columns and rows."""
     moved = cv2.remap(batch.images[number], *sources, interpolation)  # 0 from outside
     batch.images[number] = np.atleast_3d(moved)
     label_map = batch.segmentation_maps[number]
     label_map.arr = np.atleast_3d(cv2.remap(label_map.arr, *sources, cv2.INTER_NEAREST))
 
 
-def moved_points(shape: tuple[int, int], jitter: np.ndarray) -> np.ndarray:
-    """Return where the points of a grid over an image read it, (row, column, 2) in pixels.
+class ElasticTransformation(iaa.ElasticTransformation):
+    """The same moves, drawn in single precision."""
 
-    `jitter` is in shares of the image's sides, `shape`, of the same shape as the result.
+    def _augment_batch_(self, batch, random_state, parents, hooks):
+        samples = self._draw_samples(batch.nb_rows, random_state)
+        for number, random in enumerate(samples.random_states):
+            shape = batch.images[number].shape[:2]
+            moves = random.generator.random((2, *shape), dtype=np.float32)
+            moves = (moves * 2 - 1) * np.float32(samples.alphas[number])
+            sigma = samples.sigmas[number]
+            sources = [
+                cv2.GaussianBlur(move, (5, 5), sigma) + position
+                for move, position in zip(moves, _pixel_positions(*shape), strict=True)
+            ]
+            _move(batch, number, sources, cv2.INTER_CUBIC)
+        return batch
+
+
+@cache
+def _pixel_positions(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the column and the row of each pixel."""
+    return tuple(np.float32(np.indices((rows, columns))[::-1]))
+
+
+class PiecewiseAffine(iaa.PiecewiseAffine):
+    """Local moves on the same grids of points, drawn by OpenCV instead of scikit-image."""
+
+    def _augment_batch_(self, batch, random_state, parents, hooks):
+        samples = self._draw_samples(batch.nb_rows, random_state)
+        for number, jitter in enumerate(samples.jitter):
+            shape = batch.images[number].shape[:2]
+            counts = samples.nb_rows[number], samples.nb_cols[number]
+            sides = [np.linspace(0, *end) for end in zip(shape, counts, strict=True)]
+            points = np.stack(np.meshgrid(*sides, indexing="ij"), -1)
+            points += jitter.reshape(*counts, 2) * shape
+            points = np.clip(points, 0, np.subtract(shape, 1))
+            _move(batch, number, _source_positions(shape, points), cv2.INTER_LINEAR)
+        return batch
+
+
+def _source_positions(shape: tuple[int, int], points: np.ndarray) -> np.ndarray:
+    """Return column and row that each pixel reads, affine in each triangle between `points`.
+
+    `points` (row, column, 2) are where a grid of points over the image reads it, in pixels.
     """
-    grid = [np.linspace(0, side, count) for side, count in zip(shape, jitter.shape, strict=False)]
-    points = np.stack(np.meshgrid(*grid, indexing="ij"), -1) + jitter * shape
-    return np.clip(points, 0, np.subtract(shape, 1))
-
-
-def source_positions(shape: tuple[int, int], points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return column and row that each pixel reads, affine in each triangle between `points`."""
     position = np.empty((2, *shape), np.float32)
     points = points[..., ::-1].astype(np.float32)
-    falling = falling_diagonals(shape, *points.shape[:2])
+    falling = _falling_diagonals(shape, *points.shape[:2])
     (row_of, row_part), (column_of, column_part) = (
         np.divmod(np.arange(side, dtype=np.float32) * ((count - 1) / side), 1)
         for side, count in zip(shape, points.shape, strict=False)
@@ -136,73 +234,21 @@ def source_positions(shape: tuple[int, int], points: np.ndarray) -> tuple[np.nda
                 upper = (a + right * (b - a)) + down * (c - a)
                 lower = (b + c - d + right * (d - c)) + down * (d - b)
             position[(axis, *cell)] = np.where(above, upper, lower)
-    return tuple(position)
-
-
-class ElasticTransformation(iaa.ElasticTransformation):
-    """The same moves, drawn in single precision."""
-
-    def _augment_batch_(self, batch, random_state, parents, hooks):
-        samples = self._draw_samples(batch.nb_rows, random_state)
-        for number, random in enumerate(samples.random_states):
-            shape = batch.images[number].shape[:2]
-            moves = random.generator.random((2, *shape), dtype=np.float32)
-            moves = (moves * 2 - 1) * np.float32(samples.alphas[number])
-            sigma = samples.sigmas[number]
-            sources = [
-                cv2.GaussianBlur(move, (5, 5), sigma) + position
-                for move, position in zip(moves, pixel_positions(*shape), strict=True)
-            ]
-            _move(batch, number, sources, cv2.INTER_CUBIC)
-        return batch
+    return position
 
 
 @cache
-def pixel_positions(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the column and the row of each pixel."""
-    return tuple(np.float32(np.indices((rows, columns))[::-1]))
+def _falling_diagonals(shape: tuple[int, int], rows: int, columns: int) -> np.ndarray:
+    """Return for each cell of a grid of points whether its diagonal falls to the bottom right.
 
-
-class AdditiveGaussianNoise(iaa.AdditiveGaussianNoise):
-    """The same noise drawn by OpenCV, on one channel as long as the channels are the same."""
-
-    def _augment_batch_(self, batch, random_state, parents, hooks):
-        randoms = random_state.duplicate(1 + batch.nb_rows)
-        apart = self.per_channel.draw_samples((batch.nb_rows,), random_state=randoms[0]) > 0.5
-        for number, random in enumerate(randoms[1:]):
-            image = batch.images[number]
-            sigma = self.value.scale.draw_sample(random_state=random)
-            rows, columns = image.shape[:2]
-            channels = 3 if apart[number] else 1
-            noise = np.empty((rows, columns * channels), np.int16)
-            cv2.setRNGSeed(int(random.integers(0, 2**31)))
-            cv2.randn(noise, 0, float(sigma))  # rounds
-            noise = noise.reshape(rows, columns, channels)
-            if channels < image.shape[-1]:
-                noise = three_channels(noise)
-            elif image.shape[-1] < channels:
-                image = three_channels(image)
-            batch.images[number] = np.atleast_3d(cv2.add(image, noise, dtype=cv2.CV_8U))
-        return batch
-
-
-class AsThreeChannels(iaa.Identity):
-    """Repeat a single channel for operations that treat channels apart."""
-
-    def _augment_batch_(self, batch, random_state, parents, hooks):
-        if batch.images is not None:
-            batch.images = [three_channels(image) for image in batch.images]
-        return batch
-
-
-def three_channels(image: np.ndarray) -> np.ndarray:
-    """Return an image (row, column, 1 or 3) with three channels."""
-    return cv2.merge([image] * 3) if image.shape[-1] == 1 else image
-
-
-class Binomial(iap.Binomial):
-    """Zeros and ones drawn from numbers of single precision."""
-
-    def _draw_samples(self, size, random_state):
-        share = self.p.draw_sample(random_state=random_state)
-        return (random_state.generator.random(size, dtype=np.float32) < share).astype(np.uint8)
+    The diagonals are those of the triangulation that imgaug uses.
+    """
+    index = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).reshape(-1, 2)
+    points = index * (shape[1] / (columns - 1), shape[0] / (rows - 1))
+    falling = np.zeros((rows - 1, columns - 1), bool)
+    for triangle in Delaunay(points).simplices:
+        corners = index[triangle]
+        column, row = corners.min(axis=0)
+        inside = {tuple(corner) for corner in (corners - (column, row)).tolist()}
+        falling[row, column] = {(0, 0), (1, 1)} <= inside
+    return falling

@@ -6,7 +6,8 @@ import SimpleITK
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bonelib import augment, figures
+from bonelib import figures
+from bonelib.augment import policy
 from bonelib.figures import CLASS_COLOURS, Example
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import BACKGROUND, PATIENT
@@ -73,9 +74,9 @@ def operations(example: Example, seed: int, columns: int = 5) -> Figure:
         [
             (
                 name.replace("_", " "),
-                *augment.apply_operation(operation.make(), example.image, example.labels, seed),
+                *policy.apply_operation(operation.augmenter, example.image, example.labels, seed),
             )
-            for name, operation in augment.operations(len(example.image)).items()
+            for name, operation in policy.operations(len(example.image)).items()
         ],
         columns,
     )
@@ -87,7 +88,7 @@ def policy_draws(example: Example, seed: int, count: int, columns: int = 6) -> F
         [
             (
                 f"draw {number}",
-                *augment.augment_slice(example.image, example.labels, [seed, number]),
+                *policy.augment_slice(example.image, example.labels, [seed, number]),
             )
             for number in range(1, count + 1)
         ],

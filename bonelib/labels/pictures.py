@@ -31,7 +31,7 @@ def read_pictures(
     path: Path,
     pictures: dict[str, Sequence[Path]],
     scan: SimpleITK.Image,
-    stored: scans.Stored,
+    stored: scans.StoredScan,
     bone_names: dict[int | str, str] | None,
 ) -> tuple[SimpleITK.Image, dict[int, str] | None]:
     """Read PNG as ids, or as one structure a folder, and place them on the scan's slices.
@@ -40,10 +40,7 @@ def read_pictures(
     "". Returns as `bonelib.labels.read_mask`. Raises InputError for pictures that do not fit
     the slices, and where the scan is not bright under the bones.
     """
-    grid = SimpleITK.Image([*stored.size], SimpleITK.sitkUInt8)
-    grid.SetSpacing(stored.spacing_mm)
-    grid.SetOrigin(stored.origin_mm)
-    grid.SetDirection(stored.direction)
+    grid = stored.grid.empty()
     if list(pictures) == [""]:
         names = ids_of(path, bone_names)
         mask = image_like(_stack(path, pictures[""], stored, MOST_IDS), grid)
@@ -57,28 +54,29 @@ def read_pictures(
     return mask, names
 
 
-def _stack(path: Path, files: Sequence[Path], stored: scans.Stored, most_ids: int) -> np.ndarray:
+def _stack(
+    path: Path, files: Sequence[Path], stored: scans.StoredScan, most_ids: int
+) -> np.ndarray:
     """Return ids of (slice, row, column) as stored; a slice made up takes the nearest picture."""
     ordered = _in_order(path, files, stored)
-    columns, rows, count = stored.size
+    columns, rows, count = stored.grid.size
     shown = np.stack([_ids(file, (columns, rows)) for file in ordered])
     if len(set().union(*(np.unique(part).tolist() for part in shown))) > most_ids:
         raise InputError(
             f"{path}: the pictures hold more than {most_ids} shades of grey, which are no ids; "
             "save the mask without smoothing"
         )
-    positions = np.array([source.position for source in stored.slices])
-    nearest = np.abs(positions[:, None] - np.arange(count)).argmin(axis=0)
+    nearest = np.abs(stored.places[:, None] - np.arange(count)).argmin(axis=0)
     return shown[nearest]
 
 
-def _in_order(path: Path, files: Sequence[Path], stored: scans.Stored) -> list[Path]:
+def _in_order(path: Path, files: Sequence[Path], stored: scans.StoredScan) -> list[Path]:
     """Return the files in the order of the stored slices: by name, or else by number."""
     by_name = {file.stem: file for file in files}
-    names = [source.name for source in stored.slices]
+    names = [frame.file.stem for frame in stored.frames]
     if sorted(by_name) == sorted(names):
         return [by_name[name] for name in names]
-    numbers = [source.number for source in stored.slices]
+    numbers = [frame.number for frame in stored.frames] or list(range(len(stored.places)))
     if len(files) != len(numbers):
         raise InputError(
             f"{path}: holds {len(files)} pictures, the scan {len(numbers)} slices; give one for "

@@ -93,7 +93,7 @@ def _read_folder(
         return _read_dicom(dicom[0], scan, bone_names)
     if scan_path is None:
         raise InputError(f"{path}: PNG have no place of their own; name the scan that they show")
-    return read_pictures(path, pictures, scan, scans.stored_slices(scan_path, series), bone_names)
+    return read_pictures(path, pictures, scan, scans.open_scan(scan_path, series), bone_names)
 
 
 def _by_folder(path: Path, files: list[Path]) -> dict[str, list[Path]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import SimpleITK
 
-from bonelib import metrics, models, prediction, provenance, slices
+from bonelib import devices, metrics, models, prediction, provenance, slices
 from bonelib.segment.probabilities import fit_to_scan, segment_scan
 from bonelib.settings import BASELINE, BONE, PRETRAINING, Settings
 
@@ -73,7 +73,7 @@ def score_cases(cases: list, segment: Callable) -> pd.DataFrame:
 
 def network(name: str, settings: Settings, weights: Path) -> Callable:
     """Return what segments a scan by network `name` with the weights in a folder."""
-    prediction.set_precision(settings)
+    devices.set_precision(settings)
 
     def segment(scan: SimpleITK.Image) -> SimpleITK.Image:
         fitted = fit_to_scan(settings, scan)
@@ -130,7 +130,7 @@ def write_card(
         fingerprint=corpus.fingerprint,
         commit=provenance.git_commit(),
         keras=versions["keras"],
-        device=provenance.device()["processor"],
+        device=devices.machine()["processor"],
         epoch=int(best["epoch"]),
         validation=f"{100 * best['val_dice_bone']:.1f}",
         scores=scores.round(1).to_markdown(index=False),

@@ -4,7 +4,6 @@ Scans and masks come out in the order x right to left, y front to back, z feet t
 (DICOM's LPS), whatever the file's own order, with spacing, origin and direction kept.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,110 +13,84 @@ import numpy as np
 import SimpleITK
 
 from bonelib import archives
-from bonelib.errors import InputError, InputWarning
-from bonelib.scans.frames import HIGHEST_HU, Frame, clip_hu, is_dicom, modality
-from bonelib.scans.series import Series, choose, files_below, files_of_directory_record
-from bonelib.scans.stacking import assemble, plan, straighten
-from bonelib.scans.volumes import VOLUME_SUFFIXES, read_file, read_header, volume_stem
+from bonelib.errors import InputError
+from bonelib.scans.dicom import HIGHEST_HU, Frame, clip_hu, is_dicom, modality
+from bonelib.scans.dicom_series import (
+    Series,
+    choose_series,
+    files_below,
+    files_of_dicomdir,
+    warn,
+)
+from bonelib.scans.dicom_volume import read_series
+from bonelib.scans.volumes import (
+    VOLUME_SUFFIXES,
+    Grid,
+    read_file,
+    straighten,
+    volume_stem,
+    write_volume,
+)
 
 __all__ = [
-    "VOLUME_SUFFIXES", "SliceSource", "Stored", "holds_dicom", "is_dicom", "is_scan_file",
-    "modality", "read_scan", "read_volume", "source_files", "source_frames", "stored_slices",
-    "volume_stem",
+    "VOLUME_SUFFIXES", "Frame", "Grid", "StoredScan", "holds_dicom", "is_dicom", "is_scan_file",
+    "modality", "open_scan", "read_scan", "read_volume", "source_files", "volume_stem",
+    "write_volume",
 ]  # fmt: skip
 
-MAX_TILT_DEGREES = 15.0  # of a scan's axes against the patient's; beyond, it is resampled
-HIGHEST_AIR_HU = -200.0  # a scan whose smallest value lies above is not in HU
-ABSURD_HU = 100_000.0  # no scale reaches it, not even an extended one with metal
+MAX_OBLIQUE_DEGREES = 15.0  # between a scan's axes and the patient's; beyond, it is resampled
+HIGHEST_AIR_HU = -200.0  # a scan whose lowest value lies above is not in HU
+ABSURD_HU = 100_000.0  # beyond any scale, even an extended one with metal
 SQUARE = 0.01  # share by which the sides of a pixel may differ
-DIRECTORY_RECORD = "DICOMDIR"
+DICOMDIR = "DICOMDIR"
 
 
 @dataclass(frozen=True)
-class SliceSource:
-    """Where one stored slice comes from."""
+class StoredScan:
+    """A scan, and how its slices lie on disk."""
 
-    name: str  # stem of its DICOM file, "" in a volume file
-    number: int | None  # InstanceNumber, or the index within a file of many slices
-    position: float  # along the volume's third axis, in slices
-
-
-@dataclass(frozen=True)
-class Stored:
-    """The grid of a scan as it lies on disk, before it is turned; tuples as SimpleITK's."""
-
-    size: tuple[int, int, int]  # columns, rows, slices
-    spacing_mm: tuple[float, float, float]
-    origin_mm: tuple[float, float, float]
-    direction: tuple[float, ...]
-    slices: tuple[SliceSource, ...]
+    path: Path  # as it was given
+    image: SimpleITK.Image  # HU in LPS, as `read_scan` returns it
+    grid: Grid  # as stored, before turning; skew where the gantry was tilted
+    frames: list[Frame]  # DICOM slices in the grid's order; empty for a volume file
+    places: np.ndarray  # of each stored slice along the grid's third axis, in slices
 
 
 def read_scan(path: Path | str, series: str | None = None) -> SimpleITK.Image:
     """Read a scan in HU, int16 or else float32, in LPS.
 
-    `path` is a DICOM folder, a DICOMDIR, an enhanced multi-frame DICOM file, a volume file,
-    or a zip or tar of any of these. `series` names one of several DICOM series by its number
-    or UID. Raises InputError for what is not one whole CT volume; an InputWarning says what
-    was chosen or repaired.
+    `path` is a DICOM folder, a DICOMDIR, a multi-frame DICOM file, a volume file, or a zip or
+    tar of any of these. `series` names one of several DICOM series by its number or UID.
+    Raises InputError for anything but one whole CT volume; an InputWarning reports each
+    choice and repair.
     """
-    with _opened(Path(path)) as source:
-        return _turned(source, _stored_image(source, series))
+    return open_scan(path, series).image
 
 
-def stored_slices(path: Path | str, series: str | None = None) -> Stored:
-    """Tell how the slices of a scan lie on disk, before they are turned and after repairs.
-
-    Raises InputError as `read_scan` does, and for a series whose tilt was corrected.
-    """
-    with _opened(Path(path)) as source, warnings.catch_warnings():
-        warnings.simplefilter("ignore", InputWarning)  # `read_scan` says them
+def open_scan(path: Path | str, series: str | None = None) -> StoredScan:
+    """Read a scan as `read_scan` does, and keep how its slices lie on disk."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder; check the path")
+    with _unpacked(path) as source:
         if _is_volume(source):
-            header = read_header(source)
-            slices = [SliceSource("", index, index) for index in range(header.GetSize()[2])]
-            places = header.GetSpacing(), header.GetOrigin(), header.GetDirection()
-            return Stored(header.GetSize(), *places, tuple(slices))
-        stack = plan(source, _chosen_series(source, series))
-        if stack.is_skew:
-            raise InputError(
-                f"{source}: its tilt was corrected, so single pictures have no place in it; "
-                "give the mask as a volume"
-            )
-        rows, columns = stack.frames[0].shape
-        slices = [
-            SliceSource(frame.file.stem, frame.number, float(place))
-            for frame, place in zip(stack.frames, stack.places, strict=True)
-        ]
-        return Stored(
-            (columns, rows, stack.count),
-            tuple(stack.spacing_mm.tolist()),
-            tuple(stack.origin_mm.tolist()),
-            tuple((stack.axes / stack.spacing_mm).ravel().tolist()),
-            tuple(slices),
-        )
-
-
-@contextmanager
-def source_frames(path: Path | str, series: str | None = None) -> Iterator[list[Frame]]:
-    """Yield the CT slices of a DICOM scan as they lie in its files, from one end to the other.
-
-    The files of an archive are there for as long as the context lasts. Raises InputError as
-    `read_scan` does, and for a volume file.
-    """
-    with _opened(Path(path)) as source:
-        if _is_volume(source):
-            raise InputError(f"{path}: is not DICOM; give the scan as a DICOM series")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InputWarning)  # `read_scan` says them
-            frames = plan(source, _chosen_series(source, series)).frames
-        yield frames
+            if series is not None:
+                raise InputError(
+                    f"{path}: is one volume, without a series '{series}'; leave it out"
+                )
+            image, frames = read_file(source), []
+            places = np.arange(image.GetDepth(), dtype=float)
+            _check_pixels(image)
+        else:
+            image, frames, places = read_series(source, _chosen_series(source, series))
+        return StoredScan(path, _turned(source, image), Grid.of(image), frames, places)
 
 
 def read_volume(path: Path | str) -> SimpleITK.Image:
     """Read a mask from a volume file as uint8, or int32 where its ids need it, in LPS.
 
     Values between two integers go to the nearer one, so 0.5 is 0. Raises InputError for
-    what is not one 3-D volume of ids from 0.
+    anything but one 3-D volume of ids from 0.
     """
     path = Path(path)
     image = SimpleITK.DICOMOrient(read_file(path), "LPS")
@@ -132,8 +105,8 @@ def read_volume(path: Path | str) -> SimpleITK.Image:
 
 
 def is_scan_file(path: Path) -> bool:
-    """Tell a file that `read_scan` takes by itself: a volume, an archive, a DICOMDIR."""
-    named = volume_stem(path) is not None or path.name.upper() == DIRECTORY_RECORD
+    """Tell whether `read_scan` takes a file by itself: a volume, an archive, a DICOMDIR."""
+    named = volume_stem(path) is not None or path.name.upper() == DICOMDIR
     return path.is_file() and (named or archives.is_archive(path))
 
 
@@ -143,13 +116,13 @@ def holds_dicom(directory: Path) -> bool:
 
 
 def source_files(path: Path) -> list[Path]:
-    """Return the files that a scan or mask at `path` is made of, sorted.
+    """Return the files that a scan or mask at `path` consists of, sorted.
 
-    A header such as .mhd brings the files of its stem along; hidden files are left out.
+    A header such as .mhd comes with the other files of its stem; hidden files are left out.
     """
     if path.is_dir():
         return files_below(path)
-    if path.name.upper() == DIRECTORY_RECORD:
+    if path.name.upper() == DICOMDIR:
         return files_below(path.parent)
     if path.suffix.lower() == ".mhd":
         return sorted(file for file in path.parent.iterdir() if file.stem == path.stem)
@@ -157,9 +130,9 @@ def source_files(path: Path) -> list[Path]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Path]:
-    """Yield `path`, or what an archive holds, unpacked for as long as it takes."""
-    if not (path.is_file() and archives.is_archive(path)):
+def _unpacked(path: Path) -> Iterator[Path]:
+    """Yield `path`, or the content of an archive in a temporary folder."""
+    if not archives.is_archive(path):
         yield path
         return
     with archives.unpacked(path) as folder:
@@ -174,45 +147,30 @@ def _opened(path: Path) -> Iterator[Path]:
 
 
 def _is_volume(path: Path) -> bool:
-    return path.is_file() and path.name.upper() != DIRECTORY_RECORD and not is_dicom(path)
-
-
-def _stored_image(path: Path, series: str | None) -> SimpleITK.Image:
-    """Read a scan in its own order of axes."""
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder; check the path")
-    if not _is_volume(path):
-        return assemble(plan(path, _chosen_series(path, series)))
-    if series is not None:
-        raise InputError(f"{path}: has no series '{series}', being one volume; leave it out")
-    image = read_file(path)
-    _check_pixels(image)
-    return image
+    return path.is_file() and path.name.upper() != DICOMDIR and not is_dicom(path)
 
 
 def _chosen_series(path: Path, series: str | None) -> Series:
     if path.is_dir():
-        return choose(path, files_below(path), series)
-    if path.name.upper() == DIRECTORY_RECORD:
-        return choose(path, files_of_directory_record(path), series)
-    chosen = choose(path, [path], series)
+        return choose_series(path, files_below(path), series)
+    if path.name.upper() == DICOMDIR:
+        return choose_series(path, files_of_dicomdir(path), series)
+    chosen = choose_series(path, [path], series)
     if len(chosen.frames) < 2:
         raise InputError(f"{path}: this is one DICOM slice; give the folder of the whole series")
     return chosen
 
 
 def _check_pixels(image: SimpleITK.Image) -> None:
-    """Warn where a volume's pixels are not square: a CT's are, and nothing else checks them."""
-    axes = np.abs(np.reshape(image.GetDirection(), (3, 3)))
-    across = [axis for axis in range(3) if axis != int(np.argmax(axes[2]))]
-    one_mm, other_mm = (image.GetSpacing()[axis] for axis in across)
+    """Warn where a volume's pixels are not square, as a CT's are."""
+    slices = int(np.argmax(np.abs(Grid.of(image).axes[2])))
+    one_mm, other_mm = np.delete(image.GetSpacing(), slices)
     if abs(one_mm - other_mm) > SQUARE * max(one_mm, other_mm):
-        text = f"pixels are not square but {one_mm:g} x {other_mm:g} mm; is that right?"
-        warnings.warn(text, InputWarning, stacklevel=2)
+        warn(f"pixels are not square but {one_mm:g} x {other_mm:g} mm; is that right?")
 
 
 def _turned(path: Path, image: SimpleITK.Image) -> SimpleITK.Image:
-    """Return a scan in LPS and in whole or float HU; raise InputError where it is none."""
+    """Return a scan in LPS and in HU, int16 or float32; raise InputError where it is none."""
     if min(image.GetSize()) < 2:
         raise InputError(f"{path}: holds one CT slice; a scan has at least two")
     values = SimpleITK.GetArrayViewFromImage(image)
@@ -225,16 +183,19 @@ def _turned(path: Path, image: SimpleITK.Image) -> SimpleITK.Image:
             "export the CT with its rescale intercept applied"
         )
     if high > HIGHEST_HU:
-        warnings.warn(f"values up to {high:g} HU are cut to {HIGHEST_HU}", InputWarning,
-                      stacklevel=2)  # fmt: skip
+        warn(f"values up to {high:g} HU are cut to {HIGHEST_HU}")
     hu = SimpleITK.GetImageFromArray(clip_hu(values, values.dtype.kind in "iu"))
     hu.CopyInformation(image)
+    grid = Grid.of(hu)
+    if grid.is_skew:
+        row, column, step = grid.axes.T
+        degrees = np.degrees(np.arccos(np.cross(row, column) @ step))
+        warn(f"the gantry's tilt of {degrees:.1f} degrees is corrected")
+        return straighten(hu)
     turned = SimpleITK.DICOMOrient(hu, "LPS")
-    cosines = np.diagonal(np.reshape(turned.GetDirection(), (3, 3)))
-    tilt = np.degrees(np.arccos(np.clip(cosines.min(), -1, 1)))
-    if tilt <= MAX_TILT_DEGREES:
+    cosines = np.diagonal(Grid.of(turned).axes)
+    degrees = np.degrees(np.arccos(np.clip(cosines.min(), -1, 1)))
+    if degrees <= MAX_OBLIQUE_DEGREES:
         return turned
-    text = f"the slices are oblique by {tilt:.0f} degrees and are resampled to axial ones"
-    warnings.warn(text, InputWarning, stacklevel=2)
-    axes = np.reshape(hu.GetDirection(), (3, 3)) * hu.GetSpacing()
-    return straighten(hu, axes, np.array(hu.GetOrigin()))
+    warn(f"the slices are oblique by {degrees:.0f} degrees and are resampled to axial ones")
+    return straighten(hu)

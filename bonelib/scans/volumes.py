@@ -1,34 +1,80 @@
-"""NIfTI, NRRD, MHA, MHD -> an image, read only where its header holds together."""
+"""NIfTI, NRRD, MHA and MHD files <-> images, and the grids that images lie on.
 
+A file is read only where its header is complete and agrees with itself.
+"""
+
+import gzip
 import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
 import SimpleITK
+from scipy import optimize
+from scipy.spatial.transform import Rotation
 
 from bonelib.errors import InputError
-from bonelib.scans.frames import is_dicom
-from bonelib.scans.stacking import check_spacing
-from bonelib.scans.statements import (
-    byte_order,
-    check_nifti_header,
-    check_text_header,
-    is_nifti,
-    nifti_stream,
-)
+from bonelib.provenance import replacing
+from bonelib.scans.dicom import LOWEST_HU, is_dicom
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
+SPACINGS_MM = (0.02, 200.0)  # from micro-CT to a phantom's farthest slices
 MAX_EXTENT_MM = 3000.0  # a longer or wider scan has its spacing in another unit
-MAX_ORIGIN_MM = 30_000.0  # of coordinates; a table moves by two metres
-BYTES_A_VOXEL = 8  # a scan as it is read, as it is turned, and its masks
-LONGEST_TAIL = 4096  # bytes beyond the voxels; more, and the header's size is wrong
-CHUNK_BYTES = 2**24
+MAX_ORIGIN_MM = 30_000.0  # a table moves by two metres
+BYTES_PER_VOXEL = 8  # of memory: the scan as it is read, as it is turned, and its masks
+LARGEST_SHIFT = 0.5  # voxels between two statements of one header
+LONGEST_TAIL = 4096  # bytes after the voxels; more, and the header's size is wrong
+MAX_HEADER_BYTES = 2**20  # of a text header
 NIFTI_FLOATS = ("16", "64")  # codes of data types
+
+# The fields of a text header that place a volume, by the names that each may have.
+PLACING_FIELDS = {
+    ".nrrd": (("sizes",), ("space",), ("space directions",), ("space origin",)),
+    ".mha": (
+        ("DimSize",),
+        ("ElementSpacing", "ElementSize"),
+        ("Offset", "Position", "Origin"),
+        ("TransformMatrix", "Rotation", "Orientation"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of a volume lie; tuples in SimpleITK's order, x first."""
+
+    size: tuple[int, int, int]  # columns, rows, slices
+    spacing_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float]
+    direction: tuple[float, ...]
+
+    @classmethod
+    def of(cls, image: SimpleITK.Image) -> "Grid":
+        """Return the grid of an image."""
+        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    @property
+    def axes(self) -> np.ndarray:
+        """Return unit vectors along columns, rows and slices, as columns of a matrix."""
+        return np.reshape(self.direction, (3, 3))
+
+    @property
+    def is_skew(self) -> bool:
+        """Tell whether the axes are not at right angles, as after a tilt of the gantry."""
+        return bool(np.abs(self.axes.T @ self.axes - np.eye(3)).max() > 1e-6)
+
+    def empty(self) -> SimpleITK.Image:
+        """Return an image of zeros, uint8, on this grid."""
+        image = SimpleITK.Image(self.size, SimpleITK.sitkUInt8)
+        image.SetSpacing(self.spacing_mm)
+        image.SetOrigin(self.origin_mm)
+        image.SetDirection(self.direction)
+        return image
 
 
 def volume_stem(path: Path) -> str | None:
@@ -41,65 +87,8 @@ def volume_stem(path: Path) -> str | None:
 def read_file(path: Path) -> SimpleITK.Image:
     """Read a 3-D volume file of one value a voxel, in its own order of axes.
 
-    Raises InputError for every other file, and for one that is damaged or contradicts itself.
+    Raises InputError for any other file, and for one that is damaged or contradicts itself.
     """
-    header = read_header(path)
-    with _damage_in_one_line(path), _without_twins(path) as alone:
-        _check_voxels(path, header)
-        return SimpleITK.ReadImage(str(alone))
-
-
-def read_header(path: Path) -> SimpleITK.ImageFileReader:
-    """Read what a volume says of itself: size, spacing, origin and direction.
-
-    Raises InputError as `read_file` does, but for what only the voxels show.
-    """
-    _check_kind(path)
-    header = SimpleITK.ImageFileReader()
-    with _damage_in_one_line(path), _without_twins(path) as alone:
-        header.SetFileName(str(alone))
-        header.ReadImageInformation()
-        _check_geometry(path, header)
-        if is_nifti(path):
-            check_spacing(path, check_nifti_header(path, header))
-        else:
-            check_text_header(path)
-    return header
-
-
-@contextmanager
-def _without_twins(path: Path) -> Iterator[Path]:
-    """Yield a NIfTI file by a way on which ITK finds no other.
-
-    Beside `ct.nii`, it takes that one's voxels for those of `ct.nii.gz`, without a word.
-    """
-    if not is_nifti(path):
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="bonelib-") as folder:
-        alone = Path(folder) / path.name
-        alone.symlink_to(path.resolve())
-        yield alone
-
-
-@contextmanager
-def _damage_in_one_line(path: Path) -> Iterator[None]:
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # the InputError says it in one line
-    try:
-        yield
-    except (RuntimeError, EOFError, OSError, zlib.error, OverflowError) as error:
-        what = "cannot be read as a volume; the file is damaged or incomplete, export it again"
-        if isinstance(error, PermissionError):
-            what = "may not be read; check its rights"
-        elif "rthonormal" in str(error):
-            what = (
-                "the header's axes are not at right angles, as after a tilted gantry; export the "
-                "scan as DICOM, or resampled to a straight grid"
-            )
-        raise InputError(f"{path}: {what}") from error
-
-
-def _check_kind(path: Path) -> None:
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder; check the path")
     if is_dicom(path):
@@ -109,6 +98,101 @@ def _check_kind(path: Path) -> None:
             f"{path}: not a volume file; give a folder of DICOM slices or one of "
             f"{', '.join(VOLUME_SUFFIXES)}"
         )
+    with damage_in_one_line(path), _without_twins(path) as alone:
+        header = read_header(alone)
+        _check_geometry(path, header)
+        if _is_nifti(path):
+            _check_nifti(path, header)
+        else:
+            _check_text_header(path)
+        return SimpleITK.ReadImage(str(alone))
+
+
+def read_header(path: Path) -> SimpleITK.ImageFileReader:
+    """Read what a volume file says of itself, unchecked."""
+    header = SimpleITK.ImageFileReader()
+    header.SetFileName(str(path))
+    header.ReadImageInformation()
+    return header
+
+
+def write_volume(image: SimpleITK.Image, path: Path) -> None:
+    """Write a volume in one step, with its geometry and nothing else of the input's header.
+
+    Raises InputError for a name that is not a volume's, and where nothing can be written.
+    """
+    if volume_stem(path) is None or path.suffix.lower() == ".mhd":
+        raise InputError(f"{path}: cannot be written; end the name in .nii.gz, .nrrd or .mha")
+    try:
+        with replacing(path) as scratch:
+            SimpleITK.WriteImage(image, str(scratch), useCompression=True)
+            read_file(scratch)  # ITK does not report a full disk
+    except (RuntimeError, InputError) as error:
+        raise InputError(f"{path}: cannot be written; check the disk's space and rights") from error
+
+
+def straighten(image: SimpleITK.Image) -> SimpleITK.Image:
+    """Resample a volume with skew or oblique axes onto the patient's axes, with air around."""
+    steps_mm = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    nearest, steps = optimize.linear_sum_assignment(-np.abs(steps_mm) / image.GetSpacing())
+    spacing_mm = np.empty(3)
+    spacing_mm[nearest] = np.array(image.GetSpacing())[steps]
+    points_mm = _corners_mm(image.GetSize(), steps_mm, image.GetOrigin())
+    low_mm, high_mm = points_mm.min(axis=1), points_mm.max(axis=1)
+    size = (np.rint((high_mm - low_mm) / spacing_mm).astype(int) + 1).tolist()
+    return SimpleITK.Resample(
+        image, size, SimpleITK.Transform(), SimpleITK.sitkLinear, low_mm.tolist(),
+        spacing_mm.tolist(), np.eye(3).ravel().tolist(), LOWEST_HU,
+    )  # fmt: skip
+
+
+def check_spacing(source: Path, spacing_mm: np.ndarray) -> None:
+    """Raise InputError for a spacing that no CT has, such as zero or one in metres."""
+    low_mm, high_mm = SPACINGS_MM
+    if not (np.min(spacing_mm) >= low_mm and np.max(spacing_mm) <= high_mm):
+        text = " x ".join(f"{value:g}" for value in spacing_mm)
+        raise InputError(f"{source}: a spacing of {text} mm makes no sense; export it again")
+
+
+@contextmanager
+def damage_in_one_line(path: Path) -> Iterator[None]:
+    """Turn what SimpleITK and gzip raise for a damaged file into an InputError."""
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    except (RuntimeError, EOFError, OSError, zlib.error, OverflowError) as error:
+        reason = "cannot be read as a volume; the file is damaged or incomplete, export it again"
+        if isinstance(error, PermissionError):
+            reason = "may not be read; check its rights"
+        elif "rthonormal" in str(error):
+            reason = (
+                "the header's axes are not at right angles, as after a tilted gantry; export the "
+                "scan as DICOM, or resampled to a straight grid"
+            )
+        raise InputError(f"{path}: {reason}") from error
+
+
+@contextmanager
+def _without_twins(path: Path) -> Iterator[Path]:
+    """Yield a link to a NIfTI file in an empty folder.
+
+    Where `ct.nii` and `ct.nii.gz` lie side by side, ITK takes the voxels of one for the other.
+    """
+    with tempfile.TemporaryDirectory(prefix="bonelib-") as folder:
+        alone = Path(folder) / path.name
+        if _is_nifti(path):
+            alone.symlink_to(path.resolve())
+        yield alone if _is_nifti(path) else path
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def _corners_mm(size: tuple[int, ...], steps_mm: np.ndarray, origin_mm) -> np.ndarray:
+    """Return the centres of the eight corner voxels, (axis, corner)."""
+    corners = np.stack(np.meshgrid(*[(0, count - 1) for count in size])).reshape(3, -1)
+    return steps_mm @ corners + np.reshape(origin_mm, (3, 1))
 
 
 def _check_geometry(path: Path, header: SimpleITK.ImageFileReader) -> None:
@@ -124,10 +208,10 @@ def _check_geometry(path: Path, header: SimpleITK.ImageFileReader) -> None:
             f"{path}: {' x '.join(f'{value:.0f}' for value in extent_mm)} mm make no sense; is the "
             "spacing in millimetres? Export it again"
         )
-    direction = np.reshape(header.GetDirection(), (3, 3))
-    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-2):
+    axes = Grid.of(header).axes
+    if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-2):
         raise RuntimeError("axes that are not orthonormal")
-    needed = np.prod(header.GetSize(), dtype=float) * BYTES_A_VOXEL
+    needed = np.prod(header.GetSize(), dtype=float) * BYTES_PER_VOXEL
     if needed > psutil.virtual_memory().available:
         raise InputError(
             f"{path}: {' x '.join(map(str, header.GetSize()))} voxels need "
@@ -135,27 +219,87 @@ def _check_geometry(path: Path, header: SimpleITK.ImageFileReader) -> None:
         )
 
 
-def _check_voxels(path: Path, header: SimpleITK.ImageFileReader) -> None:
-    """Go through the voxels of a NIfTI file for what ITK passes over in silence.
+def _check_text_header(path: Path) -> None:
+    """Raise InputError where NRRD or MHA do not state in full and in numbers where they lie."""
+    kind = ".nrrd" if path.suffix.lower() == ".nrrd" else ".mha"
+    end, separator = (b"\n\n", ":") if kind == ".nrrd" else (b"ElementDataFile", "=")
+    with path.open("rb") as stream:
+        text = stream.read(MAX_HEADER_BYTES).replace(b"\r\n", b"\n").split(end)[0]
+    pairs = [line.partition(separator) for line in text.decode("latin-1").splitlines()]
+    fields = {key.strip(): value for key, _, value in pairs}
+    for names in PLACING_FIELDS[kind]:
+        found = [fields[name] for name in names if name in fields]
+        if not found:
+            raise InputError(
+                f"{path}: the header has no '{names[0]}', so it does not say where the volume "
+                "lies; export it with its orientation"
+            )
+        try:
+            if names != ("space",):
+                np.array(found[0].translate(str.maketrans("(),", "   ")).split(), float)
+        except ValueError as error:
+            raise InputError(
+                f"{path}: '{names[0]}' in the header is not made of numbers; the file is "
+                "damaged, export it again"
+            ) from error
 
-    It fills up a file cut short and turns what is no number into zeros. Going through a
-    compressed file to its end checks its checksum, too. Raises EOFError or InputError.
+
+def _check_nifti(path: Path, header: SimpleITK.ImageFileReader) -> None:
+    """Raise InputError or EOFError for what ITK accepts silently in a NIfTI file.
+
+    ITK fills up a file cut short, turns values that are not numbers into zeros, and picks one
+    of two orientations.
     """
-    if not is_nifti(path):
-        return
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
     start = int(float(header.GetMetaData("vox_offset")))
     voxel_bytes = int(header.GetMetaData("bitpix")) // 8
-    needed = int(np.prod(header.GetSize(), dtype=float)) * voxel_bytes
-    is_float = header.GetMetaData("datatype") in NIFTI_FLOATS
-    with nifti_stream(path) as stream:
-        kind = ("<" if byte_order(stream.read(4)) == "little" else ">") + f"f{voxel_bytes}"
-        stream.seek(start)
-        while needed > 0:
-            part = stream.read(min(needed, CHUNK_BYTES))
-            if not part:
-                raise EOFError
-            needed -= len(part)
-            if is_float and not np.isfinite(np.frombuffer(part, kind)).all():
-                raise InputError(f"{path}: some values are not finite numbers; export it again")
-        if len(stream.read(LONGEST_TAIL + 1)) > LONGEST_TAIL:
-            raise EOFError
+    count = int(np.prod(header.GetSize(), dtype=float))
+    end = start + count * voxel_bytes
+    with gzip.open(path) if compressed else path.open("rb") as stream:
+        content = stream.read(end + LONGEST_TAIL + 1)  # gzip checks its checksum at the end
+    if not end <= len(content) <= end + LONGEST_TAIL:
+        raise EOFError
+    byte_order = "<" if content[0] else ">"
+    if header.GetMetaData("datatype") in NIFTI_FLOATS:
+        values = np.frombuffer(content, f"{byte_order}f{voxel_bytes}", count, start)
+        if not np.isfinite(values).all():
+            raise InputError(f"{path}: some values are not finite numbers; export it again")
+    is_first_version = int.from_bytes(content[:4], "little" if content[0] else "big") == 348
+    kind, where = ("f4", slice(76, 92)) if is_first_version else ("f8", slice(104, 136))
+    handedness, *pixdim = np.frombuffer(content[where], byte_order + kind)
+    check_spacing(path, np.array(pixdim))  # ITK reads 0 as 1
+    _check_orientation(path, header, handedness, np.array(pixdim))
+
+
+def _check_orientation(
+    path: Path, header: SimpleITK.ImageFileReader, handedness: float, pixdim: np.ndarray
+) -> None:
+    """Raise InputError where the orientations that a NIfTI header states differ, or are none."""
+
+    def get(*names: str) -> np.ndarray:
+        return np.array(" ".join(map(header.GetMetaData, names)).split(), float)
+
+    stated = []
+    if header.GetMetaData("sform_code") != "0":
+        stated.append(get("srow_x", "srow_y", "srow_z").reshape(3, 4))
+    if header.GetMetaData("qform_code") != "0":
+        b, c, d = get("quatern_b", "quatern_c", "quatern_d")
+        turn = Rotation.from_quat((b, c, d, np.sqrt(max(1 - b * b - c * c - d * d, 0)))).as_matrix()
+        turn[:, 2] *= -1 if handedness < 0 else 1
+        stated.append(np.c_[turn * pixdim, get("qoffset_x", "qoffset_y", "qoffset_z")])
+    if not stated:
+        raise InputError(
+            f"{path}: the header does not say which side is left (qform and sform codes are 0); "
+            "export it with its orientation"
+        )
+    grid = Grid.of(header)
+    unit_mm = grid.spacing_mm[0] / pixdim[0]
+    read_mm = _corners_mm(grid.size, grid.axes * grid.spacing_mm, grid.origin_mm)
+    for matrix in np.array(stated) * unit_mm * [[-1], [-1], [1]]:  # x and y from RAS to LPS
+        shift_mm = np.abs(_corners_mm(grid.size, matrix[:, :3], matrix[:, 3]) - read_mm).max()
+        if not shift_mm <= LARGEST_SHIFT * min(grid.spacing_mm):
+            raise InputError(
+                f"{path}: the header places the volume in two ways, {shift_mm:.1f} mm apart; "
+                "export it with one orientation"
+            )

@@ -17,11 +17,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, CTImageStorage, generate_uid
 from pydicom.valuerep import DSfloat
 
-from bonelib import scans
 from bonelib.errors import InputError
 from bonelib.labels.dicom import refusing_damage
 from bonelib.provenance import replacing
-from bonelib.scans.frames import Frame
+from bonelib.scans import Frame, StoredScan
 
 ALL_BONE = "bone"
 
@@ -60,18 +59,16 @@ SERIES_NUMBER = 300  # beyond a scanner's own
 
 def write_dicom_seg(
     path: Path,
-    scan_path: Path | str,
+    scan: StoredScan,
     mask: SimpleITK.Image,
     names: dict[int, str],
-    series: str | None = None,
     keep_identity: bool = False,
 ) -> None:
     """Write structures as binary segments of a DICOM SEG that refers to the scan's slices.
 
-    `scan_path` and `series` are as for `bonelib.scans.read_scan`. `mask` has ids, on any grid
-    in the patient's space; `names` says what they are, such as femur_left, hip_right, sacrum,
-    vertebra_1, body, or bone for all of it; another name is that of one bone. Ids without a
-    name or without a voxel are left out.
+    `mask` has ids, on any grid in the patient's space; `names` says what they are, such as
+    femur_left, hip_right, sacrum, vertebra_1, body, or bone for all of it; another name is that
+    of one bone. Ids without a name or without a voxel are left out.
 
     The file says nothing about the patient, the study or the hospital but their UIDs, which the
     reference needs; `keep_identity` takes the patient's and the study's data over. The same
@@ -80,26 +77,21 @@ def write_dicom_seg(
     Raises InputError for a scan that is not DICOM or has no valid UIDs to refer to, and where
     nothing is to write.
     """
-    with scans.source_frames(scan_path, series) as frames:
-        files = dict.fromkeys(frame.file for frame in frames)
-        headers = {file: _header(Path(scan_path), file) for file in files}
-        _check(Path(scan_path), list(headers.values()))
-        present = _present(Path(scan_path), mask, names)
-        pixels = _on_planes(mask, list(present), frames)
+    frames = scan.frames
+    if not frames:
+        raise InputError(f"{scan.path}: is not DICOM; give the scan as a DICOM series")
+    headers = {frame.file: frame.header for frame in frames}
+    with refusing_damage(scan.path):
+        for header in headers.values():
+            header.decode()
+    _check(scan.path, list(headers.values()))
+    present = _present(scan.path, mask, names)
+    pixels = _on_planes(mask, list(present), frames)
     dataset = _segmentation(frames, headers, pixels, list(present.values()), keep_identity)
     _refer(dataset, frames, headers)
     _identify(dataset, headers[frames[0].file], keep_identity)
     with replacing(path) as scratch:
         dataset.save_as(scratch, enforce_file_format=True)
-
-
-def _header(source: Path, file: Path) -> Dataset:
-    """Read what a file is referred to by and whose it is, and nothing else."""
-    tags = [*REFERENCE, *COMPRESSION, *IDENTITY, "NumberOfFrames", "SpecificCharacterSet"]
-    with refusing_damage(source):
-        header = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
-        header.decode()
-        return header
 
 
 def _check(source: Path, headers: Sequence[Dataset]) -> None:

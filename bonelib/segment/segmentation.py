@@ -15,7 +15,7 @@ import SimpleITK
 import trimesh
 from skimage.segmentation import expand_labels
 
-from bonelib import inspection, prediction, provenance, scans
+from bonelib import devices, provenance, scans
 from bonelib.errors import InputError, InputWarning
 from bonelib.paths import SegmentationFolder
 from bonelib.segment import bones, dicom_seg, overview, postprocess, regions, surfaces, viewer
@@ -50,13 +50,18 @@ class Options:
 class BoneModel:
     """What is made of one scan."""
 
-    scan: SimpleITK.Image
+    stored: scans.StoredScan
     label_map: SimpleITK.Image  # on the scan's grid, as the next
     structures: SimpleITK.Image  # ids of single bones, or 1 for all bone
     names: dict[int, str]  # of the ids
     surfaces: dict[str, trimesh.Trimesh]  # all bone, then by the same names
     seconds: dict[str, float]  # of each stage
     notes: list[str]
+
+    @property
+    def scan(self) -> SimpleITK.Image:
+        """Return the scan in HU, in LPS."""
+        return self.stored.image
 
 
 def segment(
@@ -82,7 +87,7 @@ def segment(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", InputWarning)
             model = make_bone_model(path, network, options, progress)
-            record = _write(model, scratch, path, options, progress)
+            record = _write(model, scratch, options, progress)
         told = [str(item.message) for item in caught if issubclass(item.category, InputWarning)]
         record["notes"] = list(dict.fromkeys([*told, *record["notes"]]))
         record |= _origin(path, network)
@@ -108,9 +113,10 @@ def options_for(network: str | None, run: Run) -> Options:
 def make_bone_model(path: Path, network: Network, options: Options, tell: Progress) -> BoneModel:
     """Read a scan, segment it and return what is found, in memory."""
     stages, notes = _Stages(tell), [network.note] if network.note else []
-    prediction.set_precision(network.settings)
+    devices.set_precision(network.settings)
     with stages("reading"):
-        scan = scans.read_scan(path, options.series)
+        stored = scans.open_scan(path, options.series)
+    scan = stored.image
     probabilities = _predict(scan, network, options.roi, stages, notes)
     with stages("post-processing") as done:
         postprocess.apply(probabilities, scan, options.steps, done)
@@ -119,7 +125,7 @@ def make_bone_model(path: Path, network: Network, options: Options, tell: Progre
         surfaces, structures, names = _parts(probabilities, label_map, options, done)
     if not surfaces:
         notes.append("no bone was found, so there is no surface")
-    return BoneModel(scan, label_map, structures, names, surfaces, stages.seconds, notes)
+    return BoneModel(stored, label_map, structures, names, surfaces, stages.seconds, notes)
 
 
 @dataclass
@@ -210,13 +216,11 @@ def _on_scan(
     )  # fmt: skip
 
 
-def _write(
-    model: BoneModel, folder: SegmentationFolder, path: Path, options: Options, tell: Progress
-) -> dict:
+def _write(model: BoneModel, folder: SegmentationFolder, options: Options, tell: Progress) -> dict:
     """Write everything but the record into `folder` and return what the record says of it."""
     stages, notes = _Stages(tell, model.seconds), list(model.notes)
     with stages("writing"):
-        grid = _stored_grid(path, options.series, model.scan, notes)
+        grid = _stored_grid(model.stored, notes)
         images = {folder.label_map: model.label_map}
         if options.bones:
             images[folder.bones] = model.structures
@@ -224,11 +228,11 @@ def _write(
             turned = SimpleITK.Resample(
                 image, grid, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor
             )
-            inspection.write_volume(turned, file)
-        if scans.volume_stem(path) is None and model.names:
+            scans.write_volume(turned, file)
+        if model.stored.frames and model.names:
             try:
                 dicom_seg.write_dicom_seg(
-                    folder.dicom_seg, path, model.structures, model.names, options.series,
+                    folder.dicom_seg, model.stored, model.structures, model.names,
                     options.keep_identity,
                 )  # fmt: skip
             except InputError as error:  # the other files stand without it
@@ -273,20 +277,12 @@ def _write(
     }
 
 
-def _stored_grid(
-    path: Path, series: str | None, scan: SimpleITK.Image, notes: list[str]
-) -> SimpleITK.Image:
+def _stored_grid(stored: scans.StoredScan, notes: list[str]) -> SimpleITK.Image:
     """Return an empty image on the grid of a scan as it lies on disk, before it was turned."""
-    try:
-        stored = scans.stored_slices(path, series)
-    except InputError:  # a tilted gantry: its slices are no grid
+    if stored.grid.is_skew:
         notes.append("the label map lies on the straightened scan, since the gantry was tilted")
-        return scan
-    grid = SimpleITK.Image(stored.size, SimpleITK.sitkUInt8)
-    grid.SetSpacing(stored.spacing_mm)
-    grid.SetOrigin(stored.origin_mm)
-    grid.SetDirection(stored.direction)
-    return grid
+        return stored.image
+    return stored.grid.empty()
 
 
 def _measures(model: BoneModel) -> dict:
@@ -332,7 +328,7 @@ def _origin(path: Path, network: Network) -> dict:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),
-        "device": provenance.device(),
+        "device": devices.machine(),
     }
 
 

@@ -10,7 +10,7 @@ from trimesh.viewer.notebook import scene_to_html
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
-from bonelib.segment import surfaces
+from bonelib.segment.surfaces import BONE_COLOUR, coarsen
 
 PAGE_FACES = 60_000  # of all surfaces together: a page of less than 3 MB
 FRAME_FACES = 12_000  # less in a notebook, which keeps its outputs
@@ -51,7 +51,7 @@ def surface_page(
     share = max_faces / sum(len(surface.faces) for surface in surfaces.values())
     scene = trimesh.Scene()
     for name, surface in surfaces.items():
-        coarse = surfaces.coarsen(surface, max(LEAST_FACES, int(share * len(surface.faces))))
+        coarse = coarsen(surface, max(LEAST_FACES, int(share * len(surface.faces))))
         scene.add_geometry(_upright(coarse, colours[name]), geom_name=name)
     _look_from_the_front(scene)
     page = scene_to_html(scene).replace(PAGE_TITLE, f"<title>{html.escape(title)}</title>")
@@ -71,7 +71,7 @@ def surface_frame(
 
 def _colours(names: list[str]) -> dict[str, str]:
     if len(names) == 1:
-        return {names[0]: surfaces.BONE_COLOUR}
+        return {names[0]: BONE_COLOUR}
     return {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
 
 

@@ -23,7 +23,7 @@
 
 # %% tags=["parameters"]
 from bonelib import preparation, slices
-from bonelib.provenance import num_cores
+from bonelib.devices import num_cores
 from bonelib.workflow.runs import open_run
 from bonelib.figures import previews, browser
 

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from bonelib import augment
-from bonelib.augment import SegmentationMapsOnImage, iaa, iap, imgaug_fast, ranges
+from bonelib.augment import imgaug_fast, policy
+from bonelib.augment.imgaug_fast import SegmentationMapsOnImage, iaa, iap
 from tests.test_augment import OPERATIONS, pelvis
-
-pytestmark = pytest.mark.filterwarnings("ignore:`estimate` is deprecated:FutureWarning")
 
 RNG = iap.iarandom.RNG
 SIZE = 60
@@ -21,7 +19,7 @@ DRAWS = 400
 def full_ranges():
     """Make ranges in pixels those of the paper's slices, so that there is something to see."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranges, "PAPER_SIZE", SIZE)
+        patch.setattr(policy, "PAPER_SIZE", SIZE)
         yield
 
 
@@ -125,9 +123,12 @@ def by_imgaug(augmenter, image, labels, seed):
 @pytest.mark.parametrize("name", sorted(set(OPERATIONS) - set(IMGAUG)))
 def test_one_channel_gives_what_three_do(name):
     image, labels = phantom()
-    make = augment.operations(SIZE)[name].make
+
+    def make():
+        return policy.operations(SIZE)[name].augmenter
+
     for seed in range(15):
-        ours = augment.apply_operation(make(), image, labels, seed)
+        ours = policy.apply_operation(make(), image, labels, seed)
         for mine, imgaugs in zip(ours, by_imgaug(make(), image, labels, seed), strict=True):
             np.testing.assert_array_equal(mine, imgaugs)
 
@@ -135,10 +136,10 @@ def test_one_channel_gives_what_three_do(name):
 @pytest.mark.parametrize("name", sorted(set(IMGAUG) - {"local_affine"}))  # it is on every draw
 def test_a_faster_operation_agrees_with_imgaugs_own_in_distribution(name):
     image, labels = phantom()
-    ours = augment.operations(SIZE)[name].make()
+    ours = policy.operations(SIZE)[name].augmenter
     theirs = IMGAUG[name]()
     compare(
-        (augment.apply_operation(ours, image, labels, [1, n]) for n in range(DRAWS)),
+        (policy.apply_operation(ours, image, labels, [1, n]) for n in range(DRAWS)),
         (by_imgaug(theirs, image, labels, [2, n]) for n in range(DRAWS)),
         image,
     )
@@ -146,7 +147,7 @@ def test_a_faster_operation_agrees_with_imgaugs_own_in_distribution(name):
 
 def test_local_affine_is_imgaugs_own_on_the_same_draws():
     image, labels = phantom()
-    pair = augment.operations(SIZE)["local_affine"].make(), IMGAUG["local_affine"]()
+    pair = policy.operations(SIZE)["local_affine"].augmenter, IMGAUG["local_affine"]()
     for seed in range(15):
         samples = [augmenter.seed_(seed) or augmenter for augmenter in pair]
         results = [by_imgaug(augmenter, image, labels, seed) for augmenter in samples]
@@ -159,7 +160,7 @@ def test_local_affine_is_imgaugs_own_on_the_same_draws():
 def test_masks_of_edges_are_imgaugs_own_on_the_same_draws(monkeypatch):
     few = partial(RNG.integers, low=0, high=imgaug_fast.NOISE_FIELDS)
     monkeypatch.setattr(RNG, "generate_seed_", lambda rng: int(few(rng)))
-    theirs, ours = IMGAUG["edges"](), augment.operations(SIZE)["edges"].make()
+    theirs, ours = IMGAUG["edges"](), policy.operations(SIZE)["edges"].augmenter
     for seed in range(15):
         masks = [
             blend.mask_generator.parameter.draw_samples((SIZE, SIZE), RNG(seed))

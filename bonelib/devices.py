@@ -1,0 +1,119 @@
+"""What this machine computes with: cores, graphics cards, precision, batches shared by cards.
+
+Keras is imported only inside the functions that need it, because worker processes without
+Keras import this module, too.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from bonelib.settings import Settings
+
+CPU_INFO = Path("/proc/cpuinfo")  # on Linux
+
+
+def num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count()
+
+
+def machine() -> dict:
+    """Return the machine's processor, cores, memory in GiB and GPUs, without its name."""
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
+    return {
+        "system": platform.system(),
+        "processor": next(iter(models), platform.processor() or platform.machine()),
+        "cores": num_cores(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": _query_gpus("name"),
+    }
+
+
+def _query_gpus(field: str) -> list[str]:
+    """Return a field of `nvidia-smi` for each GPU."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True).stdout.splitlines()
+
+
+def fastest_precision(backend: str = "tensorflow") -> str:
+    """Return the Keras dtype policy with the fastest matrix products on this machine.
+
+    bfloat16 on GPUs from compute capability 8 and, with TensorFlow, on processors with
+    bfloat16 instructions (2.4 times as fast as float32 for U-net; with JAX slower), float16
+    on older GPUs, float32 otherwise.
+    """
+    if capabilities := _query_gpus("compute_cap"):
+        modern = min(float(capability) for capability in capabilities) >= 8.0
+        return "mixed_bfloat16" if modern else "mixed_float16"
+    flags = CPU_INFO.read_text().split() if CPU_INFO.exists() else []
+    has_bfloat16 = not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+    return "mixed_bfloat16" if has_bfloat16 and backend == "tensorflow" else "float32"
+
+
+def set_precision(settings: Settings) -> str:
+    """Set Keras' dtype policy to `settings.precision` and return its name.
+
+    "auto" is the fastest one. Weights and softmax stay float32 in every case.
+    """
+    import keras
+
+    policy = settings.precision
+    if policy == "auto":
+        policy = fastest_precision(keras.backend.backend())
+    keras.config.set_dtype_policy(policy)
+    return policy
+
+
+def num_devices(settings: Settings) -> int:
+    """Return the number of devices that share each batch of a training.
+
+    Raises ValueError if they cannot: only with JAX does batch normalisation see the whole
+    batch on every device.
+    """
+    import keras
+
+    if settings.devices == 1:
+        return 1
+    if keras.backend.backend() != "jax":
+        raise ValueError(
+            f"setting devices={settings.devices}: {keras.backend.backend()} cannot share a batch "
+            "between devices here; set KERAS_BACKEND=jax, or devices=1"
+        )
+    present = len(keras.distribution.list_devices())
+    if settings.devices > present:
+        raise ValueError(f"setting devices={settings.devices}: this machine has {present}")
+    # Settings refuse a batch that cannot be shared equally.
+    return replace(settings, devices=settings.devices or present).devices
+
+
+def sharing(settings: Settings) -> AbstractContextManager:
+    """Return the context in which a network is built and trained on `num_devices` devices."""
+    import keras
+
+    count = num_devices(settings)
+    if count == 1:
+        return nullcontext()
+    devices = keras.distribution.list_devices()[:count]
+    return keras.distribution.DataParallel(devices=devices).scope()
+
+
+def share(batch):
+    """Return a batch distributed over the devices of the `sharing` context, if it divides."""
+    import keras
+
+    distribution = keras.distribution.distribution()
+    if distribution is None or len(batch) % distribution.num_model_replicas:
+        return batch
+    layout = distribution.get_data_layout(batch.shape)
+    return keras.distribution.distribute_tensor(batch, layout)
