@@ -180,23 +180,17 @@ class Table:
         Small print stands below its value.
         """
         cells, sides = self.cells(), [side[0] for side in self.alignment()]
-        headings = [
-            _stacked(
-                map(latex_text, textwrap.wrap(title, HEADING_WIDTH, break_long_words=False)),
-                side,
-                "b",
-            )
-            for title, side in zip(cells, sides, strict=True)
-        ]
         texts = pd.DataFrame(
             {
-                heading: [_latex_cell(cell, side) for cell in cells[title]]
-                for heading, title, side in zip(headings, cells, sides, strict=True)
+                _latex_heading(title, side): [_latex_cell(cell, side) for cell in cells[title]]
+                for title, side in zip(cells, sides, strict=True)
             }
         )
-        if self.blocks:
-            starts = (texts.iloc[:, 0] != "") & (texts.index > 0)
-            texts.iloc[:, 0] = texts.iloc[:, 0].mask(starts, r"\midrule " + texts.iloc[:, 0])
+        if self.blocks and len(self.frame):  # a line of its own costs no width
+            block, sides = texts.pop(texts.columns[0]), sides[1:]
+            start = rf"\addlinespace\multicolumn{{{len(sides)}}}{{l}}{{\emph{{"
+            line = start + block + rf"}}}}{NEW_LINE}* "
+            texts.iloc[:, 0] = line.where(block != "", "") + texts.iloc[:, 0]
         table = texts.style.hide(axis="index").to_latex(
             environment="longtable",
             hrules=True,
@@ -248,6 +242,11 @@ def _markdown_cell(cell: Cell) -> str:
     text = f"**{cell.text}**" if cell.is_best else cell.text.replace("|", "\\|")
     small = f" [{cell.small}]" if cell.small and cell.row == "ours" else f" {cell.small}"
     return (text + small).strip()
+
+
+def _latex_heading(title: str, side: str) -> str:
+    words = textwrap.wrap(title, HEADING_WIDTH, break_long_words=False)
+    return _stacked(map(latex_text, words), side, "b")
 
 
 def _latex_cell(cell: Cell, side: str) -> str:

@@ -1,4 +1,4 @@
-"""Which trainings an ablation takes, what they share with the run's own, and their table."""
+"""The trainings of an ablation, what they share with the run's own, and their table."""
 
 from dataclasses import replace
 
