@@ -33,7 +33,7 @@ def test_folder_gives_a_case_for_each_line(write_dataset, trunk_hu):
         scan = case.scan()
         assert case.bone_names is None
         assert ((values(case.label_map(scan)) == BONE) == (trunk_hu > 500)).all()
-        assert ((values(case.structures()) == 3) == (trunk_hu > 500)).all()
+        assert ((values(case.annotation()[0]) == 3) == (trunk_hu > 500)).all()
 
 
 def test_dicom_lies_in_a_folder_or_beside_the_mask(write_dataset, write_series, trunk_hu):

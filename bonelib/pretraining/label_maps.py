@@ -59,7 +59,7 @@ def convert(
 def read_label_maps(directory: Path) -> tuple[list[Subject], dict[int, str]]:
     """Return the subjects and the names of the tissues by id."""
     rows = read_split(directory)
-    names = read_names(directory / TISSUES_FILE, "tissue")
+    names = read_names(directory / TISSUES_FILE, ("id", "tissue"))
     try:
         bones = bones_of(names)
     except InputError as error:
