@@ -13,14 +13,13 @@ import numpy as np
 import SimpleITK
 
 from bonelib import archives
-from bonelib.errors import InputError
+from bonelib.errors import InputError, warn
 from bonelib.scans.dicom import HIGHEST_HU, Frame, clip_hu, is_dicom, modality
 from bonelib.scans.dicom_series import (
     Series,
     choose_series,
     files_below,
     files_of_dicomdir,
-    warn,
 )
 from bonelib.scans.dicom_volume import read_series
 from bonelib.scans.volumes import (

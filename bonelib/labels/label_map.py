@@ -6,7 +6,7 @@ import SimpleITK
 from bonelib.labels.body import body_mask
 from bonelib.labels.grids import image_like, on_grid
 from bonelib.labels.structures import class_of
-from bonelib.labels.undrawn import unlabelled_bone
+from bonelib.labels.unlabelled_bone import unlabelled_bone
 from bonelib.settings import BONE, IGNORE, PATIENT
 
 UNNAMED = "bone"  # what bones are called where a mask gives no names
