@@ -54,20 +54,18 @@ lock: $(READY)
 
 # What runs leave behind, by kind. `make clean` only says how much there is of each.
 PROFILES := smoke quick night paper
-PUBLIC := totalsegmentator ctpelvic1k pengwin ct_org ctpel
-KINDS := results prepared caches env downloads
+KINDS := results prepared caches env
 results := results
-prepared := data/prepared $(PROFILES:%=data/raw/phantom-%) $(PROFILES:%=data/raw/label_maps-*-%)
+prepared := data/prepared $(PROFILES:%=data/raw/phantom-%)
 caches = .pytest_cache .ruff_cache .hypothesis $(shell find . \( -name .venv -o -path ./data \
 	-o -path ./results \) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -print)
 env := .venv *.egg-info
-downloads := $(PUBLIC:%=data/raw/%) $(PUBLIC:%=data/raw/%-*)
 
 .PHONY: clean clean-all $(KINDS:%=clean-%)
 clean:
 	@$(foreach kind,$(KINDS),printf '%6s  make clean-%s\n' \
 		"$$(du -shc $($(kind)) 2>/dev/null | tail -n 1 | cut -f 1)" $(kind);)
-	@echo "All but the downloads: make clean-all"
+	@echo "All of it: make clean-all"
 
 $(patsubst %,clean-%,$(filter-out results,$(KINDS))): clean-%:
 	rm -rf $($*)
@@ -76,4 +74,4 @@ $(patsubst %,clean-%,$(filter-out results,$(KINDS))): clean-%:
 clean-results:
 	[ ! -d results ] || find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
 
-clean-all: $(patsubst %,clean-%,$(filter-out downloads,$(KINDS)))
+clean-all: $(KINDS:%=clean-%)

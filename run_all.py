@@ -3,7 +3,6 @@
     python run_all.py                                   the paper's protocol, on the phantom
     python run_all.py --profile quick                   the same in minutes, on a CPU
     python run_all.py --dataset folder --data DIR       your own scans (data/README.md)
-    python run_all.py --dataset label_maps --data DIR   scans rendered from annotations
     python run_all.py --models unet segnet --set epochs=4
     python run_all.py --profile quick --ablations       what the paper leaves open, too
     python run_all.py --scheduler HOST:8786             on a dask cluster (README.md)

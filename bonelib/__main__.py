@@ -1,7 +1,7 @@
 """From a CT scan of the pelvis to a bone model, and to the networks that find bone in it.
 
   a scan of yours     inspect, segment, models
-  your own training   download, prepare, train, evaluate
+  your own training   convert, prepare, train, evaluate
   shipped weights     score, pretrain
 
 `python run_all.py` does all that the paper did, with tables and figures.
@@ -46,7 +46,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     _add_inspect(parts)
     _add_segment(parts)
     _add(parts, "models", commands.run_models, "list the networks and the trained weights")
-    _add_download(parts)
     _add_convert(parts)
     _add_prepare(parts)
     _add_train(parts)
@@ -151,25 +150,14 @@ def _add_segment(parts: argparse._SubParsersAction) -> None:
     )  # fmt: skip
 
 
-def _add_download(parts: argparse._SubParsersAction) -> None:
-    parser = _add(
-        parts, "download", commands.run_download, "fetch a public data set",
-        "Licences and sizes are in data/README.md.", "totalsegmentator --variant small",
-    )  # fmt: skip
-    parser.add_argument("name", choices=list(datasets.CATALOGUE), metavar="NAME",
-                        help=", ".join(datasets.CATALOGUE))  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: data/raw/NAME")
-    parser.add_argument("--variant", metavar="V", help=_variants())
-    parser.add_argument("--mirror", metavar="URL", help="a folder with the same files")
-
-
 def _add_convert(parts: argparse._SubParsersAction) -> None:
     parser = _add(
         parts, "convert", commands.run_convert, "convert a data set to the layout `folder`",
-        "Label maps without a CT become CT series. data/README.md says how the data must lie.",
-        "label_maps my_maps data/raw/rendered",
+        "Label maps without a CT become CT series. data/README.md says how to get each data set.",
+        "totalsegmentator Totalsegmentator_dataset_small_v201 data/raw/small",
     )  # fmt: skip
-    parser.add_argument("name", choices=("label_maps",), metavar="NAME", help="label_maps")
+    parser.add_argument("name", choices=datasets.CONVERTIBLE, metavar="NAME",
+                        help=", ".join(datasets.CONVERTIBLE))  # fmt: skip
     parser.add_argument("data", type=Path, metavar="DIR", help="the folder of the data set")
     parser.add_argument("output", type=Path, metavar="OUT", help="the folder to write to")
     parser.add_argument("--renderings", type=_positive, default=1, metavar="N",
@@ -243,14 +231,6 @@ def _add_scan(parser: argparse.ArgumentParser) -> None:
 def _add_model(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None:
     parser.add_argument(
         "--model", default="unet", choices=names, metavar="NAME", help=", ".join(names)
-    )
-
-
-def _variants() -> str:
-    return "; ".join(
-        f"{name}: {', '.join(entry.releases)}"
-        for name, entry in datasets.CATALOGUE.items()
-        if any(entry.releases)
     )
 
 

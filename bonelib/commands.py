@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bonelib import datasets, inspection, paths, preparation, published, scans, slices
-from bonelib.datasets import download
+from bonelib.datasets import public_sets
 from bonelib.devices import num_cores
 from bonelib.errors import InputError
 from bonelib.evaluation import scoring
@@ -107,22 +107,18 @@ def run_inspect(options: argparse.Namespace) -> None:
         print(f"written to {options.output}")
 
 
-def run_download(options: argparse.Namespace) -> None:
-    """Fetch the archives, and say how to use them."""
-    directory = options.output or paths.DATA / "raw" / options.name
-    fetched = download.download(options.name, directory, options.variant, options.mirror)
-    print(f"{len(fetched)} files are in {directory}; use them by")
-    print(f"python run_all.py --dataset {options.name} --data {directory}")
-
-
 def run_convert(options: argparse.Namespace) -> None:
-    """Convert a data set to the `folder` layout, and say how to use it."""
-    from bonelib.pretraining import label_maps  # OpenCV and SciPy, which other commands do without
+    """Convert a data set to the layout `folder`, and say how to use it."""
+    if options.name == "label_maps":
+        from bonelib.pretraining import label_maps  # slow to import
 
-    label_maps.convert(
-        options.data, options.output, get_settings("paper"), options.renderings, num_cores()
-    )
-    print(f"converted; use it by\npython run_all.py --dataset folder --data {options.output}")
+        label_maps.convert(
+            options.data, options.output, get_settings("paper"), options.renderings, num_cores()
+        )
+    else:
+        counts = public_sets.convert(options.name, options.data, options.output, num_cores())
+        print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    print(f"use it by\npython run_all.py --dataset folder --data {options.output}")
 
 
 def run_prepare(options: argparse.Namespace) -> None:

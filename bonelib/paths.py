@@ -15,21 +15,6 @@ def raw_phantom(profile: str) -> Path:
     return DATA / "raw" / f"phantom-{profile}"
 
 
-def raw_label_maps(directory: Path, profile: str) -> Path:
-    """Return the folder of the series rendered from the label maps in `directory`."""
-    return DATA / "raw" / f"label_maps-{directory.resolve().name}-{profile}"
-
-
-def raw_public(dataset: str, directory: Path) -> Path:
-    """Return the folder of what is unpacked from the archives of a public set in `directory`."""
-    return DATA / "raw" / f"{dataset}-{directory.resolve().name}"
-
-
-def pelvis_table(dataset: str, directory: Path) -> Path:
-    """Return the table of where each scan of a public set in `directory` has its pelvis."""
-    return DATA / "prepared" / "pelvis" / f"{dataset}-{directory.resolve().name}.csv"
-
-
 def prepared(profile: str, dataset: str) -> Path:
     """Return the default folder of the prepared slices of `dataset`."""
     return DATA / "prepared" / profile / dataset

@@ -6,7 +6,6 @@ import subprocess
 import pytest
 
 from bonelib import paths
-from bonelib.datasets import DATASETS
 from bonelib.paths import REPOSITORY
 from bonelib.settings import PROFILES
 
@@ -15,7 +14,6 @@ OF_A_KIND = {
     "prepared": [
         "data/prepared/smoke/phantom/slices.csv",
         "data/raw/phantom-quick/split.csv",
-        "data/raw/label_maps-maps-paper/split.csv",
     ],
     "caches": [
         "bonelib/__pycache__/paths.pyc",
@@ -26,12 +24,11 @@ OF_A_KIND = {
         ".hypothesis/examples/one",
     ],
     "env": [".venv/lib/__pycache__/package.pyc", "bonelib.egg-info/PKG-INFO"],
-    "downloads": ["data/raw/pengwin/part1.zip", "data/raw/pengwin-pengwin/001.mha"],
 }
 NEVER = [
     "Makefile", "README.md", "data/README.md", "bonelib/paths.py", "my_bones/bone.stl",
     "data/raw/my scans/split.csv", "data/raw/my scans/__pycache__/kept", "data/raw/phantom-mine/ct",
-    "data/raw/label_maps-maps/subject1", "results/reference/manifest.json",
+    "data/raw/pengwin/part1.zip", "results/reference/manifest.json",
 ]  # fmt: skip
 
 
@@ -63,9 +60,9 @@ def test_a_kind_is_removed_and_nothing_else(tree, kind):
     make(tree, f"clean-{kind}")  # nothing left is no error
 
 
-def test_clean_all_leaves_downloads_and_what_is_the_user_s(tree):
+def test_clean_all_leaves_the_user_s_files(tree):
     make(tree, "clean-all")
-    assert files(tree) == {*NEVER, *OF_A_KIND["downloads"]}
+    assert files(tree) == set(NEVER)
 
 
 def test_clean_says_how_much_there_is_of_each_kind_and_removes_nothing(tree):
@@ -77,12 +74,11 @@ def test_clean_says_how_much_there_is_of_each_kind_and_removes_nothing(tree):
         assert not line.split()[0].startswith("0")
 
 
-def test_the_makefile_knows_every_profile_and_every_public_set():
+def test_the_makefile_knows_every_profile():
     text = (REPOSITORY / "Makefile").read_text()
     said = {
         name: value.split()
         for name, _, value in (line.partition(" := ") for line in text.splitlines())
     }
     assert said["PROFILES"] == list(PROFILES)
-    assert set(said["PUBLIC"]) == set(DATASETS) - {"phantom", "folder"}
     assert paths.raw_phantom("smoke").relative_to(REPOSITORY).as_posix() == "data/raw/phantom-smoke"

@@ -19,7 +19,7 @@ from bonelib.workflow import runs
 from .test_models import PARAMETERS
 
 COMMANDS = (
-    "inspect", "segment", "models", "download", "prepare", "train", "evaluate", "score", "pretrain",
+    "inspect", "segment", "models", "convert", "prepare", "train", "evaluate", "score", "pretrain",
 )  # fmt: skip
 
 WITHOUT_KERAS = """

@@ -1,4 +1,4 @@
-"""Paths and names -> one case: its scan, the mask of its bones, its label map."""
+"""One series of a data set -> its scan, the mask of its bones, its label map."""
 
 import warnings
 from dataclasses import dataclass
@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
-from bonelib import labels, paths, scans
+from bonelib import labels, scans
 from bonelib.errors import InputError, InputWarning
 from bonelib.settings import CLASS_SCHEMES, IGNORE
 
 BONE_NAMES_FILE = "bone_names.csv"
 
-SMALLEST_OVERLAP = 0.5  # share of the bone's voxels in the scan; less, and the origins differ
+SMALLEST_OVERLAP = 0.5  # share of the bone's voxels inside the scan; less: the origins differ
+LONGEST_LIST = 20  # of the ids that a message lists
 
-Names = dict[int, str] | None  # of a mask's ids; None: every id is bone
+Names = dict[int, str] | None  # by id of the mask; None: every id is bone
 
 
 @dataclass(frozen=True)
@@ -26,24 +27,20 @@ class Case:
     split: str
     scan_path: Path  # a DICOM folder, a volume file or an archive of either
     mask_path: Path  # a file or a folder
-    bone_names: dict[int | str, str] | None  # ids or patterns; None: as `labels.read_mask` says
-    directory: Path  # that holds all files, and to which names of files are relative
+    bone_names: dict[int | str, str] | None  # by id or pattern; see `labels.read_mask`
+    directory: Path  # of the data set
     series: str | None = None  # which DICOM series of the scan's folder
-    complete: bool = True  # False: the scan shows bones that nobody drew
-    region_mm: tuple[float, float] | None = None  # lowest and highest z (LPS) of what is used
-    other_ids: frozenset[int] = frozenset()  # of the mask: known, and no bone
     class_scheme: str = "bone"  # of the label map
 
     def scan(self) -> SimpleITK.Image:
-        """Read the scan in HU, cut to the region of the case."""
-        scan = scans.read_scan(self.scan_path, self.series)
-        return scan if self.region_mm is None else self._cut(scan)
+        """Read the scan in HU."""
+        return scans.read_scan(self.scan_path, self.series)
 
     def annotation(self, scan: SimpleITK.Image | None = None) -> tuple[SimpleITK.Image, Names]:
-        """Read the mask's ids on the scan's grid, and the names of those that count.
+        """Read the ids of the mask on the scan's grid, and the names of the ids that count.
 
-        Pass `scan` where it is read already. Raises InputError for a mask that holds no bone
-        or lies apart from the scan, and warns of ids that nobody named.
+        Pass `scan` if it is read already. Raises InputError for a mask that holds no bone
+        or does not overlap the scan; warns of ids without a name.
         """
         scan = self.scan() if scan is None else scan
         mask, names = labels.read_mask(
@@ -58,7 +55,7 @@ class Case:
         return structures, names
 
     def structures(self, scan: SimpleITK.Image | None = None) -> SimpleITK.Image:
-        """Read the mask's ids on the scan's grid, as `annotation` does."""
+        """Read the ids of the mask on the scan's grid, as `annotation` does."""
         return self.annotation(scan)[0]
 
     def label_map(
@@ -66,65 +63,44 @@ class Case:
         scan: SimpleITK.Image | None = None,
         annotation: tuple[SimpleITK.Image, Names] | None = None,
     ) -> SimpleITK.Image:
-        """Return the scheme's classes and `IGNORE` on the scan's grid.
+        """Return the classes of the scheme and `IGNORE` on the scan's grid.
 
-        Pass `scan` and `annotation` where they are read already. Raises InputError as
-        `annotation` does, and where no bone's name is one of a class.
+        Pass `scan` and `annotation` if they are read already. Raises InputError as
+        `annotation` does, and where no name of a bone belongs to a class.
         """
         scan = self.scan() if scan is None else scan
         structures, names = annotation or self.annotation(scan)
         self._check_classes(names)
-        unlabelled = not self.complete
-        return labels.label_map(scan, structures, names, unlabelled, self.class_scheme)
+        return labels.label_map(scan, structures, names, class_scheme=self.class_scheme)
 
     def source_files(self) -> list[Path]:
-        """Return the files that the case is made of, sorted."""
+        """Return the files that the case is read from, sorted."""
         return sorted({*scans.source_files(self.scan_path), *scans.source_files(self.mask_path)})
 
     @property
     def source(self) -> str:
-        """Name the scan for results: below the data set's folder, and never the way to that."""
-        if paths.DATA.is_relative_to(self.directory):  # an unpacked mask, a scan elsewhere
-            return self.scan_path.name
+        """Return the scan's path inside the data set, for results; the rest stays private."""
         return self.scan_path.relative_to(self.directory).as_posix()
 
     @property
     def recipe(self) -> dict:
-        """Return what besides the files decides on scan and label map."""
-        names = ("bone_names", "series", "complete", "region_mm", "class_scheme")
-        return {name: getattr(self, name) for name in names}
-
-    def _cut(self, scan: SimpleITK.Image) -> SimpleITK.Image:
-        columns, rows, count = scan.GetSize()
-        heights_mm = np.array(
-            [
-                scan.TransformContinuousIndexToPhysicalPoint((columns / 2, rows / 2, index))[2]
-                for index in range(count)
-            ]
-        )
-        low_mm, high_mm = self.region_mm
-        used = np.flatnonzero((heights_mm >= low_mm) & (heights_mm <= high_mm))
-        if len(used) < 2:
-            raise InputError(
-                f"{self.scan_path}: lies apart from its mask; get both files again from one source"
-            )
-        return scan[:, :, int(used[0]) : int(used[-1]) + 1]
+        """Return everything besides the files that determines scan and label map."""
+        return {name: getattr(self, name) for name in ("bone_names", "series", "class_scheme")}
 
     def _check_ids(self, mask: SimpleITK.Image, names: Names) -> None:
         ids = set(np.unique(SimpleITK.GetArrayViewFromImage(mask)).tolist()) - {0}
-        bones = ids if names is None else _bones(names)
+        named = ids if names is None else set(names)
+        bones = {number for number in named if (names or {}).get(number) != labels.IGNORE_NAME}
         if not ids & bones:
             wanted = "any" if self.bone_names is None else ", ".join(map(str, self.bone_names))
-            present = ", ".join(map(str, [0, *sorted(ids)][:20]))
             raise InputError(
-                f"{self.mask_path}: no bone in it: it holds ids {present}, bone is {wanted}; "
-                f"give the mask of the bones or correct {BONE_NAMES_FILE}"
+                f"{self.mask_path}: no bone in it: it holds ids {_listed({0, *ids})}, bone is "
+                f"{wanted}; give the mask of the bones or correct {BONE_NAMES_FILE}"
             )
-        unknown = sorted(ids - set(names or ids) - self.other_ids)
-        if unknown:
-            listed = ", ".join(map(str, unknown[:20])) + (", …" if len(unknown) > 20 else "")
+        if ids - named:
             warnings.warn(
-                f"ids {listed} of a mask are not among the bone names; they count as patient",
+                f"ids {_listed(ids - named)} of a mask are not among the bone names; they count "
+                "as patient",
                 InputWarning,
                 stacklevel=3,
             )
@@ -134,17 +110,12 @@ class Case:
         if all(labels.class_of(name, self.class_scheme) == IGNORE for name in called):
             classes = ", ".join(CLASS_SCHEMES[self.class_scheme])
             raise InputError(
-                f"{self.mask_path}: names no bone of a class of the scheme '{self.class_scheme}' "
+                f"{self.mask_path}: has no bone of a class in the scheme '{self.class_scheme}' "
                 f"({classes}); name its bones in {BONE_NAMES_FILE}, or set class_scheme=bone"
             )
 
     def _check_overlap(self, bone: SimpleITK.Image, scan: SimpleITK.Image) -> None:
-        """Raise InputError where most of the bone lies outside of the scan.
-
-        A case that uses a region of its scan leaves bone out on purpose.
-        """
-        if self.region_mm is not None:
-            return
+        """Raise InputError where most of the bone lies outside the scan."""
         field = SimpleITK.Image(scan.GetSize(), SimpleITK.sitkUInt8)
         field.CopyInformation(scan)
         covered = SimpleITK.Resample(
@@ -159,5 +130,6 @@ class Case:
             )
 
 
-def _bones(names: dict[int, str]) -> set[int]:
-    return {number for number, name in names.items() if name != labels.IGNORE_NAME}
+def _listed(ids: set[int]) -> str:
+    shown = sorted(ids)[:LONGEST_LIST]
+    return ", ".join(map(str, shown)) + (", …" if len(ids) > LONGEST_LIST else "")

@@ -18,6 +18,7 @@ import numpy as np
 from bonelib import augment, datasets, preparation, provenance, slices
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.phantom.rendering import draw_texture
+from bonelib.prediction import load_network
 from bonelib.pretraining.corpus import PLANES, write_planes
 from bonelib.pretraining.label_maps import read_label_maps, render
 from bonelib.pretraining.random_ct import random_slice
@@ -154,7 +155,7 @@ def pretrain(
     preparation.prepare(cases, folder.root, settings, workers)
     results = ResultFolder(output)
     history = training.train(name, folder, results, settings, samples=corpus, start=start)
-    best = training.load_best(name, settings.epochs_long, results, settings)
+    best = load_network(results.best(name, settings.epochs_long), name, settings)
     weights = output / "weights"
     models.save_pretrained(best, name, weights)
     test = [case for case in cases if case.split == "test"]

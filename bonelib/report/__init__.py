@@ -15,7 +15,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
-from bonelib import datasets, figures, published, replication, tables
+from bonelib import figures, published, replication, tables
 from bonelib.augment import policy
 from bonelib.evaluation import statistics
 from bonelib.paths import REPOSITORY, ResultFolder
@@ -90,7 +90,7 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
     evidence = replication.gather(results, models, settings)
     tested = replication.findings_of(evidence)
     manifest = read_json(results.manifest)
-    data_note = datasets.note(manifest.get("dataset", ""))
+    data_note = manifest.get("data_note", "")
     loader = FileSystemLoader(TEMPLATES)
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     text = environment.get_template("page.html.j2").render(

@@ -22,8 +22,8 @@ def all_tables(
 ) -> dict[str, Table]:
     """Return every table of `methods` by its file name, with what its reader must know.
 
-    Reads `results` alone; what is not there is shown as not run. `data_note` is what
-    `bonelib.datasets.note` says of the data set; it ends the notes of each table.
+    Reads `results` alone; what is not there is shown as not run. `data_note`
+    is `bonelib.datasets.note` of the data set; it ends the notes of each table.
     """
     scores = scoring.read_scores(results, methods)
     records = scoring.read_records(results, methods)

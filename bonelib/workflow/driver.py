@@ -26,7 +26,7 @@ from doit.runner import MThreadRunner
 from doit.task import Stream, dict_to_task
 from doit.tools import config_changed
 
-from bonelib import paths, provenance
+from bonelib import datasets, paths, provenance
 from bonelib.errors import InputError
 from bonelib.settings import MODEL_NAMES
 from bonelib.workflow import cluster, estimates
@@ -227,6 +227,7 @@ class Driver:
         self.manifest |= {
             "profile": run.settings.profile,
             "dataset": run.dataset,
+            "data_note": datasets.note(run.data_dir),
             "models": self.models,
             "seed": run.settings.seed,
             "settings": asdict(run.settings),

@@ -43,7 +43,7 @@ records = scoring.read_records(run.results, methods)
 print(f"{len(scores):,} rows of counts of {scores['model'].nunique()} methods")
 
 # %%
-made = tables.all_tables(run.results, methods, run.settings, datasets.note(dataset))
+made = tables.all_tables(run.results, methods, run.settings, datasets.note(run.data_dir))
 for name, table in made.items():
     tables.save(table, name, run.results.tables)
 print(*made)
