@@ -18,7 +18,7 @@ from skimage.measure import find_contours
 from bonelib import labels, scans
 from bonelib.errors import InputError, InputWarning
 from bonelib.labels.dicom_masks import fill
-from bonelib.settings import BONE, IGNORE, PATIENT
+from bonelib.settings import BONE, IGNORE
 from tests.mask_files import voxel_edges, write_pictures, write_seg, write_structure_set
 
 values = SimpleITK.GetArrayFromImage
@@ -609,19 +609,14 @@ def test_a_femur_left_out_is_unknown_to_its_marrow(make_image):
     scan = make_image(image_hu, (5, 1, 1))
     drawn = np.zeros(image_hu.shape, np.uint8)
     drawn[:, sacrum] = 1
-    found = values(labels.label_map(scan, make_image(drawn, (5, 1, 1)), unlabelled=True))
-    assert (found[:, femur] == IGNORE).all()
-    assert (found[:, sacrum] == BONE).all()
-    far = ndimage.binary_dilation(femur, iterations=4)
-    assert (
-        found[:, 11:139, 11:189][:, ~far[11:139, 11:189] & ~sacrum[11:139, 11:189]] == PATIENT
-    ).all()
-    plain = values(labels.label_map(scan, make_image(drawn, (5, 1, 1))))
-    assert IGNORE not in plain
-    margin = values(
+    found = values(
         labels.unlabelled_bone(scan, make_image(drawn, (5, 1, 1)), labels.body_mask(scan))
     )
-    np.testing.assert_array_equal(margin == 1, found == IGNORE)
+    assert found[:, femur].all() and not found[:, sacrum].any()
+    far = ndimage.binary_dilation(femur, iterations=4)
+    inner = np.zeros(femur.shape, bool)
+    inner[11:139, 11:189] = True
+    assert not found[:, inner & ~far].any()
 
 
 # What is no mask
