@@ -13,8 +13,8 @@ from pydicom.uid import generate_uid
 from bonelib import labels, scans
 from bonelib.segment import dicom_seg
 
+from .test_dicom import write_enhanced
 from .test_privacy import SECRETS, assert_silent, forbidden, identify
-from .test_series import write_enhanced
 
 NAMES = {2: "bone", 5: "femur_left", 7: "hip_right"}
 SHAPE = (6, 24, 20)
