@@ -7,9 +7,9 @@ import pytest
 import SimpleITK
 import trimesh
 
+from bonelib import segment as segmentation
 from bonelib.errors import InputError
 from bonelib.paths import SegmentationFolder
-from bonelib import segment as segmentation
 from bonelib.segment import workbench
 from tests.test_planes import inside, named
 
