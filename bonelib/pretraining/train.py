@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from bonelib import augment, datasets, preparation, provenance, slices
+from bonelib.devices import in_order
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.phantom.rendering import draw_texture
 from bonelib.prediction import load_network
@@ -48,9 +49,7 @@ class Corpus:
     def batches(self, output_size: int, first_epoch: int) -> Iterator:
         """Yield endless random batches; a sample depends on the seed and its number only."""
         load = partial(_draw_batch, corpus=self, output_size=output_size)
-        return augment.in_order(
-            load, numbers(first_epoch * self.settings.steps_per_epoch), self.workers
-        )
+        return in_order(load, numbers(first_epoch * self.settings.steps_per_epoch), self.workers)
 
     def examples(self, count: int) -> np.ndarray:
         """Return the first `count` images of the training."""
