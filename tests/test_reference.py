@@ -115,7 +115,7 @@ def test_there_must_be_something_to_keep_or_to_restore(run, kept, tmp_path):
         reference.keep(ResultFolder(tmp_path), tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
     with pytest.raises(InputError, match="no reference results here"):
-        reference.restore(tmp_path / "nothing", ResultFolder(tmp_path / "restored"))
+        reference.open_kept(tmp_path / "nothing", ResultFolder(tmp_path / "restored"))
     write_text(ResultFolder(tmp_path / "mine").state("unet"), "weights")
     with pytest.raises(InputError, match="a run of its own"):
         reference.restore(kept, ResultFolder(tmp_path / "mine"))
