@@ -7,7 +7,6 @@ Modules stand in data order; each imports only from those above it::
     devices            cores, graphics cards, precision, worker processes
     provenance         versions, machine, commit and hashes of a run
     published          the paper's own numbers
-    archives           zip or tar -> folder
     scans/             DICOM, NIfTI, NRRD, MHA -> scan: SimpleITK image in HU
     labels/            mask of any format + scan -> label map: 0, 1, 2
     phantom/           seed -> folder data set of DICOM series and label maps
@@ -23,8 +22,7 @@ Modules stand in data order; each imports only from those above it::
     headless           slices -> trained and scored networks, without notebooks
     figures/           scores and slices -> the paper's figures
     tables/            scores -> the paper's tables
-    replication/       scores -> which of the paper's claims hold
-    report/            tables, figures, verdicts -> report.html
+    report/            scores -> which of the paper's claims hold; tables, figures -> report.html
     workflow/          what run_all.py needs: a run, its steps, the driver
 
 Beyond the paper; nothing above imports these::
