@@ -1,4 +1,6 @@
-"""What is wrong with an input, in one line for a person: refused, or repaired with a warning."""
+"""Bad input, in one line for a person: refused, or repaired with a warning."""
+
+import warnings
 
 
 class InputError(ValueError):
@@ -6,4 +8,9 @@ class InputError(ValueError):
 
 
 class InputWarning(UserWarning):
-    """One line, without a file's name, that says what was repaired or chosen."""
+    """One line, without a file's name, that reports a repair or a choice."""
+
+
+def warn(text: str) -> None:
+    """Report a repair or a choice as an InputWarning."""
+    warnings.warn(text, InputWarning, stacklevel=3)

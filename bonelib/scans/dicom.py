@@ -2,6 +2,8 @@
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +71,9 @@ def is_dicom(file: Path) -> bool:
 def modality(file: Path) -> str:
     """Return the modality of a DICOM file, "" where it is absent or damaged."""
     try:
-        return _modality(_read_header(file, ["Modality"]))
-    except Exception:  # pydicom's are of many types; whoever reads the file reports the damage
+        with refusing_damage(file):
+            return _modality(_read_header(file, ["Modality"]))
+    except InputError:  # whoever reads the file reports the damage
         return ""
 
 
@@ -81,16 +84,12 @@ def read_frames(file: Path) -> list[Frame] | str:
     """
     if not is_dicom(file):
         return "not DICOM"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's quote values, which are private
-            header = _read_header(file)
-            return _other_kind(header) or [
-                _frame(file, header, index, attributes)
-                for index, attributes in enumerate(_attributes_of_frames(header))
-            ]
-    except Exception as error:  # pydicom's are of many types
-        raise InputError(f"{file}: the DICOM header is damaged; export the series again") from error
+    with refusing_damage(file, "the DICOM header is damaged; export the series again"):
+        header = _read_header(file)
+        return _other_kind(header) or [
+            _frame(file, header, index, attributes)
+            for index, attributes in enumerate(_attributes_of_frames(header))
+        ]
 
 
 def decode_hu(frames: list[Frame]) -> list[np.ndarray]:
@@ -99,23 +98,15 @@ def decode_hu(frames: list[Frame]) -> list[np.ndarray]:
     Raises InputError for pixels that cannot be decoded.
     """
     file = frames[0].file
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, force=True)
-            if "TransferSyntaxUID" not in dataset.file_meta:
-                implicit, little_endian = dataset.original_encoding
-                explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
-                syntax = ImplicitVRLittleEndian if implicit else explicit
-                dataset.file_meta.TransferSyntaxUID = syntax
-            stored = dataset.pixel_array.reshape(-1, *frames[0].shape)
-            return [_to_hu(stored[frame.index], frame) for frame in frames]
-    except MemoryError:
-        raise
-    except Exception as error:  # each decoder has its own types
-        raise InputError(
-            f"{file}: the pixels cannot be decoded; export the series again, uncompressed"
-        ) from error
+    advice = "the pixels cannot be decoded; export the series again, uncompressed"
+    with refusing_damage(file, advice):
+        dataset = pydicom.dcmread(file, force=True)
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            implicit, little_endian = dataset.original_encoding
+            explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+        stored = dataset.pixel_array.reshape(-1, *frames[0].shape)
+        return [_to_hu(stored[frame.index], frame) for frame in frames]
 
 
 def clip_hu(image_hu: np.ndarray, whole_numbers: bool) -> np.ndarray:
@@ -125,10 +116,28 @@ def clip_hu(image_hu: np.ndarray, whole_numbers: bool) -> np.ndarray:
     )
 
 
+@contextmanager
+def refusing_damage(
+    file: Path, advice: str = "the DICOM file is damaged or incomplete; export it again"
+) -> Iterator[None]:
+    """Turn what pydicom and its decoders raise into an InputError.
+
+    pydicom converts values late, so reading attributes belongs in this context as well. Its
+    warnings quote values, which are private; that of a file cut short counts as damage.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", message="(?i).*end of (file|input)")
+            yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # they are of many types
+        raise InputError(f"{file}: {advice}") from error
+
+
 def _read_header(file: Path, tags: list[str] | None = None) -> Dataset:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # values that break the standard but do no harm
-        return pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
+    return pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
 
 
 def _modality(header: Dataset) -> str:

@@ -18,9 +18,9 @@ from pydicom.uid import UID, CTImageStorage, generate_uid
 from pydicom.valuerep import DSfloat
 
 from bonelib.errors import InputError
-from bonelib.labels.dicom import refusing_damage
 from bonelib.provenance import replacing
 from bonelib.scans import Frame, StoredScan
+from bonelib.scans.dicom import refusing_damage
 
 ALL_BONE = "bone"
 
