@@ -381,16 +381,6 @@ def test_the_other_series_of_a_run_are_unharmed(write_dataset, tmp_path):
     assert folder.series("a").stat().st_mtime_ns == kept
 
 
-def test_several_bad_series_are_all_named_at_once(write_dataset, tmp_path):
-    root = write_dataset()
-    for series_id in "ac":
-        cut(root / series_id / "mask.nii.gz")
-    with pytest.raises(InputError, match="2 of 3 series") as caught:
-        preparation.prepare(find_cases("folder", root, SMOKE), tmp_path / "prepared", SMOKE)
-    for series_id in "ac":
-        assert str(root / series_id / "mask.nii.gz") in str(caught.value)
-
-
 def test_notes_are_kept_with_the_slices(write_dataset, tmp_path):
     root = write_dataset()
     (root / "bone_names.csv").write_text("id,name\n3,hip\n")
