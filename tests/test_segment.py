@@ -302,7 +302,7 @@ def test_bone_is_found_where_it_lies(make_image, spacing_mm):
     edge = np.ones((1, 5, 5))
     assert found[ndimage.binary_erosion(truth, edge)].all()
     assert not found[~ndimage.binary_dilation(truth, edge)].any()
-    assert abs(found.sum() / truth.sum() - 1) < 0.02
+    assert abs(found.sum() / truth.sum() - 1) < 0.04
 
 
 # Post-processing, by hand

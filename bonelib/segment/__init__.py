@@ -280,7 +280,15 @@ def _earlier_files(folder: SegmentationFolder) -> set[Path]:
     except (KeyError, TypeError, ValueError):  # no record of ours
         return set()
     surfaces_of_bones = {file for file in listed if file.parent == folder.bone_surfaces}
-    return {folder.record, *surfaces_of_bones, *listed.intersection(folder.fixed_files())}
+    return {folder.record, *surfaces_of_bones, *listed.intersection(_fixed_files(folder))}
+
+
+def _fixed_files(folder: SegmentationFolder) -> list[Path]:
+    """Return all files but the surfaces of single bones, whose names depend on the scan."""
+    return [
+        folder.label_map, folder.bones, folder.dicom_seg, folder.surface, folder.preview,
+        folder.viewer, folder.record,
+    ]  # fmt: skip
 
 
 def _check_folder(folder: SegmentationFolder, earlier: set[Path], overwrite: bool) -> None:
@@ -293,7 +301,7 @@ def _check_folder(folder: SegmentationFolder, earlier: set[Path], overwrite: boo
             f"{folder.root}: is not empty; choose another folder, or overwrite the files of an "
             "earlier run in it (--overwrite)"
         )
-    _check_free(folder.fixed_files(), earlier)
+    _check_free(_fixed_files(folder), earlier)
 
 
 def _is_visible(entry: Path) -> bool:
