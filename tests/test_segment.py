@@ -305,6 +305,18 @@ def test_bone_is_found_where_it_lies(make_image, spacing_mm):
     assert abs(found.sum() / truth.sum() - 1) < 0.04
 
 
+@pytest.mark.parametrize("start", [100, 101])
+def test_an_edge_within_an_output_pixel_is_found(make_image, start):
+    """The network sees blocks of 2 x 2 pixels; a bone may begin in the middle of one."""
+    scan = scan_with(make_image, np.s_[20:40, start : start + 31, start : start + 40])
+    margin = predict_bone(Bright(), scan, find_region(Bright(), scan))
+    found = SimpleITK.GetArrayFromImage(bone_on_scan(margin, scan))
+    truth = SimpleITK.GetArrayFromImage(scan) == 900
+    cross = ndimage.generate_binary_structure(2, 1)[None]
+    assert found[ndimage.binary_erosion(truth, cross)].all()
+    assert not found[~ndimage.binary_dilation(truth, cross)].any()
+
+
 # Post-processing, by hand
 
 VOXEL_ML = 0.002  # of 2 x 1 x 1 mm
