@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bonelib import augment, phantom, preparation, slices, training
+from bonelib import phantom, preparation, training
 from bonelib.datasets import find_cases
 from bonelib.evaluation import evaluate, variants
 from bonelib.paths import ResultFolder, SliceFolder
@@ -91,18 +91,6 @@ def small(tmp_path_factory):
                     slices_dir=str(root / "slices"))  # fmt: skip
 
 
-def test_a_replicate_has_other_weights_and_other_batches(small):
-    table = slices.read_table(small.slices.root)
-    files = [(small.slices.image("a", row.slice), small.slices.labels("a", row.slice))
-             for row in table[table["split"] == "train"].itertuples()]  # fmt: skip
-    batches = [
-        next(augment.batches(files, 32, replace(small.settings, replicate=replicate), 0, 0))[0]
-        for replicate in (0, 0, 1)
-    ]
-    np.testing.assert_array_equal(batches[0], batches[1])
-    assert (np.asarray(batches[0]) != np.asarray(batches[2])).any()
-
-
 def test_the_steps_of_an_ablation_train_it_and_the_table_shows_it(small):
     steps = {step.name: step for step in Plan(small, ["unet"], SMALL).steps(True)}
     for name in ("unet", "unet-own-1"):
@@ -125,72 +113,60 @@ def test_the_steps_of_an_ablation_train_it_and_the_table_shows_it(small):
     assert small.results.root / "ablations" / "own-1" / "scores" / "unet.csv" in read
 
 
-def write_unet(results, right, native=None):
-    """Write U-net's scores of one slice: of 100 pixels of bone so many right, 900 are patient."""
-    rows = []
-    for epochs in (NIGHT.epochs, NIGHT.epochs_long):
-        for grid, found in (("input", right), ("native", native or right)):
-            found = found if epochs == NIGHT.epochs_long else 1
-            counts = [1000, 0, 0, 0, 900, 0, 0, 100 - found, found]
-            rows.append(["unet", epochs, epochs, grid, "test01", 0, *counts])
+def write_unet(results, right):
+    """Write U-net's scores of one slice with 900 pixels of patient and 100 of bone.
+
+    The native grid has one pixel fewer right.
+    """
+    rows = [
+        ["unet", epochs, epochs, grid, "test01", 0, 1000, 0, 0, 0, 900, 0, 0, 100 - found, found]
+        for epochs, found_input in ((NIGHT.epochs, 1), (NIGHT.epochs_long, right))
+        for grid, found in (("input", found_input), ("native", found_input - 1))
+    ]
     write_scores(results, "unet", rows)
 
 
-@pytest.fixture
-def made(tmp_path):
-    """Three trainings of the run's own settings, and of two variants."""
-    results = ResultFolder(tmp_path)
-    right = {"own": (90, 92, 94), "relu_decoder": (90, 92, 97), "no_augmentation": (80, 82, 84)}
+def write_variants(results, **right):
+    """Write U-net's scores of the replicates of variants; there is no other training."""
     for one in variants.trainings(results, NIGHT, ["unet"]):
-        if one.variant.name in right:
-            found = right[one.variant.name][one.replicate]
-            write_unet(one.results(results), found, native=found - 1)
+        found = right.get(one.variant.name, ())
+        if one.replicate < len(found):
+            write_unet(one.results(results), found[one.replicate])
     return results
 
 
-def test_the_table_has_means_spreads_and_differences(made):
-    table = ablation_table(made, NIGHT)
+def test_the_table_has_means_spreads_and_differences(tmp_path):
+    results = write_variants(
+        ResultFolder(tmp_path),
+        own=(90, 92, 94), relu_decoder=(90, 92, 97), no_augmentation=(80, 82, 84),
+    )  # fmt: skip
+    table = ablation_table(results, NIGHT)
     bone = table.frame[table.frame["measure"] == "IoU of bone"].set_index("setting")
-    own, relu = bone.loc["as in Table 3"], bone.loc["ReLU in the decoder"]
+    own = bone.loc["as in Table 3"]
     assert own[["training_1", "training_2", "training_3"]].tolist() == [90, 92, 94]
-    assert (own["mean"], own["spread"], own["beyond_spread"]) == (92, 2, "")
-    assert np.isnan(own["difference"])
-    assert (relu["mean"], relu["spread"]) == (93, 3.61)  # of -3, -1, 4: the root of 26 / 2
-    assert (relu["difference"], relu["beyond_spread"]) == (1, "no")
-    without = bone.loc["no augmentation"]
-    assert (without["difference"], without["beyond_spread"]) == (-10, "yes")
-    native = bone.loc["scored on the native grid"]
-    assert (native["mean"], native["difference"], native["beyond_spread"]) == (91, -1, "no")
+    found = bone[["mean", "spread", "difference", "beyond_spread"]].T.to_dict("list")
+    assert np.isnan(found.pop("as in Table 3")[2]) and own["spread"] == 2
+    assert found["ReLU in the decoder"] == [93, 3.61, 1, "no"]  # of -3, -1, 4: root of 26 / 2
+    assert found["no augmentation"] == [82, 2, -10, "yes"]
+    assert found["scored on the native grid"] == [91, 2, -1, "no"]
     mean = table.frame[table.frame["measure"] == "mean IoU"].set_index("setting")
     # Of background 100, of patient 900 / (900 + 10), of bone 90.
-    assert mean.loc["as in Table 3", "training_1"] == pytest.approx(
-        (100 + 98.90 + 90) / 3, abs=0.01
-    )
+    expected = (100 + 98.90 + 90) / 3
+    assert mean.loc["as in Table 3", "training_1"] == pytest.approx(expected, abs=0.01)
     assert any("ReLU in the decoder: Does it matter" in note for note in table.notes)
-
-
-def test_networks_without_imagenet_weights_have_a_row_that_says_so(made):
-    frame = ablation_table(made, NIGHT).frame
-    rows = frame[frame["setting"] == "random encoder"]
+    rows = table.frame[table.frame["setting"] == "random encoder"]
     assert rows["name"].tolist() == ["VGG-U-net", "ResNet-U-net"]
     assert set(rows["measure"]) == {"not run: no ImageNet weights here"}
     assert rows["mean"].isna().all()
-    write_json(made.training_record("vgg_unet"), {"encoder_weights": "imagenet"})
-    frame = ablation_table(made, NIGHT).frame
+    write_json(results.training_record("vgg_unet"), {"encoder_weights": "imagenet"})
+    frame = ablation_table(results, NIGHT).frame
     assert frame.loc[frame["setting"] == "random encoder", "name"].tolist() == ["ResNet-U-net"]
 
 
-def test_without_variants_there_is_no_table(tmp_path):
-    results = ResultFolder(tmp_path)
-    write_unet(results, 90)
+def test_trainings_may_be_missing(tmp_path):
+    results = write_variants(ResultFolder(tmp_path), own=(90,))
     table = ablation_table(results, NIGHT)
     assert table.frame.empty and "--ablations" in table.notes[0]
-
-
-def test_a_single_training_has_no_spread_and_no_verdict(tmp_path):
-    results = ResultFolder(tmp_path)
-    for one in variants.trainings(results, NIGHT, ["unet"]):
-        if one.replicate == 0 and one.variant.name in ("own", "relu_decoder"):
-            write_unet(one.results(results), 90)
+    write_variants(results, own=(90,), relu_decoder=(91,))  # one training has no spread
     rows = ablation_table(results, NIGHT).frame.set_index("setting").loc["ReLU in the decoder"]
     assert rows["spread"].isna().all() and set(rows["beyond_spread"]) == {""}
