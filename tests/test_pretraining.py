@@ -12,7 +12,7 @@ import pytest
 import SimpleITK
 
 from bonelib import __main__ as command
-from bonelib import augment
+from bonelib import augment, devices
 from bonelib.models import build_model, load_pretrained, save_pretrained
 from bonelib.phantom import Tissue
 from bonelib.phantom.rendering import draw_texture
@@ -88,7 +88,7 @@ def test_a_pixel_on_an_edge_is_shared(trunk, texture):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_is_loaded_in_order_is_what_a_loop_gives(workers):
-    assert list(augment.in_order(abs, iter([-3, 2, -1, 5, -7]), workers)) == [3, 2, 1, 5, 7]
+    assert list(devices.in_order(abs, iter([-3, 2, -1, 5, -7]), workers)) == [3, 2, 1, 5, 7]
 
 
 @pytest.fixture(scope="module")

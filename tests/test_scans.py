@@ -1,12 +1,9 @@
 """Volume files and archives: kept as they are, or refused in one line."""
 
-import gzip
 import io
-import pickle
 import re
 import struct
 import tarfile
-import warnings
 import zipfile
 
 import numpy as np
@@ -35,14 +32,6 @@ def refusal(path, read=read_scan):
     message = str(caught.value)
     assert "\n" not in message and str(path) in message
     return message
-
-
-def told(path):
-    """Read a scan and return it with the texts of its warnings."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        scan = read_scan(path)
-    return scan, [str(warning.message) for warning in caught]
 
 
 def assert_same(image, reference):
@@ -227,58 +216,18 @@ def test_a_twin_of_another_suffix_is_not_mixed_up(write_nifti):
     assert values(read_scan(other)).max() == -700
 
 
-def test_a_compressed_volume_is_read_to_its_checksum_and_no_further(write_nifti):
+def test_a_compressed_volume_is_read_to_its_checksum(write_nifti):
     path = write_nifti(name="ct.nii.gz")
     content = bytearray(path.read_bytes())
     content[-9] ^= 1
     path.write_bytes(content)
     assert "damaged" in refusal(path)
-    path.write_bytes(gzip.compress(write_nifti().read_bytes() + bytes(2**26), 1))
-    assert "damaged" in refusal(path)
-
-
-def test_a_volume_larger_than_memory_is_refused_before_it_is_read(tmp_path):
-    path = tmp_path / "ct.mha"
-    path.write_text(
-        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
-        "CompressedData = True\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\n"
-        "ElementSpacing = 0.05 0.05 0.05\nDimSize = 40000 40000 40000\nElementType = MET_SHORT\n"
-        "ElementDataFile = LOCAL\nx"
-    )
-    assert "40000 x 40000 x 40000 voxels need 476837 GiB of memory" in refusal(path)
-
-
-def test_absurd_values(write_nifti):
-    image_hu = np.full((4, 5, 6), -1000.0, np.float32)
-    image_hu[1, 1, 1] = 47_685
-    scan, texts = told(write_nifti(image_hu=image_hu))
-    assert texts == ["values up to 47685 HU are cut to 32767"]
-    assert values(scan).max() == 32767
-    for value, words in ((1e6, "not HU"), (-1e30, "not HU"), (np.nan, "not finite")):
-        image_hu[1, 1, 1] = value
-        assert words in refusal(write_nifti(image_hu=image_hu))
 
 
 def test_padding_far_below_air_becomes_air(write_nifti):
     image_hu = np.full((4, 5, 6), 40, np.int16)
     image_hu[0] = -3024
     assert values(read_scan(write_nifti(image_hu=image_hu))).min() == -1024
-
-
-def test_pixels_that_are_not_square_are_told(write_nifti):
-    _, texts = told(write_nifti(spacing_mm=(5, 2, 3)))
-    assert texts == ["pixels are not square but 3 x 2 mm; is that right?"]
-
-
-def test_a_pickle_is_refused_and_not_unpickled(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "sprung"), "w"))
-
-    for name in ("ct.nii", "ct.nii.gz", "ct.npy", "ct.nrrd", "ct.pkl"):
-        (tmp_path / name).write_bytes(pickle.dumps(Trap()))
-        refusal(tmp_path / name)
-    assert not (tmp_path / "sprung").exists()
 
 
 # Archives

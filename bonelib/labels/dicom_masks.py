@@ -11,11 +11,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from skimage.draw import polygon2mask
 
-from bonelib.errors import InputError, warn
+from bonelib.errors import InputError, refusing_damage, warn
 from bonelib.labels.grids import check_overlap, merge
-from bonelib.labels.structures import Choice, Structure, choose
+from bonelib.labels.structures import Structure, choose
 from bonelib.scans import Grid
-from bonelib.scans.dicom import refusing_damage
+from bonelib.scans.dicom import DAMAGED
 
 REQUIRED_UIDS = (
     "FrameOfReferenceUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID",
@@ -38,14 +38,14 @@ def read_segmentation(path: Path, bone_names: dict[int | str, str] | None) -> Dr
     """
     import highdicom
 
-    with refusing_damage(path):
+    with refusing_damage(path, DAMAGED):
         dataset = pydicom.dcmread(path, force=True)
         for name in REQUIRED_UIDS:  # anonymised files have lost them; highdicom wants them
             if not dataset.get(name):
                 setattr(dataset, name, generate_uid())
         structures = _segments(dataset)
     chosen = choose(path, structures, bone_names)
-    with refusing_damage(path):
+    with refusing_damage(path, DAMAGED):
         segmentation = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
         place = segmentation.get_volume_geometry(rtol=UNEVEN, allow_missing_positions=True)
         if place is None:
@@ -73,14 +73,14 @@ def read_structure_set(
     contours that are not in parallel planes, and for contours that all lie off the scan.
     """
     skipped = Counter()
-    with refusing_damage(path):
+    with refusing_damage(path, DAMAGED):
         structures = _rois(pydicom.dcmread(path, force=True))
     chosen = choose(path, structures, bone_names)
-    with refusing_damage(path):
-        drawn = [Choice(item.bone, _closed_mm(path, item.source, skipped)) for item in chosen]
+    with refusing_damage(path, DAMAGED):
+        drawn = [(bone, _closed_mm(path, contours, skipped)) for bone, contours in chosen]
     for what, count in skipped.items():
         warn(f"{count} {what} were passed over")
-    contours_mm = [contour for choice in drawn for contour in choice.source]
+    contours_mm = [contour for _, contours in drawn for contour in contours]
     if contours_mm:
         points_mm = np.concatenate(contours_mm)
         half_mm = max(scan.GetSpacing()) / 2  # contours are flat, but stand for slices

@@ -8,7 +8,6 @@ import numpy as np
 import SimpleITK
 
 from bonelib.errors import InputError
-from bonelib.labels.structures import Choice
 
 
 def on_grid(
@@ -45,18 +44,17 @@ def image_like(values: np.ndarray, grid: SimpleITK.Image) -> SimpleITK.Image:
 
 
 def merge(
-    chosen: Sequence[Choice], draw: Callable[[Any], np.ndarray], grid: SimpleITK.Image
+    chosen: Sequence[tuple[str, Any]], draw: Callable[[Any], np.ndarray], grid: SimpleITK.Image
 ) -> tuple[SimpleITK.Image, dict[int, str]]:
     """Draw the chosen structures over each other, as ids from 1 on `grid`; later ones win.
 
-    `draw(source)` returns true where a structure is, (slice, row, column). Returns the ids,
-    uint8 or int32, and the bones' names by id.
+    `chosen` holds a bone's name and what `draw` takes to return true where it is, (slice,
+    row, column). Returns the ids, uint8 or int32, and the bones' names by id.
     """
-    names = {number: choice.bone for number, choice in enumerate(chosen, start=1)}
-    ids = np.zeros(grid.GetSize()[::-1], np.uint8 if len(names) < 256 else np.int32)
-    for number, choice in enumerate(chosen, start=1):
-        ids[draw(choice.source)] = number
-    return image_like(ids, grid), names
+    ids = np.zeros(grid.GetSize()[::-1], np.uint8 if len(chosen) < 256 else np.int32)
+    for number, (_, source) in enumerate(chosen, start=1):
+        ids[draw(source)] = number
+    return image_like(ids, grid), {number: bone for number, (bone, _) in enumerate(chosen, start=1)}
 
 
 def _extent_mm(image: SimpleITK.Image) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,6 @@
 """A mask of any format and its scan -> ids in space, and the names of those that are bone."""
 
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +10,12 @@ import SimpleITK
 from PIL import Image
 
 from bonelib import scans
-from bonelib.errors import InputError
+from bonelib.errors import InputError, refusing_damage
 from bonelib.labels.dicom_masks import read_segmentation, read_structure_set
 from bonelib.labels.grids import merge, on_grid
 from bonelib.labels.label_map import bone_of
 from bonelib.labels.structures import Structure, choose, ids_of
-from bonelib.scans.volumes import damage_in_one_line, read_header
+from bonelib.scans.volumes import DAMAGED, read_header
 
 FORMS = (
     f"a volume file ({', '.join(scans.VOLUME_SUFFIXES)}), a folder of such, a folder of PNG, "
@@ -113,7 +112,7 @@ def _read_dicom(path: Path, scan: SimpleITK.Image, bone_names: BoneNames) -> Mas
 
 def _read_volume(path: Path, bone_names: BoneNames) -> Mask:
     """Read a file of ids, or of the named segments that 3D Slicer keeps in layers."""
-    with damage_in_one_line(path):
+    with refusing_damage(path, DAMAGED):
         header = read_header(path)
     segments = _slicer_segments(path, header)
     if not segments:
@@ -122,11 +121,11 @@ def _read_volume(path: Path, bone_names: BoneNames) -> Mask:
     if header.GetNumberOfComponents() == 1:
         image = scans.read_volume(path)
     else:
-        with damage_in_one_line(path):
+        with refusing_damage(path, DAMAGED):
             image = SimpleITK.ReadImage(str(path))
     layers = SimpleITK.GetArrayViewFromImage(image)
     layers = layers.reshape(*image.GetSize()[::-1], -1)
-    if image.GetDimension() != 3 or max(item.source[0] for item in chosen) >= layers.shape[-1]:
+    if image.GetDimension() != 3 or max(layer for _, (layer, _) in chosen) >= layers.shape[-1]:
         raise InputError(
             f"{path}: a segment lies in a layer that is not there; the file is damaged, save the "
             "segmentation again"
@@ -247,28 +246,20 @@ def _in_order(path: Path, files: Sequence[Path], stored: scans.StoredScan) -> li
 
 def _ids(file: Path, size: tuple[int, int]) -> np.ndarray:
     """Return the ids of a picture of (column, row) `size`, which is checked before decoding."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a picture too large, which is refused below
-            with Image.open(file, formats=["PNG"]) as picture:
-                if picture.size != size:
-                    raise InputError(
-                        f"{file}: has {picture.width} x {picture.height} pixels, the scan's slices "
-                        f"{size[0]} x {size[1]}; save the mask in the scan's size"
-                    )
-                if picture.mode not in ID_MODES:
-                    raise InputError(
-                        f"{file}: is in colour or see-through ({picture.mode}), so its ids are "
-                        "unknown; save the mask in grey, or with a palette"
-                    )
-                step = STEPS.get(picture.tile[0][3], 1)
-                kind = np.int32 if picture.mode.startswith("I") else np.uint8
-                return np.asarray(picture).astype(kind) // step
-    except InputError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{file}: is far too large; give the mask's own pictures") from error
-    except Exception as error:  # Pillow's are of many types
-        raise InputError(
-            f"{file}: cannot be read as a PNG; the file is damaged, save it again"
-        ) from error
+    with (
+        refusing_damage(file, "cannot be read as a PNG; the file is damaged, save it again"),
+        Image.open(file, formats=["PNG"]) as picture,
+    ):
+        if picture.size != size:
+            raise InputError(
+                f"{file}: has {picture.width} x {picture.height} pixels, the scan's slices "
+                f"{size[0]} x {size[1]}; save the mask in the scan's size"
+            )
+        if picture.mode not in ID_MODES:
+            raise InputError(
+                f"{file}: is in colour or see-through ({picture.mode}), so its ids are unknown; "
+                "save the mask in grey, or with a palette"
+            )
+        step = STEPS.get(picture.tile[0][3], 1)
+        kind = np.int32 if picture.mode.startswith("I") else np.uint8
+        return np.asarray(picture).astype(kind) // step

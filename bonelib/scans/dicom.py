@@ -1,9 +1,6 @@
 """A DICOM file -> its CT slices: headers first, pixels in HU on demand."""
 
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +9,13 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from bonelib.errors import InputError
+from bonelib.errors import InputError, refusing_damage
 
 LOWEST_HU = -1024  # air in 12-bit scans; lower values are padding
 HIGHEST_HU = 32767  # metal on an extended scale reaches 30,000
-MAX_MATRIX = 8192  # pixels a side; more comes from a damaged header
 TISSUE_HU = (-500.0, 3071.0)  # a padding value in this range is a mistake: tissue has it, too
+
+DAMAGED = "the DICOM file is damaged or incomplete; export it again"
 
 
 @dataclass(frozen=True)
@@ -60,18 +58,15 @@ def is_dicom(file: Path) -> bool:
     """
     if not file.is_file():
         return False
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(132)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); check its rights") from error
+    with refusing_damage(file, "cannot be read; check the disk"), file.open("rb") as stream:
+        start = stream.read(132)
     return start[128:] == b"DICM" or start[:2] in (b"\x02\x00", b"\x08\x00")
 
 
 def modality(file: Path) -> str:
     """Return the modality of a DICOM file, "" where it is absent or damaged."""
     try:
-        with refusing_damage(file):
+        with refusing_damage(file, DAMAGED):
             return _modality(_read_header(file, ["Modality"]))
     except InputError:  # whoever reads the file reports the damage
         return ""
@@ -84,7 +79,7 @@ def read_frames(file: Path) -> list[Frame] | str:
     """
     if not is_dicom(file):
         return "not DICOM"
-    with refusing_damage(file, "the DICOM header is damaged; export the series again"):
+    with refusing_damage(file, DAMAGED):
         header = _read_header(file)
         return _other_kind(header) or [
             _frame(file, header, index, attributes)
@@ -98,8 +93,7 @@ def decode_hu(frames: list[Frame]) -> list[np.ndarray]:
     Raises InputError for pixels that cannot be decoded.
     """
     file = frames[0].file
-    advice = "the pixels cannot be decoded; export the series again, uncompressed"
-    with refusing_damage(file, advice):
+    with refusing_damage(file, "the pixels cannot be decoded; export the series uncompressed"):
         dataset = pydicom.dcmread(file, force=True)
         if "TransferSyntaxUID" not in dataset.file_meta:
             implicit, little_endian = dataset.original_encoding
@@ -114,26 +108,6 @@ def clip_hu(image_hu: np.ndarray, whole_numbers: bool) -> np.ndarray:
     return np.clip(image_hu, LOWEST_HU, HIGHEST_HU).astype(
         np.int16 if whole_numbers else np.float32
     )
-
-
-@contextmanager
-def refusing_damage(
-    file: Path, advice: str = "the DICOM file is damaged or incomplete; export it again"
-) -> Iterator[None]:
-    """Turn what pydicom and its decoders raise into an InputError.
-
-    pydicom converts values late, so reading attributes belongs in this context as well. Its
-    warnings quote values, which are private; that of a file cut short counts as damage.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.filterwarnings("error", message="(?i).*end of (file|input)")
-            yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # they are of many types
-        raise InputError(f"{file}: {advice}") from error
 
 
 def _read_header(file: Path, tags: list[str] | None = None) -> Dataset:
@@ -211,8 +185,6 @@ def _frame(file: Path, header: Dataset, index: int, attributes: Dataset) -> Fram
     numbers = np.concatenate([*numbers, [frame.slope, frame.intercept, frame.tilt_degrees]])
     if not np.isfinite(numbers).all() or frame.slope == 0:
         raise ValueError("numbers that are not finite")
-    if max(frame.shape) > MAX_MATRIX or min(frame.shape) < 1:
-        raise ValueError("a matrix that no scanner has")
     return frame
 
 
