@@ -3,19 +3,18 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from bonelib import phantom, preparation, training
+from bonelib import phantom, preparation
 from bonelib.datasets import find_cases
-from bonelib.evaluation import evaluate, variants
-from bonelib.paths import ResultFolder, SliceFolder
+from bonelib.evaluation import variants
+from bonelib.paths import ResultFolder
 from bonelib.provenance import write_json
 from bonelib.settings import MODEL_NAMES, get_settings, replaced
 from bonelib.tables import ablation_table
 from bonelib.workflow.runs import open_run
 from bonelib.workflow.steps import Plan
-from tests.synthetic_results import ellipses, write_scores, write_slices
+from tests.synthetic_results import write_scores
 
 NIGHT = get_settings("night")
 
@@ -71,46 +70,6 @@ def test_a_replicate_has_the_run_s_patients_and_slices(write_dataset, tmp_path):
         files = (tmp_path / "slices").rglob("*.png")
         times.append({path: path.stat().st_mtime_ns for path in files})
     assert times[0] == times[1] and times[0]
-
-
-SMALL = {
-    "image_size": 32, "steps_per_epoch": 1, "batch_size": 2, "epochs": 1, "epochs_long": 2,
-    "batch_norm_slices": 0, "precision": "float32",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A run with slices, of which nothing is trained."""
-    root = tmp_path_factory.mktemp("run")
-    splits = dict(zip("abc", ("train", "validation", "test"), strict=True))
-    volumes = {name: (split, ellipses(32, 4)) for name, split in splits.items()}
-    write_slices(root / "slices", volumes, (5.0, 15.0, 15.0))
-    write_json(SliceFolder(root / "slices").description, {"fingerprint": "made"})
-    return open_run("smoke", results_dir=str(root / "results"), overrides=SMALL,
-                    slices_dir=str(root / "slices"))  # fmt: skip
-
-
-def test_the_steps_of_an_ablation_train_it_and_the_table_shows_it(small):
-    steps = {step.name: step for step in Plan(small, ["unet"], SMALL).steps(True)}
-    for name in ("unet", "unet-own-1"):
-        trained, evaluated = steps[f"03_train_model-{name}"], steps[f"04_evaluate_model-{name}"]
-        given = {"slices_dir": str(small.slices.root), "horizons": []} | evaluated.parameters
-        model, horizons = given.pop("model"), given.pop("horizons")
-        run = open_run(**given)
-        training.train(model, run.slices, run.results, run.settings)
-        scores = evaluate.evaluate(model, run.slices, run.results, run.settings, horizons)
-        assert set(scores["epochs"]) == ({1, 2} if name == "unet" else {2})
-        assert all(path.exists() for path in trained.outputs + evaluated.outputs)
-    losses = [pd.read_csv(steps[f"03_train_model-unet{name}"].outputs[0])["loss"]
-              for name in ("", "-own-1")]  # fmt: skip
-    assert (losses[0] != losses[1]).all()
-    found = variants.read_ablations(small.results, small.settings)
-    assert found[["variant", "replicate", "resolution"]].to_numpy().tolist() == [
-        ["own", number, resolution] for number in (0, 1) for resolution in ("input", "native")
-    ]
-    read = steps["05_tables"].inputs
-    assert small.results.root / "ablations" / "own-1" / "scores" / "unet.csv" in read
 
 
 def write_unet(results, right):
@@ -170,3 +129,18 @@ def test_trainings_may_be_missing(tmp_path):
     write_variants(results, own=(90,), relu_decoder=(91,))  # one training has no spread
     rows = ablation_table(results, NIGHT).frame.set_index("setting").loc["ReLU in the decoder"]
     assert rows["spread"].isna().all() and set(rows["beyond_spread"]) == {""}
+
+
+def test_the_steps_of_an_ablation_have_their_own_settings_and_folder(tmp_path):
+    run = open_run("night", results_dir=str(tmp_path))
+    steps = {step.name: step for step in Plan(run, ["unet"], {}).steps(True)}
+    given = dict(steps["04_evaluate_model-unet-own-1"].parameters)
+    assert (given.pop("model"), given.pop("horizons")) == ("unet", [NIGHT.epochs_long])
+    other = open_run(**given)
+    assert other.settings == replace(NIGHT, replicate=1)
+    assert other.settings.training_seed == run.settings.training_seed + 1
+    assert other.slices.root == run.slices.root
+    assert other.results.root == tmp_path / "ablations" / "own-1"
+    trained = steps["03_train_model-unet-own-1"].outputs
+    assert other.results.best("unet", NIGHT.epochs_long) in trained
+    assert other.results.scores("unet") in steps["05_tables"].inputs
