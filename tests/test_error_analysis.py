@@ -123,7 +123,8 @@ def known():
     )
     heights_mm = (-130.0, -90.0, -22.0, 2.0, 22.0, 50.0, 90.0, 120.0)
     axis_mm = np.arange(500) - 249.5
-    drawn = [(z, *cut_slice(patient, axis_mm, axis_mm + 20, z)) for z in heights_mm]
+    cuts = [cut_slice(patient, axis_mm, axis_mm + 20, z) for z in heights_mm]
+    drawn = [(z, *np.expand_dims(cut, 1)) for z, cut in zip(heights_mm, cuts, strict=True)]
     image_hu, tissues, bones = scan_slices(drawn, Scanner.from_seed(0, Protocol()), 1, 1.0)
 
     def on_grid(voxels, is_label):

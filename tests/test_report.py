@@ -414,6 +414,8 @@ def test_levels_causes_classes_and_more_than_one_slice_must_be_there():
         assert item.verdict == UNTESTED or "IoU of bone" not in item.claim
     found = report.findings(world(settings=replace(PAPER, class_scheme="bones")))
     assert all("class scheme bones" in item.why and not item.ours for item in found)
+    untimed = with_records(fcn32={"milliseconds_per_slice": math.nan})
+    assert claim("Both FCN take", untimed).why == "no milliseconds per slice of FCN32"
     scores = paper_scores()
     one = scores[(scores["series"] == "test01") & (scores["slice"] == 0)]  # has no interval
     assert claim("U-net is the best of the five", world(one)).verdict == UNTESTED
