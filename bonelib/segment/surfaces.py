@@ -14,6 +14,7 @@ from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
+from bonelib.figures.style import BONE_COLOUR
 from bonelib.provenance import replacing
 from bonelib.settings import BONE
 
@@ -27,7 +28,7 @@ NEAR_TRIANGLES = 12  # whose middles are nearest: the nearest of even triangles 
 MARGIN = 2  # pixels of nothing around the bone, so that its surface closes
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 STL_HEADER = b"bonelib bone surface. SPACE=LPS; mm"
-BONE_COLOUR = "#E3DAC9"
+
 # The coordinate drawn across, the direction towards the viewer (x, y, z), the axis label.
 VIEWS = {
     "front": (0, (0, -1, 0), "right to left (mm)"),
