@@ -86,11 +86,13 @@ def running(options: argparse.Namespace) -> Driver:
 
 def rebuilding(options: argparse.Namespace) -> Driver:
     """Return the driver of kept results; raises ValueError where there are none."""
+    kept = Path(options.reference)
     results = paths.ResultFolder(Path(options.results or REBUILT).resolve())
-    reference.restore(Path(options.reference), results)
-    run, models, replaced = runs.run_of_manifest(results)
+    run, models, changes = reference.open_kept(kept, results)
+    if not options.list:
+        reference.restore(kept, results)
     workers = options.workers or run.settings.parallel_notebooks
-    return Driver(run, models, replaced, workers, force=options.force, is_rebuilding=True)
+    return Driver(run, models, changes, workers, force=options.force, is_rebuilding=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

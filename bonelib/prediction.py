@@ -1,4 +1,4 @@
-"""Network or baseline + slices -> label maps, on the input's own grid and on the network's."""
+"""Network or threshold baseline + slices -> label maps, on the input's grid and the network's."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,21 +13,20 @@ from bonelib.devices import set_precision, share
 from bonelib.settings import BACKGROUND, BASELINE, BONE, PATIENT, Settings
 from bonelib.slices import CHANNEL_MEANS
 
-BATCH_SIZE = 4  # slices a forward pass; more gains nothing on a CPU and fits every GPU
+BATCH_SIZE = 4  # slices per forward pass; more gains nothing on a CPU, and this fits every GPU
 BODY_HU = -200.0  # between lung or clothes and fat
 BONE_HU = 160.0  # the usual threshold for bone; marrow is filled in afterwards
-CLOSING_MM = 4.0  # gaps in a cortex that the baseline bridges
-SMALLEST_BONE_MM2 = 60.0  # smaller specks are contrast, calcification or noise
-MOST_CERTAIN = 255  # a probability of 1, as 8 bits
+CLOSING_MM = 4.0  # gaps in the cortical bone that the baseline closes
+SMALLEST_BONE_MM2 = 60.0  # smaller components are contrast agent, calcification or noise
+MOST_CERTAIN = 255  # a probability of 1 as 8 bits
 
+# 8-bit slices (slice, row, column) -> their label maps, uint8: on the slices' grid and on the
+# network's output grid.
 Segmenter = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
 
 def load_network(path: Path, name: str, settings: Settings) -> keras.Model:
-    """Return network `name` with the weights of `path`, at this machine's precision.
-
-    The file gives numbers only: the layers come from `bonelib.models`.
-    """
+    """Return network `name` with the weights of file `path`, at this machine's precision."""
     set_precision(settings)
     model = models.build_model(
         name,
@@ -39,15 +38,24 @@ def load_network(path: Path, name: str, settings: Settings) -> keras.Model:
     return model
 
 
-def network_segmenter(model: keras.Model, with_probabilities: bool = False) -> Segmenter:
-    """Return a function from 8-bit slices (slice, row, column) to their label maps.
+def load_segmenter(
+    method: str, weights: Path | None, settings: Settings
+) -> tuple[Segmenter, keras.Model | None]:
+    """Return the segmenter of a network or of the baseline, and the network if it is one."""
+    if method == BASELINE:
+        return threshold_segmenter(settings), None
+    model = load_network(weights, method, settings)
+    return network_segmenter(model), model
 
-    It returns two uint8 stacks: on the input grid, from bilinearly upsampled
-    probabilities, and on the network's own output grid. With probabilities, a third has
-    those of the input grid (slice, row, column, class), 255 for certainty.
+
+def network_segmenter(model: keras.Model, with_probabilities: bool = False) -> Segmenter:
+    """Return the segmenter of a network.
+
+    Label maps on the slices' grid come from bilinearly upsampled probabilities. With
+    probabilities, a third array holds these: (slice, row, column, class), 255 for 1.
     """
-    # Compiled with the network: at 512 x 512 NumPy takes longer to find a slice's classes
-    # than a GPU takes for the network.
+    # Compiled with the network: at 512 x 512 the argmax takes longer in NumPy than the network
+    # takes on a GPU.
     labelling = Labelling(model, with_probabilities)
 
     def segment(images: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -60,16 +68,20 @@ def network_segmenter(model: keras.Model, with_probabilities: bool = False) -> S
     return segment
 
 
-def channels(images):
-    """Return `slices.network_input` of 8-bit images, computed on the device."""
-    grey = keras.ops.cast(keras.ops.convert_to_tensor(images), "float32")
-    if len(images.shape) == 3:
-        grey = keras.ops.repeat(grey[..., None], len(CHANNEL_MEANS), axis=-1)
-    return grey - keras.ops.convert_to_tensor(CHANNEL_MEANS, "float32")
+def predict(model: keras.Model, images: np.ndarray, prepare: Callable = np.asarray) -> Iterator:
+    """Yield what `model` returns for each batch of `prepare`d images, and the batch's length."""
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = images[start : start + BATCH_SIZE]
+        # Batches of equal size, so that the graph is compiled once.
+        padded = np.resize(batch, (min(BATCH_SIZE, len(images)), *images.shape[1:3]))
+        yield model.predict_on_batch(share(prepare(padded))), len(batch)
 
 
 class Labelling(keras.Model):
-    """A network with what makes its input from slices and label maps from its output."""
+    """A network, with the computation of its input from slices and of label maps from its output.
+
+    See `network_segmenter`.
+    """
 
     def __init__(self, model: keras.Model, with_probabilities: bool = False):
         super().__init__()
@@ -77,53 +89,48 @@ class Labelling(keras.Model):
         self.with_probabilities = with_probabilities
 
     def call(self, images):
-        """Return label maps of 8-bit slices (slice, row, column) on their grid and the network's.
-
-        Upsampling is bilinear between pixel centres; probabilities follow where asked for.
-        """
-        probabilities = self.model(channels(images), training=False)
+        """Return the label maps of 8-bit slices (slice, row, column), and probabilities."""
+        probabilities = self.model(to_network_input(images), training=False)
         native = probabilities
         for axis in (2, 1):
-            probabilities = _upsampled(probabilities, images.shape[axis], axis)
-        label_maps = _classes(probabilities), _classes(native)
+            probabilities = _upsample(probabilities, images.shape[axis], axis)
+        label_maps = _most_probable(probabilities), _most_probable(native)
         if not self.with_probabilities:
             return label_maps
         levels = keras.ops.round(MOST_CERTAIN * keras.ops.cast(probabilities, "float32"))
         return *label_maps, keras.ops.cast(levels, "uint8")
 
 
-def _classes(probabilities):
-    return keras.ops.cast(keras.ops.argmax(probabilities, axis=-1), "uint8")
+def to_network_input(images):
+    """Return `slices.network_input` of 8-bit images, computed on the device."""
+    grey = keras.ops.cast(keras.ops.convert_to_tensor(images), "float32")
+    if len(images.shape) == 3:
+        grey = keras.ops.repeat(grey[..., None], len(CHANNEL_MEANS), axis=-1)
+    return grey - keras.ops.convert_to_tensor(CHANNEL_MEANS, "float32")
 
 
-def _upsampled(values, length: int, axis: int):
-    """Interpolate linearly along an axis; beyond the outermost pixel centres nothing changes."""
+def _upsample(values, length: int, axis: int):
+    """Interpolate linearly along an axis; values are constant beyond the outermost centres."""
     count = values.shape[axis]
     if count == length:
         return values
     centres = np.clip((np.arange(length) + 0.5) * count / length - 0.5, 0, count - 1)
     low = np.floor(centres).astype(np.int32)
     shape = [length if position == axis else 1 for position in range(4)]
-    share = (centres - low).astype(np.float32).reshape(shape)
+    share_above = (centres - low).astype(np.float32).reshape(shape)
     below = keras.ops.take(values, low, axis=axis)
     above = keras.ops.take(values, np.minimum(low + 1, count - 1), axis=axis)
-    return below * (1 - share) + above * share
+    return below * (1 - share_above) + above * share_above
 
 
-def predict(model: keras.Model, images: np.ndarray, prepare: Callable = np.asarray) -> Iterator:
-    """Yield what `model` makes of each batch of images, `prepare`d, and how many they are."""
-    for start in range(0, len(images), BATCH_SIZE):
-        batch = images[start : start + BATCH_SIZE]
-        # Equal batches, so that the graph is compiled once.
-        padded = np.resize(batch, (min(BATCH_SIZE, len(images)), *images.shape[1:3]))
-        found = model.predict_on_batch(share(prepare(padded)))
-        yield found, len(batch)
+def _most_probable(probabilities):
+    return keras.ops.cast(keras.ops.argmax(probabilities, axis=-1), "uint8")
 
 
 def threshold_segmenter(settings: Settings) -> Segmenter:
     """Return the classical baseline: thresholds and morphology, slice by slice.
 
-    Same signature as `network_segmenter`; its two stacks are the same.
+    It has one grid, so that both label maps are the same.
     """
     low, high = settings.window_hu
     body_level, bone_level = (
@@ -147,11 +154,3 @@ def threshold_segmenter(settings: Settings) -> Segmenter:
         return label_maps, label_maps
 
     return segment
-
-
-def load_segmenter(method: str, weights: Path | None, settings: Settings):
-    """Return (segmenter, keras.Model or None) of a network or of the baseline."""
-    if method == BASELINE:
-        return threshold_segmenter(settings), None
-    model = load_network(weights, method, settings)
-    return network_segmenter(model), model

@@ -11,10 +11,9 @@ BACKGROUND, PATIENT, BONE = range(3)  # in other schemes, classes of bone go on 
 NUM_CLASSES = len(CLASS_NAMES)
 IGNORE = 255  # label of a pixel that neither trains a network nor counts in a score
 
-# The classes of bone in each scheme, and which bones each takes in, by words of their names as
-# `structures` reads them; the first class that fits wins. Bone of no class is IGNORE: called
-# patient or another bone it would teach what is wrong. So is a bone whose name may mean several
-# classes, such as "pelvis" or "spine".
+# The bone classes of each scheme, and the words by which `labels` recognises a bone of each class;
+# the first class that fits counts. A bone of no class is IGNORE, and so is one whose name may
+# mean several classes, such as "pelvis" or "spine".
 CLASS_SCHEMES = {
     "bone": {"bone": ("*",)},
     "bones": {  # the next step that the paper names
@@ -42,42 +41,48 @@ AIR_HU = -1000.0  # fills what a scan does not cover
 
 SPLITS = ("train", "validation", "test")
 
-# Section 4: 987 slices of ten series to train on, of which one series of 97 validates,
-# and 730 of five others to test. The sizes of the nine training series are not printed:
-# these let them show what `phantom.department` plans.
-TRAINING_SERIES_SLICES = (190, 120, 110, 100, 90, 80, 75, 65, 60)
-PAPER_SERIES = (
-    *(
-        (f"train{number:02d}", "train", slices)
-        for number, slices in enumerate(TRAINING_SERIES_SLICES, 1)
-    ),
-    ("validation01", "validation", 97),
-    ("test01", "test", 85),
-    ("test02", "test", 152),
-    ("test03", "test", 124),
-    ("test04", "test", 143),
-    ("test05", "test", 226),
+# Section 4: 987 slices of ten series to train on, one series of 97 of these for validation, and
+# 730 slices of five other series to test. The paper does not print the sizes of the nine
+# training series; these follow from the body regions that `phantom.department` plans.
+PAPER_SPLIT_SLICES = {
+    "train": (190, 120, 110, 100, 90, 80, 75, 65, 60),
+    "validation": (97,),
+    "test": (85, 152, 124, 143, 226),
+}
+PAPER_SERIES = tuple(
+    (f"{split}{number:02d}", split, slices)
+    for split, counts in PAPER_SPLIT_SLICES.items()
+    for number, slices in enumerate(counts, 1)
 )
 PAPER_SLICE_DISTANCE_MM = 2.5  # section 4
-
-AUGMENTATIONS = ("imgaug", "none")
 
 TABLE1_MODELS = ("fcn8", "fcn32", "pspnet", "unet", "segnet")
 TABLE3_MODELS = ("unet", "vgg_unet", "resnet50_unet")
 MODEL_NAMES = (*TABLE1_MODELS, "vgg_unet", "resnet50_unet")
-BASELINE = "threshold"  # the classical segmentation that the paper lacks
+BASELINE = "threshold"  # a classical segmentation, which the paper does not have
+
+# Settings with a closed list of values.
+CHOICES = {
+    "class_scheme": tuple(CLASS_SCHEMES),
+    "augment": ("imgaug", "none"),
+    "optimizer": ("adadelta", "adam"),
+}
+# Settings of how a run is carried out, which do not change its results.
+NOT_IN_RESULT = {
+    "profile", "loader_workers", "parallel_notebooks", "allow_random_encoder", "devices",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Settings:
     """All settings of a run; the defaults are the paper's protocol.
 
-    A profile is this with some fields replaced, and `DEVIATIONS` says why for each.
+    A profile replaces some of them, and `DEVIATIONS` gives the reason for each.
     """
 
     profile: str = "paper"
     seed: int = 2021
-    replicate: int = 0  # of trainings that differ in their random numbers and in nothing else
+    replicate: int = 0  # number of a training that differs from others in its random numbers only
 
     # Data (section 4)
     image_size: int = 512  # pixels
@@ -90,7 +95,7 @@ class Settings:
     renderings: int = 1  # pretraining: versions of each annotated subject
 
     # Augmentation (section 4)
-    augment: str = "imgaug"  # one of AUGMENTATIONS
+    augment: str = "imgaug"  # or "none"
 
     # Training (sections 5.1 and 5.4)
     batch_size: int = 2  # the library's default; the paper names none
@@ -101,25 +106,24 @@ class Settings:
     learning_rate: float = 1.0  # what "adadelta" meant in Keras 2.3.1; Keras 3 defaults to 0.001
     rho: float = 0.95
     epsilon: float = 1e-7
-    batch_norm_slices: int = 0  # training slices that set batch normalisation after an epoch
-    weight_average: float = 0.0  # momentum of the running average that an epoch's weights end as
+    batch_norm_slices: int = 0  # training slices for batch-norm statistics; 0: running averages
+    weight_average: float = 0.0  # momentum of an average of weights that ends each epoch; 0: none
     decoder_activation: str = "linear"  # of U-net in the library of January 2020
     encoder_weights: str = "imagenet"  # "imagenet", "none" or a folder of Keras weight files
-    allow_random_encoder: bool = False  # go on without ImageNet weights where there are none
-    precision: str = "auto"  # 16-bit products where the hardware has them, or a Keras policy
+    allow_random_encoder: bool = False  # if ImageNet weights are unavailable
+    precision: str = "auto"  # "auto": the fastest; or a Keras dtype policy
 
     # This machine
-    loader_workers: int = -1  # processes that augment; -1: one a core, less one for the network
+    loader_workers: int = -1  # processes that augment; -1: all cores but one
     parallel_notebooks: int = 1  # a GPU serves one training at a time
     devices: int = 1  # devices that share each batch of a training; 0: all
 
     def __post_init__(self):
-        for kind, value, known in (
-            ("class scheme", self.class_scheme, CLASS_SCHEMES),
-            ("augmentation", self.augment, AUGMENTATIONS),
-        ):
-            if value not in known:
-                raise ValueError(f"unknown {kind} '{value}': choose one of {', '.join(known)}")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"unknown {name} '{getattr(self, name)}': choose one of {', '.join(known)}"
+                )
         if self.devices < 0 or self.batch_size % max(self.devices, 1):
             raise ValueError(
                 f"setting devices={self.devices}: a batch of {self.batch_size} cannot be shared "
@@ -128,7 +132,7 @@ class Settings:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Return the names of the classes from 0 on: background, patient, those of bone."""
+        """Return the names of the classes from 0 on: background, patient, classes of bone."""
         return *CLASS_NAMES[:BONE], *CLASS_SCHEMES[self.class_scheme]
 
     @property
@@ -138,11 +142,11 @@ class Settings:
 
     @property
     def has_papers_classes(self) -> bool:
-        """Tell whether the classes are those of section 4."""
+        """Return whether the classes are those of section 4."""
         return self.class_names == CLASS_NAMES
 
     def methods(self, models: Sequence[str]) -> list[str]:
-        """Return `models` and the baseline, where bone as a whole, all it knows, is a class."""
+        """Return `models` and, if all bone is one class, the baseline."""
         return [*models, *([BASELINE] if self.has_papers_classes else [])]
 
     @property
@@ -152,7 +156,7 @@ class Settings:
 
     @property
     def training_seed(self) -> int:
-        """Return the seed of weights, batches and augmentation; data knows `seed` alone."""
+        """Return the seed of weights, batches and augmentation; the data depend on `seed`."""
         return self.seed + self.replicate
 
     @property
@@ -160,11 +164,16 @@ class Settings:
         """Return the HU of grey levels 0 and 255."""
         return self.window_low_hu, self.window_high_hu
 
-    def horizons(self, model: str) -> tuple[int, ...]:
-        """Return the epoch counts after which `model` is evaluated.
+    @property
+    def decisive(self) -> dict:
+        """Return the settings that change the results of a run."""
+        return {name: value for name, value in vars(self).items() if name not in NOT_IN_RESULT}
 
-        One training serves both tables: U-net's first epochs are Table 1's training, all
-        of them Table 3's, since neither the batches nor the optimizer know the end.
+    def horizons(self, model: str) -> tuple[int, ...]:
+        """Return the numbers of epochs after which `model` is evaluated.
+
+        One training serves both tables: U-net's first epochs are Table 1's training, all of
+        them Table 3's, since neither batches nor optimizer depend on the last epoch.
         """
         table1 = (self.epochs,) if model in TABLE1_MODELS else ()
         table3 = (self.epochs_long,) if model in TABLE3_MODELS else ()
@@ -214,7 +223,7 @@ PROFILES = {
     "paper": Settings(),
 }
 
-# What the weights that the package ships are trained with, on phantoms of any appearance.
+# The training of the shipped weights, on phantoms of varied appearance.
 PRETRAINING = Settings(
     profile="pretraining",
     image_size=256,
@@ -233,28 +242,28 @@ PRETRAINING = Settings(
     decoder_activation="relu",
 )
 
-# Why a profile leaves the protocol, field by field; the report prints those that apply.
+# The reason of each setting in which a profile deviates from the protocol; the report prints them.
 DEVIATIONS = {
-    "image_size": "a CPU takes a quarter of the time, or less, for the pixels that show the body",
-    "field_of_view_mm": "the body fills the slice; the air around it would cost most of the time",
+    "image_size": "a CPU needs a quarter of the time, or less, for the pixels that show the body",
+    "field_of_view_mm": "the body fills the slice; the air around it would take most of the time",
     "phantom_matrix": "finer pixels than the network's would be averaged away",
     "phantom_slice_distance_mm": "the same anatomy in fewer slices",
     "augment": "in a few hundred steps augmentation costs more than it gains: 17 points of U-net's "
     "bone IoU after 320",
-    "optimizer": "in a few hundred steps Adam finds bone with all networks, Adadelta with four",
+    "optimizer": "in a few hundred steps all networks find bone with Adam, four with Adadelta",
     "learning_rate": "Adam's default",
     "batch_size": "smaller slices: a step still sees enough pixels for batch normalisation",
     "steps_per_epoch": "a CPU has minutes, not a GPU's hours",
     "epochs": "a CPU has minutes, not a GPU's hours",
     "epochs_long": "a CPU has minutes, not a GPU's hours",
     "batch_norm_slices": "Keras' running averages lag behind weights that learn in a few hundred "
-    "steps; statistics measured anew do not (Wu & Johnson 2021)",
-    "weight_average": "with a learning rate of 1 single steps swing widely; over thousands of "
-    "steps that evens out, over a few hundred an average does it (Polyak & Juditsky 1992)",
-    "encoder_weights": "from a folder, or random, where nothing can be downloaded",
+    "steps; recomputed statistics do not (Wu & Johnson 2021)",
+    "weight_average": "with a learning rate of 1 single steps swing widely, which an average of "
+    "weights evens out over a few hundred steps (Polyak & Juditsky 1992)",
+    "encoder_weights": "from a folder, or random, if they cannot be downloaded",
     "loader_workers": "starting a process takes longer than loading the few slices",
-    "parallel_notebooks": "one notebook alone leaves the cores idle while it starts",
-    "allow_random_encoder": "goes on from random encoders, and the tables say so",
+    "parallel_notebooks": "one notebook alone leaves cores idle while it starts",
+    "allow_random_encoder": "continues with random encoders, and the tables say so",
 }
 
 
@@ -270,11 +279,7 @@ def get_settings(profile: str, overrides: dict | None = None) -> Settings:
 
 
 def replaced(settings: Settings, overrides: dict) -> Settings:
-    """Return `settings` with `overrides` (field name to value) applied.
-
-    Raises ValueError, which lists the valid names, for an unknown field, and for a value
-    that is not of the field's type.
-    """
+    """Return `settings` with `overrides` applied; raises ValueError as `get_settings` does."""
     types = {field.name: field.type for field in fields(Settings) if field.name != "profile"}
     for name in overrides:
         if name not in types:
@@ -284,14 +289,11 @@ def replaced(settings: Settings, overrides: dict) -> Settings:
 
 
 def _cast(name: str, value, kind: type):
-    if kind is bool and str(value).lower() in ("true", "false"):
-        return str(value).lower() == "true"
     try:
-        if kind is not bool:
-            return kind(value)
-    except ValueError:
-        pass
-    raise ValueError(f"setting {name}={value!r} is not of type {kind.__name__}")
+        return {"true": True, "false": False}[str(value).lower()] if kind is bool else kind(value)
+    except (KeyError, ValueError):
+        message = f"setting {name}={value!r} is not of type {kind.__name__}"
+        raise ValueError(message) from None
 
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, str]:
@@ -303,10 +305,7 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, str]:
 
 
 def deviations(settings: Settings) -> list[dict]:
-    """Return the fields in which `settings` leave the paper's protocol.
-
-    Each is a dict of setting, ours, paper and reason.
-    """
+    """Return a dict of setting, ours, paper and reason for each deviation from the protocol."""
     paper = asdict(PROFILES["paper"])
     return [
         {

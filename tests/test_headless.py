@@ -14,7 +14,7 @@ from bonelib import headless, provenance
 from bonelib.evaluation import variants
 from bonelib.paths import REPOSITORY, ResultFolder
 from bonelib.settings import get_settings
-from bonelib.workflow import runs
+from bonelib.workflow import reference
 from tests.synthetic_results import ellipses, write_slices
 
 pytestmark = pytest.mark.skipif(
@@ -86,7 +86,7 @@ def test_two_networks_are_trained_and_scored_at_once(trained):
         ("own", 0), ("own", 1),
     }  # fmt: skip
     assert set(pd.read_csv(results.scores("unet"))["epochs"]) == {1, 3}
-    run, models, replaced = runs.run_of_manifest(results)
+    run, models, replaced = reference.open_kept(results.root, results)
     assert run.settings == settings and models == ["unet"] and run.dataset == "phantom"
     manifest = provenance.read_json(results.manifest)
     assert manifest["dataset_fingerprint"] == "made" and set(manifest["jobs"]) == set(JOBS)

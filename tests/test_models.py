@@ -1,12 +1,11 @@
 """Every network passes the same tests; keras.applications is the encoders' referee."""
 
 import keras
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from bonelib import models
-from bonelib.models import drawing, encoders
+from bonelib.models import encoders
 from bonelib.models.pspnet import AdaptiveAverage
 from bonelib.settings import NUM_CLASSES
 
@@ -299,25 +298,3 @@ def test_models_without_a_pretrained_encoder_have_none():
     assert {name: models.encoder_of(name) for name in models.MODELS} == dict.fromkeys(
         models.MODELS
     ) | {"vgg_unet": "VGG16", "resnet50_unet": "ResNet50"}
-
-
-SKIPS = {"fcn8": 2, "fcn32": 0, "pspnet": 1, "segnet": 0}  # the U-nets have 3
-
-
-def test_drawing_shows_every_resolution_and_skip_without_overlap(model):
-    found = drawing.stages(model)
-    assert found[0].kind == "image"
-    assert found[-1].kind == "classes"
-    assert found[-1].size == model.output_shape[1]
-    skips = [(s, stage) for stage in found for s in stage.sources if stage.column - s.column > 1]
-    assert len(skips) == SKIPS.get(model.name, 3)
-    figure, axes = plt.subplots(figsize=(9, 2.5))
-    drawing.draw_architecture(model, axes)
-    figure.canvas.draw()
-    boxes = [patch.get_window_extent() for patch in axes.patches]
-    words = [text.get_window_extent() for text in axes.texts if text.get_text()]
-    assert len(boxes) == len(words) == len(found)
-    for kind in (boxes, words):
-        for number, first in enumerate(kind):
-            assert not any(first.overlaps(second) for second in kind[number + 1 :])
-    plt.close(figure)

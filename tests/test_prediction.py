@@ -6,7 +6,7 @@ import pytest
 import SimpleITK
 from scipy import ndimage
 
-from bonelib import devices, metrics, prediction
+from bonelib import metrics, prediction
 from bonelib.segment.probabilities import fit_to_scan, segment_scan
 from bonelib.settings import BASELINE, get_settings
 from tests.synthetic_results import ellipses
@@ -77,11 +77,6 @@ def test_the_baseline_fills_marrow_and_drops_specks():
     predicted, _ = prediction.threshold_segmenter(SETTINGS)(image[None])
     assert (predicted[0, 20:30, 20:30] == 2).all()
     assert predicted[0, 50, 50] == 1
-
-
-def test_precision_can_be_named():
-    assert devices.set_precision(SETTINGS) == "float32"
-    assert keras.config.dtype_policy().name == "float32"
 
 
 @pytest.mark.parametrize("spacing_mm", [(3, 0.8, 0.8), (3, 1.1, 0.7), (1, 2.5, 2.5)])

@@ -44,18 +44,6 @@ def test_the_commit_is_gits():
     assert provenance.git_commit().removesuffix("-dirty") == (run.stdout.strip() or "unknown")
 
 
-def test_the_device_is_described_without_the_machines_name():
-    device = provenance.device()
-    assert device["cores"] >= 1 and device["memory_gib"] > 0
-    assert set(device) == {"system", "processor", "cores", "memory_gib", "gpus"}
-
-
-def test_precision_is_one_that_keras_knows():
-    for backend in ("tensorflow", "jax"):
-        policy = provenance.fastest_precision(backend)
-        assert policy in ("float32", "mixed_bfloat16", "mixed_float16")
-
-
 def test_a_package_that_is_absent_has_no_version(monkeypatch):
     monkeypatch.setattr(provenance, "PACKAGES_OF_NOTE", ("numpy", "no-such-package"))
     assert set(provenance.versions()) == {"python", "numpy"}

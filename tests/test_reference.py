@@ -4,7 +4,7 @@ import json
 import pandas as pd
 import pytest
 
-from bonelib import replication, report
+from bonelib import report
 from bonelib.errors import InputError
 from bonelib.paths import RESULTS, ResultFolder
 from bonelib.provenance import read_json, write_json
@@ -83,7 +83,9 @@ def test_numbers_come_back_to_six_digits_and_counts_exactly(run, kept, tmp_path)
             pd.testing.assert_frame_equal(*pair, rtol=1e-5, check_exact=False, check_dtype=False)
             whole = list(pair[0].select_dtypes("integer"))
             pd.testing.assert_frame_equal(pair[0][whole], pair[1][whole])
-    before, after = (replication.findings(one, MODELS, SETTINGS) for one in (run, results))
+    before, after = (
+        report.findings(report.gather(one, MODELS, SETTINGS)) for one in (run, results)
+    )
     assert before == after
     text = report.write_report(results, SETTINGS, MODELS).read_text()
     assert "reference results, without data or training" in text and "3.99.1" in text
@@ -115,7 +117,7 @@ def test_there_must_be_something_to_keep_or_to_restore(run, kept, tmp_path):
         reference.keep(ResultFolder(tmp_path), tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
     with pytest.raises(InputError, match="no reference results here"):
-        reference.restore(tmp_path / "nothing", ResultFolder(tmp_path / "restored"))
+        reference.open_kept(tmp_path / "nothing", ResultFolder(tmp_path / "restored"))
     write_text(ResultFolder(tmp_path / "mine").state("unet"), "weights")
     with pytest.raises(InputError, match="a run of its own"):
         reference.restore(kept, ResultFolder(tmp_path / "mine"))

@@ -17,7 +17,7 @@ import run_all
 from bonelib import provenance
 from bonelib.paths import NOTEBOOKS, REPOSITORY, ResultFolder, prepared
 from bonelib.settings import get_settings, replaced
-from bonelib.workflow import driver, reference
+from bonelib.workflow import driver, execution, reference, steps
 from bonelib.workflow.runs import open_run
 
 SMALL = ["--profile", "smoke", "--models", "unet", "--set", "epochs=1", "epochs_long=3"]
@@ -126,10 +126,9 @@ def test_only_what_depends_on_a_change_runs_again(finished):
 def test_ablations_add_their_trainings_and_what_reads_them(finished):
     results, arguments, *_ = finished
     listed = stale(call(*arguments, "--ablations", "--list").stdout)
-    steps = [f"{step}_model-unet-relu_decoder-{number}"
+    added = [f"{step}_model-unet-relu_decoder-{number}"
              for step in ("03_train", "04_evaluate") for number in range(3)]  # fmt: skip
-    assert set(steps) <= set(listed)
-    assert [name for name in listed if name in steps] == steps
+    assert [name for name in listed if name in added] == added
     assert not any("own-0" in name or "random_encoder" in name for name in listed)
     assert listed[-3:] == ["11_ablations", "05_tables", "08_report"]
 
@@ -176,17 +175,17 @@ def test_a_step_of_an_ablation_has_settings_and_results_of_its_own_and_the_run_s
     overrides, tmp_path
 ):
     run = open_run("smoke", results_dir=str(tmp_path), overrides=overrides)
-    steps = driver.Driver(run, ["unet"], overrides, with_ablations=True).steps
+    planned = driver.Driver(run, ["unet"], overrides, with_ablations=True).steps
     for name in ("03_train_model", "04_evaluate_model"):
-        step = steps[f"{name}-unet-no_augmentation-2"]
+        step = planned[f"{name}-unet-no_augmentation-2"]
         own = run_of_step(step)
         assert own.settings == replaced(run.settings, {"augment": "none", "replicate": 2})
         assert own.slices == run.slices
         assert own.results.root == tmp_path / "ablations" / "no_augmentation-2"
         assert all(path.is_relative_to(own.results.root) for path in step.outputs)
     assert step.parameters["horizons"] == [run.settings.epochs_long]
-    assert step.seconds < steps["04_evaluate_model-unet"].seconds
-    assert steps["03_train_model-unet-no_augmentation-2"].state == own.results.training("unet")
+    assert step.seconds < planned["04_evaluate_model-unet"].seconds
+    assert planned["03_train_model-unet-no_augmentation-2"].state == own.results.training("unet")
 
 
 @pytest.mark.parametrize("results_dir", ["", "elsewhere"])
@@ -229,8 +228,8 @@ def test_a_terminated_run_ends_its_processes(tmp_path):
 
 
 def test_a_step_depends_on_the_modules_that_its_notebook_imports():
-    figures = provenance.code_files(driver.code(NOTEBOOKS / "06_figures.ipynb"))
-    training = provenance.code_files(driver.code(NOTEBOOKS / "03_train_model.ipynb"))
+    figures = provenance.code_files(execution.code(NOTEBOOKS / "06_figures.ipynb"))
+    training = provenance.code_files(execution.code(NOTEBOOKS / "03_train_model.ipynb"))
     assert "meshes.py" not in {path.name for path in figures}
     assert {"training.py", "ranges.py", "unet.py"} <= {path.name for path in training}
 
@@ -262,9 +261,9 @@ def test_a_mistake_is_one_line_with_the_valid_names(arguments, named, capsys):
 
 
 def test_a_parameter_that_the_notebook_does_not_declare_is_refused(tmp_path):
-    step = driver.Step("05_tables", NOTEBOOKS / "05_tables.ipynb", {"modles": []}, [], [], 1.0)
+    step = steps.Step("05_tables", NOTEBOOKS / "05_tables.ipynb", {"modles": []}, [], [], 1.0)
     with pytest.raises(ValueError, match="'modles'.*models"):
-        driver.execute_notebook(step, tmp_path / "05_tables.ipynb")
+        execution.execute_notebook(step, tmp_path / "05_tables.ipynb")
     assert not list(tmp_path.iterdir())
 
 
@@ -302,23 +301,23 @@ def test_real_scans_go_the_whole_way(shared_data, tmp_path):
     (dicom / "labels.nii.gz").symlink_to(shared_data / "abdomen_dicom" / "labels.nii.gz")
     for name, part in (("lower", slice(0, 15)), ("upper", slice(15, 30))):
         (root / name).mkdir()
-        for source, target in (("ct", "ct"), ("labels", "labels")):
-            image = SimpleITK.ReadImage(str(shared_data / "abdomen_nifti" / f"{source}.nii.gz"))
-            SimpleITK.WriteImage(image[:, :, part], str(root / name / f"{target}.nii.gz"))
+        for file in ("ct.nii.gz", "labels.nii.gz"):
+            image = SimpleITK.ReadImage(str(shared_data / "abdomen_nifti" / file))
+            SimpleITK.WriteImage(image[:, :, part], str(root / name / file))
     (root / "split.csv").write_text("series,split\ndicom,train\nlower,validation\nupper,test\n")
     ids = [*range(25, 51), *range(69, 79), *range(91, 117)]
     lines = [f"{number},bone_{number}" for number in ids]
     (root / "bone_names.csv").write_text("\n".join(["id,name", *lines]) + "\n")
-    results = ResultFolder(tmp_path / "results")
-    run = call(
-        "--profile", "smoke", "--dataset", "folder", "--data", root, "--models", "unet",
-        "--set", "field_of_view_mm=500", "--results", results.root,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout + run.stderr
-    table = pd.read_csv(results.tables / "table1.csv")
+    overrides = {"field_of_view_mm": "500"}
+    run = open_run("smoke", "folder", str(root), str(tmp_path / "results"), overrides)
+    started = driver.Driver(run, ["unet"], overrides)
+    started.steps = {
+        name: step for name, step in started.steps.items() if name[:2] in ("01", "03", "04", "05")
+    }
+    assert started.start()
+    table = pd.read_csv(run.results.tables / "table1.csv")
     threshold = table[table.iloc[:, 0].str.startswith("Threshold")].iloc[0]
     assert threshold["measure"] == "IoU"
     # At 7.8 mm a rib is a pixel wide, and the vessels and kidneys are as bright as bone.
     assert threshold["bone"] > 5 and threshold["patient"] > 70
     assert np.isfinite(table["mean"]).all()
-    assert "folder" in results.report.read_text()

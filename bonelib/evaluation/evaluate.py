@@ -13,7 +13,6 @@ from bonelib.evaluation import error_analysis, scoring
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.prediction import BONE_HU, MOST_CERTAIN, Segmenter, load_segmenter, network_segmenter
 from bonelib.settings import BASELINE, BONE, IGNORE, PATIENT, Settings
-from bonelib.training import NOT_IN_RESULT
 
 TIMED_SLICES = 20  # predicted one by one, after a warm-up
 
@@ -103,7 +102,7 @@ def evaluation_key(
     return provenance.text_hash(
         method,
         horizons,
-        {name: value for name, value in vars(settings).items() if name not in NOT_IN_RESULT},
+        settings.decisive,
         provenance.content_hash(weights, results.root),
         provenance.read_json(folder.description).get("fingerprint"),
         provenance.code_hash(__name__),

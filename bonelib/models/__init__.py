@@ -1,8 +1,8 @@
-"""A name -> keras.Model: the seven networks of the paper, with the library's layers.
+"""A name -> keras.Model: the paper's seven networks, with the layers of the library it used.
 
-An image goes in as float (row, column, 3), its channel means already subtracted; softmax
-probabilities come out as (row, column, class) on the network's own grid: the image's for
-FCN8 and FCN32, a quarter of its size for PSPNet, half for the others.
+Input: images (batch, row, column, 3), float, with the channel means subtracted. Output: softmax
+probabilities (batch, row, column, class) on the network's own grid, which is the image's grid
+for FCN8 and FCN32, a quarter of its size for PSPNet and half of its size for the others.
 """
 
 import math
@@ -47,7 +47,7 @@ SIZE_STEP = 32  # five poolings halve the image
 
 
 def encoder_of(name: str) -> str | None:
-    """Return the keras.applications network whose weights model `name` can start from."""
+    """Return the keras.applications network that is the encoder of `name`, if there is one."""
     _check_name(name)
     return ENCODERS.get(name)
 
@@ -59,14 +59,13 @@ def build_model(
     encoder_weights: str | Path | None = None,
     decoder_activation: str = "linear",
 ) -> keras.Model:
-    """Return the network `name`, untrained but for the weights of its encoder.
+    """Return the untrained network `name`, with the given weights in its encoder.
 
     `image_size` is the side of a square, or (rows, columns). `encoder_weights` (None,
-    "imagenet" or a path, see `encoders.load_encoder`) is for `vgg_unet` and `resnet50_unet`;
-    the others have nothing to load. `decoder_activation` is for these two and `unet`:
-    "linear" as in the library of January 2020, or "relu" as after March 2020. Raises
-    ValueError for an unknown name or a size that is not a multiple of 32, and
-    EncoderWeightsError.
+    "imagenet" or a path, see `encoders.load_encoder`) applies to `vgg_unet` and
+    `resnet50_unet`, `decoder_activation` to these two and `unet`: "linear" as in the library
+    of January 2020, "relu" as after March 2020. Raises ValueError for an unknown name or a
+    size that is not a multiple of 32, and EncoderWeightsError.
     """
     _check_name(name)
     rows, columns = image_size if isinstance(image_size, tuple) else (image_size, image_size)
@@ -80,25 +79,24 @@ def build_model(
         encoder_weights=encoder_weights,
         decoder_activation=decoder_activation,
     )
-    # float32 keeps the loss accurate where the other layers compute in float16.
+    # float32 keeps the loss accurate when the other layers compute in 16 bits.
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(scores)
     return keras.Model(image, probabilities, name=name)
 
 
 def pretrained_names(folder: Path = WEIGHTS) -> list[str]:
-    """Return the networks whose trained weights the package ships, or that `folder` holds."""
+    """Return the names of the networks whose trained weights are in `folder`."""
     return sorted(file.stem for file in folder.glob("*.keras"))
 
 
 def load_pretrained(
     name: str = "unet", image_size: int | tuple[int, int] = 512, folder: Path = WEIGHTS
 ) -> keras.Model:
-    """Return network `name` with the weights that the package ships, ready to predict.
+    """Return network `name` with the trained weights that the package ships.
 
-    They are for slices of `settings.PRETRAINING.pixel_spacing_mm` a pixel, windowed by its
-    `window_hu`; `image_size` is any multiple of 32. Their model card is `weights/<name>.md`.
-    `folder` may be another that `save_pretrained` wrote to. Raises ValueError for a network
-    without such weights.
+    They expect slices with the pixel spacing and intensity window of `settings.PRETRAINING`;
+    `image_size` is any multiple of 32. The model card is `weights/<name>.md`. Raises
+    ValueError for a network without trained weights.
     """
     if name not in pretrained_names(folder):
         shipped = ", ".join(pretrained_names(folder)) or "none"
@@ -109,7 +107,7 @@ def load_pretrained(
 
 
 def save_pretrained(model: keras.Model, name: str, folder: Path = WEIGHTS) -> Path:
-    """Write the weights of `model`, a network `name`, in half precision; return the file."""
+    """Write the weights of `model`, a network `name`, as float16 and return the file."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float16")
     try:
@@ -125,14 +123,14 @@ def save_pretrained(model: keras.Model, name: str, folder: Path = WEIGHTS) -> Pa
 
 
 def trainable_parameters(model: keras.Model) -> int:
-    """Return the number of parameters that training changes (Table 2)."""
+    """Return the number of trainable parameters (Table 2)."""
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
 def multiply_adds(model: keras.Model) -> int:
-    """Return the multiply-adds of one image's prediction, from the convolutions' kernels.
+    """Count the multiply-adds of predicting one image, from the convolutions' kernels.
 
-    A kernel acts once for each output pixel, or input pixel of a transposed convolution.
+    A kernel acts once per output pixel; in a transposed convolution, once per input pixel.
     """
     total = 0
     for layer in model.layers:

@@ -1,11 +1,10 @@
-"""The encoders: the library's plain one, VGG16 and ResNet50, and where their weights come from."""
+"""The encoders: the library's plain one, VGG16 and ResNet50; where weights come from."""
 
 from pathlib import Path
 
 import keras
 
-# Names under which keras.applications stores its files without the classifier, and a short
-# one for weights saved by `save_weights`.
+# The file names of keras.applications, and of weights saved with `save_weights`.
 WEIGHT_FILES = {
     "VGG16": ("vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", "vgg16_notop.weights.h5"),
     "ResNet50": (
@@ -18,39 +17,36 @@ PLAIN_FILTERS = (64, 128, 256, 256, 256)
 
 
 class EncoderWeightsError(ValueError):
-    """Encoder weights that cannot be found, downloaded or read; says what to do."""
+    """Encoder weights that cannot be found, downloaded or read; the message says what to do."""
 
 
 def plain_encoder(image, blocks: int) -> list:
-    """Return the taps f1, f2, ... of the library's own encoder, each after its pooling.
+    """Return the feature maps f1, f2, ... of the library's own encoder, one per block.
 
-    A block is one 3 x 3 convolution, batch normalisation, ReLU and a 2 x 2 maximum: tap n
-    has 1/2**n of the image's rows and columns.
+    A block is a 3 x 3 convolution, batch normalisation, ReLU and 2 x 2 max pooling, so that
+    feature map n has 1/2**n of the image's rows and columns.
     """
-    taps, x = [], image
+    features, x = [], image
     for number, filters in enumerate(PLAIN_FILTERS[:blocks], start=1):
         x = keras.layers.Conv2D(filters, 3, padding="same", name=f"block{number}_conv")(x)
         x = keras.layers.BatchNormalization(name=f"block{number}_bn")(x)
         x = keras.layers.ReLU(name=f"block{number}_relu")(x)
         x = keras.layers.MaxPooling2D(2, name=f"block{number}_pool")(x)
-        taps.append(x)
-    return taps
+        features.append(x)
+    return features
 
 
 def vgg16_encoder(image, weights: str | Path | None) -> list:
-    """Return the taps f1 to f4 of VGG16, each after its pooling (section 5.4).
-
-    Raises EncoderWeightsError, see `load_encoder`.
-    """
+    """Return the feature maps f1 to f4 of VGG16, after the poolings (section 5.4)."""
     encoder = load_encoder("VGG16", image, weights)
     return [encoder.get_layer(f"block{number}_pool").output for number in range(1, 5)]
 
 
 def resnet50_encoder(image, weights: str | Path | None) -> list:
-    """Return the taps f1 to f4 of ResNet50 (section 5.4).
+    """Return the feature maps f1 to f4 of ResNet50 (section 5.4).
 
-    As in the library, f1 is the first convolution's plain output and the others are the
-    ends of stages 2 to 4. Raises EncoderWeightsError, see `load_encoder`.
+    As in the library, f1 is the output of the first convolution, before its normalisation,
+    and the others are the outputs of stages 2 to 4.
     """
     encoder = load_encoder("ResNet50", image, weights)
     names = ("conv1_conv", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out")
@@ -58,11 +54,11 @@ def resnet50_encoder(image, weights: str | Path | None) -> list:
 
 
 def load_encoder(name: str, image, weights: str | Path | None) -> keras.Model:
-    """Return keras.applications' network `name`, without its classifier, on `image`.
+    """Return the keras.applications network `name`, without its classifier, on `image`.
 
-    `weights` is None (random), "imagenet" (downloaded once by Keras, into its cache) or a
-    path: a weight file, or a folder that holds one under a name in `WEIGHT_FILES`. Raises
-    EncoderWeightsError where they cannot be had.
+    `weights` is None (random), "imagenet" (downloaded by Keras into its cache) or a path: a
+    weight file, or a folder with a file of a name in `WEIGHT_FILES`. Raises
+    EncoderWeightsError if they cannot be found, downloaded or read.
     """
     network = getattr(keras.applications, name)
     if weights is None:
@@ -89,10 +85,7 @@ def load_encoder(name: str, image, weights: str | Path | None) -> keras.Model:
 
 
 def find_weights(name: str, path: Path) -> Path:
-    """Return the weight file of encoder `name` at `path`, a folder or the file itself.
-
-    Raises EncoderWeightsError where there is none.
-    """
+    """Return the weight file of encoder `name` at `path`, a folder or the file itself."""
     candidates = [path / file for file in WEIGHT_FILES[name]] if path.is_dir() else [path]
     for file in candidates:
         if file.is_file() and file.suffix == ".h5":

@@ -1,4 +1,4 @@
-"""PSPNet: a pyramid of poolings for context (section 3.2)."""
+"""PSPNet: pyramid pooling for context (section 3.2)."""
 
 import keras
 import numpy as np
@@ -10,10 +10,10 @@ POOLED_SIZES = (1, 2, 3, 6)
 
 @keras.saving.register_keras_serializable(package="bonelib")
 class AdaptiveAverage(keras.layers.Layer):
-    """Average over `size` x `size` windows that cover features of any resolution.
+    """Adaptive average pooling to `size` x `size`, for features of any resolution.
 
-    Window k of n rows reaches from row floor(k n / size) to before row ceil((k + 1) n / size).
-    The layer of that name in Keras 3.15 fails on TensorFlow for `size` 1.
+    Window k of n rows spans the rows from floor(k n / size) up to, but without, row
+    ceil((k + 1) n / size). Keras 3.15's own layer fails on TensorFlow for `size` 1.
     """
 
     def __init__(self, size: int, **kwargs):
@@ -21,7 +21,7 @@ class AdaptiveAverage(keras.layers.Layer):
         self.size = size
 
     def build(self, input_shape):
-        """Store the share of each row and column in each window."""
+        """Compute the weight of each row and column in each window."""
         self.row_shares, self.column_shares = (
             _window_shares(length, self.size) for length in input_shape[1:3]
         )
@@ -39,7 +39,7 @@ class AdaptiveAverage(keras.layers.Layer):
         return (input_shape[0], self.size, self.size, input_shape[-1])
 
     def get_config(self):
-        """Return what a saved model needs to make the layer again."""
+        """Return the configuration from which a saved model rebuilds the layer."""
         return super().get_config() | {"size": self.size}
 
 
@@ -54,9 +54,9 @@ def _window_shares(length: int, size: int) -> np.ndarray:
 def pspnet(image, num_classes: int, **_) -> keras.KerasTensor:
     """Return the class scores of PSPNet, at a quarter of the rows and columns of `image`.
 
-    The library pools by fixed windows, which fit multiples of 192 only; adaptive windows
-    are the same there and fit 512 too. Like the library's, its convolutions are not
-    dilated, other than section 3.2 says.
+    The library's fixed pooling windows need image sizes that are multiples of 192; adaptive
+    windows equal them there and allow 512, too. As in the library, and unlike section 3.2,
+    the convolutions are not dilated.
     """
     features = plain_encoder(image, blocks=5)[-1]
     rows, columns = features.shape[1:3]

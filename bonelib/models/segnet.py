@@ -1,4 +1,4 @@
-"""SegNet: U-net's decoder without its skips (section 3.4)."""
+"""SegNet: U-net's decoder without skip connections (section 3.4)."""
 
 import keras
 
@@ -9,8 +9,8 @@ from bonelib.models.unet import DECODER_FILTERS, decoder_block
 def segnet(image, num_classes: int, **_) -> keras.KerasTensor:
     """Return the class scores of SegNet, at half the rows and columns of `image`.
 
-    As in the library, and other than section 3.4 says, it doubles by nearest neighbour
-    instead of by the pooling indices, and its decoder is linear.
+    As in the library, and unlike section 3.4, it upsamples by nearest neighbour instead of
+    by pooling indices, and its decoder is linear.
     """
     x = plain_encoder(image, blocks=4)[-1]
     x = decoder_block(x, DECODER_FILTERS[0], "linear", name="decoder1")

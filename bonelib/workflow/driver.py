@@ -1,8 +1,7 @@
-"""Steps -> doit tasks: what is up to date, what runs, in which order, how long.
+"""Steps -> doit tasks, run in order or in parallel; those that are up to date are skipped.
 
-Each task executes one notebook through papermill, in a process of its own, here or on a worker
-of a cluster. It depends on the notebook's cells, on the modules of bonelib that they import, on
-its parameters and on the files of the tasks before it.
+A task depends on its notebook's code, on the modules of bonelib that the notebook imports, on
+its parameters and on the files that earlier tasks write.
 """
 
 import os
@@ -10,87 +9,74 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import nbformat
-import papermill
-from distributed import print as print_at_driver
+from doit.api import run_tasks
+from doit.cmd_base import TaskLoader2
 from doit.control import TaskControl
 from doit.dependency import Dependency, JsonDB
 from doit.reporter import ConsoleReporter
-from doit.runner import MThreadRunner
-from doit.task import Stream, dict_to_task
+from doit.task import dict_to_task
 from doit.tools import config_changed
 
-from bonelib import datasets, paths, provenance
+from bonelib import datasets, provenance
 from bonelib.errors import InputError
 from bonelib.settings import MODEL_NAMES
-from bonelib.workflow import cluster, estimates
+from bonelib.workflow import cluster
+from bonelib.workflow.execution import (
+    KERNEL_ENVIRONMENT,
+    code,
+    execute_notebook,
+    kernel_messages,
+)
 from bonelib.workflow.runs import Run
 from bonelib.workflow.steps import Plan, Step
 
-BAR_SECONDS = 10.0  # between two lines of a progress bar
-NAME_WIDTH = 34  # characters for the name of a step, unless one is longer
-
-# Without these, glibc returns the memory of every large tensor to the system and faults it in
-# again a moment later: a fifth of the processor's time in FCN8's training.
-KERNEL_ENVIRONMENT = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**34),
-}
+NAME_WIDTH = 34  # characters for the name of a step
 
 
 @dataclass
 class Driver:
-    """One call of run_all.py: what to run, where, and what became of it."""
+    """One call of run_all.py."""
 
     run: Run
     models: list[str] = field(default_factory=lambda: list(MODEL_NAMES))
     overrides: dict = field(default_factory=dict)
     workers: int = 1  # notebooks at the same time; 0: as many as the cluster takes
-    scheduler: str = ""
+    scheduler: str = ""  # address of a dask scheduler
     force: bool = False
     with_ablations: bool = False
-    is_rebuilding: bool = False  # tables, figures and report of a run, from its scores alone
+    is_rebuilding: bool = False  # only tables, figures and report, from scores
 
     def __post_init__(self):
-        self.steps = {step.name: step for step in self._steps()}
+        sharing = 1 if self.scheduler else self.workers
+        plan = Plan(self.run, self.models, self.overrides, self.force, sharing)
+        steps = plan.rebuilding() if self.is_rebuilding else plan.steps(self.with_ablations)
+        self.steps = {step.name: step for step in steps}
         self.lock = threading.Lock()
         self.manifest = provenance.read_json(self.run.results.manifest)
         self.waiting: set[str] = set()
-        self.refused = False  # whether a notebook failed for bad input
-        self.step_seconds: dict[str, float] = {}  # of a training step, by network
+        self.refused = False  # whether a notebook failed because of bad input
+        self.client = None
 
-    def _steps(self) -> list[Step]:
-        plan = Plan(self.run, self.models, self.overrides, self.force)
-        return plan.rebuilding() if self.is_rebuilding else plan.steps(self.with_ablations)
-
-    # What doit is given
-
-    def tasks(self) -> TaskControl:
-        """Return the steps as doit tasks, in order."""
-        control = TaskControl(
-            [
-                dict_to_task(
-                    {
-                        "name": step.name,
-                        "actions": [(self.execute, [step])],
-                        "file_dep": [*step.inputs, *provenance.code_files(code(step.notebook))],
-                        "targets": step.outputs,
-                        "uptodate": [config_changed(self.configuration(step))],
-                        "io": {"capture": False},
-                    }
-                )
-                for step in self.steps.values()
-            ]
-        )
-        control.process(None)
-        return control
+    def tasks(self) -> list:
+        """Return the steps as doit tasks."""
+        return [
+            dict_to_task(
+                {
+                    "name": step.name,
+                    "actions": [(self.execute, [step])],
+                    "file_dep": [*step.inputs, *provenance.code_files(code(step.notebook))],
+                    "targets": step.outputs,
+                    "uptodate": [config_changed(self.configuration(step))],
+                    "io": {"capture": False},
+                }
+            )
+            for step in self.steps.values()
+        ]
 
     def configuration(self, step: Step) -> str:
         """Return a hash of what a step depends on besides files."""
@@ -98,25 +84,28 @@ class Driver:
             step.parameters, asdict(self.run.settings), code(step.notebook), step.data_version
         )
 
-    def state(self) -> Dependency:
-        """Return doit's record of what was up to date with what."""
-        return Dependency(StateFile, str(self.run.results.root / ".doit.json"))
+    @property
+    def state_file(self) -> str:
+        """Return the file in which doit records what is up to date."""
+        return str(self.run.results.root / ".doit.json")
 
     def stale(self) -> list[str]:
         """Return the names of the steps that will run, in order."""
         if self.force:
             return list(self.steps)
-        state, tasks = self.state(), self.tasks().tasks
+        control = TaskControl(self.tasks())
+        control.process(None)
+        state = Dependency(StateFile, self.state_file)
         stale, coming = [], set()
         for step in self.steps.values():
-            status = state.get_status(tasks[step.name], tasks).status
+            status = state.get_status(control.tasks[step.name], control.tasks).status
             if status != "up-to-date" or coming & set(step.inputs):
                 stale.append(step.name)
                 coming |= set(step.outputs)
         return stale
 
     def start(self) -> bool:
-        """Say what will run, run it, and return whether every notebook succeeded.
+        """Run what is not up to date and return whether every notebook succeeded.
 
         Raises ValueError where no dask scheduler answers at the address.
         """
@@ -126,25 +115,35 @@ class Driver:
             print(self.plan(stale), flush=True)
             return True
         with cluster.connect(self.scheduler) if self.scheduler else nullcontext() as self.client:
-            at_once = self.workers or len(stale)  # on a cluster, its scheduler lets them wait
+            at_once = self.workers or len(stale)  # on a cluster, its scheduler queues them
             if self.client:
                 self.workers = self.workers or cluster.num_threads(self.client)
                 print(cluster.description(self.client))
             print(self.plan(stale), flush=True)
             self._record_environment()
-            os.environ |= KERNEL_ENVIRONMENT | dict(os.environ)  # what a user has set, stays
-            runner = MThreadRunner(
-                self.state(), Progress(self), True, self.force, Stream(2), at_once
-            )
+            os.environ |= KERNEL_ENVIRONMENT | dict(os.environ)  # the user's values win
             with kernel_messages(self.run.results.kernel_log):
-                return runner.run_all(self.tasks().task_dispatcher()) == 0
+                return self._run(at_once) == 0
 
-    # What is said
+    def _run(self, at_once: int) -> int:
+        options = {
+            "backend": "bonelib",
+            "dep_file": self.state_file,
+            "reporter": Progress(self),
+            "num_process": at_once,
+            "par_type": "thread",
+            "continue": True,
+            "always": self.force,
+            "verbosity": 2,
+        }
+        plugin = {"bonelib": f"{StateFile.__module__}:{StateFile.__qualname__}"}
+        return run_tasks(
+            Loader(self), dict.fromkeys(self.steps, {}), {"GLOBAL": options, "BACKEND": plugin}
+        )
 
     def plan(self, stale: list[str]) -> str:
         """Return the lines that say what will run, what is up to date, and how long it takes."""
         names = list(self.steps)
-        self.time_networks(stale)
         width = max(NAME_WIDTH, *map(len, names))
         lines = [
             f"profile {self.run.settings.profile}, data set {self.run.dataset}, "
@@ -160,37 +159,20 @@ class Driver:
             lines.append("Everything is up to date; --force runs it again.")
         return "\n".join(lines)
 
-    def time_networks(self, stale: list[str]) -> None:
-        """Time a training step of each network that will run."""
-        counts: dict[str, float] = {}
-        for step in map(self.steps.get, stale):
-            if step.network_steps and not self._last_seconds(step):
-                model = step.parameters["model"]
-                counts[model] = counts.get(model, 0.0) + step.network_steps
-        alone = estimates.step_seconds(counts, self.run.settings, KERNEL_ENVIRONMENT)
-        sharing = 1 if self.scheduler else min(self.workers, len(stale))  # the same cores
-        self.step_seconds = {model: sharing * seconds for model, seconds in alone.items()}
-
     def expected(self, name: str) -> float:
-        """Return the seconds that a step took last time here, or an estimate."""
+        """Return the seconds that a step took last time, or an estimate."""
         step = self.steps[name]
-        network = self.step_seconds.get(step.parameters.get("model"), 0.0)
-        return self._last_seconds(step) or step.seconds + step.network_steps * network
-
-    def _last_seconds(self, step: Step) -> float:
-        """Return how long a step took last time; 0 for a training, which may have resumed."""
-        last = self.manifest.get("notebooks", {}).get(step.name, {})
-        is_known = last.get("status") == "done" and step.notebook.stem != "03_train_model"
-        return last["seconds"] if is_known else 0.0
+        last = self.manifest.get("notebooks", {}).get(name, {})
+        if step.notebook.stem == "03_train_model":  # the last time may have been a part of it
+            return step.seconds
+        return last["seconds"] if last.get("status") == "done" else step.seconds
 
     def left(self) -> str:
         """Return roughly how long the rest takes."""
         return clock(sum(map(self.expected, self.waiting)) / self.workers)
 
-    # What is done
-
     def execute(self, step: Step) -> None:
-        """Execute one notebook and record what became of it."""
+        """Execute one notebook and record how it ended."""
         if self.force and step.state:
             shutil.rmtree(step.state, ignore_errors=True)
         executed = self.run.results.notebook(step.name)
@@ -211,7 +193,7 @@ class Driver:
             self._record_notebook(step.name, record)
 
     def _perform(self, step: Step, executed: Path) -> dict:
-        """Execute a notebook here, or on the cluster, where the record is of the worker."""
+        """Execute a notebook here or on the cluster; return the record of the worker."""
         if not self.client:
             execute_notebook(step, executed)
             return {}
@@ -237,7 +219,7 @@ class Driver:
         provenance.write_json(self.run.results.manifest, self.manifest)
 
     def _record_notebook(self, name: str, record: dict | None = None) -> None:
-        """Record what became of a notebook, or nothing as it starts."""
+        """Record how a notebook ended; without `record`, remove what was recorded before."""
         with self.lock:
             notebooks = self.manifest.setdefault("notebooks", {})
             notebooks.pop(name, None)
@@ -247,86 +229,30 @@ class Driver:
             self.manifest["notebooks"] = dict(
                 sorted(notebooks.items(), key=lambda item: (item[0][:2], order.get(item[0], 0)))
             )
-            if not self.is_rebuilding:  # from scores of slices that are elsewhere
+            if not self.is_rebuilding:  # else the slices are elsewhere
                 described = provenance.read_json(self.run.slices.description)
                 self.manifest["dataset_fingerprint"] = described.get("fingerprint")
             provenance.write_json(self.run.results.manifest, self.manifest)
 
 
-def execute_notebook(step: Step, executed: Path) -> None:
-    """Execute a step's notebook through papermill into `executed`.
+class Loader(TaskLoader2):
+    """Give doit the tasks of a driver."""
 
-    Raises ValueError for a parameter that the notebook does not declare, and
-    papermill's PapermillExecutionError, the copy with its traceback left in place, for a
-    cell that fails.
-    """
-    declared = papermill.inspect_notebook(step.notebook)
-    unknown = sorted(set(step.parameters) - set(declared))
-    if unknown:
-        raise ValueError(
-            f"{step.notebook.name} has no parameter '{unknown[0]}': it declares "
-            f"{', '.join(declared)}"
-        )
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(
-        step.notebook,
-        executed,
-        step.parameters,
-        kernel_name="python3",
-        cwd=paths.NOTEBOOKS,
-        progress_bar=False,
-        stdout_file=Prefixed(step.name),
-        stderr_file=Prefixed(step.name, every_seconds=BAR_SECONDS),
-        extra_arguments=[
-            "--IPKernelApp.log_level=40",  # a kernel on loopback warns of TCP
-            *cluster.kernel_arguments(step.name),
-        ],
-    )
+    def __init__(self, driver: Driver):
+        super().__init__()
+        self.driver = driver
 
+    def load_doit_config(self) -> dict:
+        """Return no configuration besides that of the driver."""
+        return {}
 
-@contextmanager
-def kernel_messages(log: Path) -> Iterator[None]:
-    """Send what kernels write past their notebooks, such as TensorFlow's start, to a file.
-
-    Kernels inherit the file descriptor; this process goes on writing where it did.
-    """
-    sys.stderr.flush()
-    descriptor, stream = os.dup(2), sys.stderr
-    with log.open("a") as file, os.fdopen(descriptor, "w", buffering=1) as sys.stderr:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(descriptor, 2)
-            sys.stderr = stream
-
-
-class Prefixed:
-    """A text stream that prints lines, from a worker, too, behind the name of their step.
-
-    With `every_seconds`, meant for progress bars, it prints the last one now and then.
-    """
-
-    def __init__(self, name: str, every_seconds: float = 0.0):
-        self.name, self.every_seconds = name, every_seconds
-        self.printed = time.monotonic()
-
-    def write(self, text: str) -> None:
-        """Print the lines of `text`."""
-        lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-        if self.every_seconds:
-            due = time.monotonic() - self.printed >= self.every_seconds
-            lines = lines[-1:] if due else []
-        for line in lines:
-            self.printed = time.monotonic()
-            print_at_driver(f"    {self.name} | {line}", flush=True)
-
-    def flush(self) -> None:
-        """Do nothing: every line is flushed as it is printed."""
+    def load_tasks(self, cmd, pos_args) -> list:
+        """Return the tasks."""
+        return self.driver.tasks()
 
 
 class StateFile(JsonDB):
-    """doit's JSON file, written in one step."""
+    """doit's JSON file, written after each task and in one step, so that a kill loses nothing."""
 
     def dump(self):
         """Write the state."""
@@ -341,7 +267,7 @@ class StateFile(JsonDB):
 
 
 class Progress(ConsoleReporter):
-    """doit's reporter: one line as a step starts and one as it ends."""
+    """doit's reporter: one line when a step starts and one when it ends."""
 
     def __init__(self, driver: Driver):
         super().__init__(sys.stdout, {})
@@ -350,10 +276,10 @@ class Progress(ConsoleReporter):
     def _say(self, task, what: str) -> None:
         position = list(self.driver.steps).index(task.name) + 1
         line = f"[{position:2d}/{len(self.driver.steps)}] {task.name}: {what}\n"
-        print(line, end="", flush=True)  # one write, since several threads say something
+        print(line, end="", flush=True)  # one write, since several threads print
 
     def execute_task(self, task):
-        """Say that a step starts, or is sent to the cluster, and how long the rest takes."""
+        """Say that a step starts, and how long the rest takes."""
         what = "sent to the cluster" if self.driver.client else "started"
         self._say(task, f"{what}, about {self.driver.left()} left")
 
@@ -367,7 +293,7 @@ class Progress(ConsoleReporter):
         self._say(task, f"done in {clock(seconds)}")
 
     def add_failure(self, task, fail):
-        """Say where the executed copy with its traceback is."""
+        """Say where the executed notebook with its traceback is."""
         self.driver.waiting.discard(task.name)
         executed = self.driver.run.results.notebook(task.name)
         if not task.executed:
@@ -379,13 +305,7 @@ class Progress(ConsoleReporter):
         self._say(task, f"FAILED: {lines[-1].strip()}\n        see {executed}")
 
     def complete_run(self):
-        """Say nothing more: each failure has been told."""
-
-
-def code(notebook: Path) -> str:
-    """Return the code cells of a notebook."""
-    cells = nbformat.read(notebook, as_version=4).cells
-    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+        """Say nothing: each failure has been told."""
 
 
 def clock(seconds: float) -> str:

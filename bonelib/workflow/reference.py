@@ -1,9 +1,10 @@
-"""A run's results <-> its small files, kept in the repository to rebuild tables and report.
+"""Keep the small files of a run in the repository; rebuild tables and report from them.
 
-Scores, curves and records are kept; label maps, weights and pictures are not.
+Scores, curves and records are kept; label maps, weights and figures are not.
 """
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pandas as pd
@@ -11,16 +12,18 @@ import pandas as pd
 from bonelib.errors import InputError
 from bonelib.paths import ResultFolder
 from bonelib.provenance import read_json, replacing, write_json
+from bonelib.settings import PROFILES
+from bonelib.workflow.runs import Run, open_run
 
 PATTERNS = ("scores/*.csv", "scores/*.json", "models/*/history.csv", "models/*/training.json")
 DIGITS = "%.6g"  # of a number with decimals; counts of pixels are whole
 
-# What of the manifest says nothing of the machine's folders or users.
+# Entries of the manifest that name no folder and no user.
 MANIFEST = (
     "profile", "dataset", "models", "seed", "settings", "versions", "git_commit", "device",
     "created", "dataset_fingerprint",
 )  # fmt: skip
-MADE_WITH = ("created", "git_commit", "device", "versions")  # what a later run's overwrite
+MADE_WITH = ("created", "git_commit", "device", "versions")  # a rebuilt run has its own
 
 
 def files(root: Path) -> list[Path]:
@@ -30,10 +33,10 @@ def files(root: Path) -> list[Path]:
 
 
 def keep(results: ResultFolder, directory: Path) -> list[Path]:
-    """Copy the small files of `results` to `directory`, instead of those there; return them.
+    """Replace the small files in `directory` by those of `results`; return the new ones.
 
-    Numbers are cut to six digits, paths to their last part, and of the manifest stays what
-    says with what the results were made. Raises InputError where there are no scores.
+    Numbers are rounded to six digits, and paths are cut to their last part. Raises InputError
+    where `results` has no scores.
     """
     if not any(results.root.glob("scores/*.csv")):
         raise InputError(f"{results.root}: no scores to keep; run the profile first")
@@ -53,22 +56,35 @@ def keep(results: ResultFolder, directory: Path) -> list[Path]:
 
 
 def restore(directory: Path, results: ResultFolder) -> None:
-    """Copy what `keep` left in `directory` into `results`, instead of what it put there before.
+    """Replace the small files of `results` by those kept in `directory`.
 
-    Raises InputError where `directory` holds no such files, and where `results` holds weights:
-    those of a run of its own, whose scores would be lost.
+    Raises InputError where `results` holds the weights of a run, whose scores would be lost.
     """
-    kept = ResultFolder(directory).manifest
-    if not kept.exists() or not files(directory):
-        raise InputError(f"{directory}: no reference results here; `make reference` keeps some")
     if any(results.root.glob("models/*/*.keras")):
         raise InputError(f"{results.root} holds a run of its own; restore into another folder")
     for old in files(results.root):
         old.unlink()
-    for file in (*files(directory), kept):
+    for file in (*files(directory), ResultFolder(directory).manifest):
         target = results.root / file.relative_to(directory)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
+
+
+def open_kept(directory: Path, results: ResultFolder) -> tuple[Run, list[str], dict]:
+    """Return the run kept in `directory`, its models, and its changes to the profile's settings.
+
+    Its results are to be rebuilt in `results`. Raises InputError where no run is kept.
+    """
+    manifest = read_json(ResultFolder(directory).manifest)
+    if not manifest or not files(directory):
+        raise InputError(f"{directory}: no reference results here; `make reference` keeps some")
+    profile = manifest["profile"]
+    usual = asdict(PROFILES[profile])
+    changes = {
+        name: value for name, value in manifest["settings"].items() if usual.get(name) != value
+    }
+    run = open_run(profile, manifest["dataset"], "", str(results.root), changes)
+    return run, manifest["models"], changes
 
 
 def _kept_manifest(manifest: dict) -> dict:

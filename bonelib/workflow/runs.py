@@ -1,11 +1,10 @@
 """Profile, data set and folders of one run, as notebooks and command lines name them."""
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from bonelib import datasets, paths
-from bonelib.provenance import read_json
 from bonelib.settings import PROFILES, Settings, get_settings, parse_overrides
 
 
@@ -20,11 +19,11 @@ class Run:
     results: paths.ResultFolder
 
     def cases(self, workers: int = 1) -> list[datasets.Case]:
-        """Return the cases of the data set; what is rendered is made where missing."""
+        """Return the cases of the data set; generate the phantom where it is missing."""
         return datasets.find_cases(self.dataset, self.data_dir, self.settings, workers)
 
     def check(self) -> None:
-        """Read what the data set says of itself and make nothing of it."""
+        """Raise InputError where the data set is not as it should be; write nothing."""
         datasets.check(self.dataset, self.data_dir, self.settings)
 
 
@@ -38,10 +37,10 @@ def open_run(
 ) -> Run:
     """Return the run that a notebook's parameters name.
 
-    `data_dir` is the folder of a data set on disk, `results_dir` replaces
-    results/<profile>, `overrides` replaces settings of the profile; its slices then lie among
-    the results. `slices_dir` is a folder of slices that another run has prepared. Raises
-    ValueError, with the valid names, for an unknown profile, data set or setting.
+    `data_dir` is the folder of a data set on disk, `results_dir` replaces results/<profile>.
+    `overrides` are settings that replace the profile's; the slices then lie in the results
+    folder. `slices_dir` is a folder of slices that another run has prepared. Raises ValueError,
+    which lists the valid names, for an unknown profile, data set or setting.
     """
     settings = get_settings(profile, overrides)
     directory = Path(data_dir).resolve() if data_dir else None
@@ -79,18 +78,3 @@ def run_of(options: argparse.Namespace) -> Run:
     results = str(Path(options.results).resolve()) if options.results else ""
     replaced = parse_overrides(options.set)
     return open_run(options.profile, options.dataset, options.data, results, replaced)
-
-
-def run_of_manifest(results: paths.ResultFolder) -> tuple[Run, list[str], dict]:
-    """Return the run that made `results`, its models, and the settings that it replaced.
-
-    Its data set need not be here.
-    """
-    manifest = read_json(results.manifest)
-    profile = manifest["profile"]
-    usual = asdict(PROFILES[profile])
-    replaced = {
-        name: value for name, value in manifest["settings"].items() if usual.get(name) != value
-    }
-    run = open_run(profile, manifest["dataset"], "", str(results.root), replaced)
-    return run, manifest["models"], replaced

@@ -16,14 +16,14 @@
 # %% [markdown]
 # # 2 Preview the augmentation
 #
-# **What does the network see of one slice in training?** (section 4, Figure 2)
+# **What does a network see of one slice during training?** (section 4, Figure 2)
 #
 # *Reads* prepared slices. *Writes* nothing.
 
 # %% tags=["parameters"]
 from bonelib import figures, slices
-from bonelib.workflow.runs import open_run
 from bonelib.figures import previews
+from bonelib.workflow.runs import open_run
 
 profile = "smoke"
 dataset = "phantom"
@@ -41,18 +41,19 @@ example = figures.read_example(run.slices, row)
 
 # %% [markdown]
 # ## Each operation by itself
-# Label maps follow the geometry by nearest neighbour and ignore the intensities.
+# Label maps move with the image (nearest neighbour); changes of grey values leave them alone.
 
 # %%
 figure = previews.operations(example, run.settings.seed)
 
 # %% [markdown]
 # ## The policy
-# Flips, crops and affine maps by chance, then none to five of the others, in random order.
-# A sample's draw depends on the seed, the epoch and its number only.
+# Flips, crops and affine transformations, each with its own probability, and none to five of
+# the other operations, all in random order. A draw depends only on the seed, the epoch and the
+# sample's number.
 
 # %%
 figure = previews.policy_draws(example, run.settings.seed, count=12)
 
 # %% [markdown]
-# **Found:** the label maps stay aligned and keep their values under every operation.
+# **Found:** label maps stay aligned with their images and keep their values in every operation.

@@ -19,12 +19,11 @@
 # **How well does this network learn the classes, epoch by epoch?** (section 5.1)
 #
 # *Reads* prepared slices. *Writes* `models/<model>/`: the best weights by validation mean
-# IoU, `history.csv`, TensorBoard logs. A training that was stopped goes on after its last
-# finished epoch.
+# IoU, `history.csv`, TensorBoard logs. A stopped training continues after its last finished
+# epoch.
 
 # %% tags=["parameters"]
 from bonelib import figures, models, published, training
-from bonelib.models import drawing
 from bonelib.workflow.runs import open_run
 
 profile = "smoke"
@@ -39,7 +38,7 @@ model = "unet"
 
 # %% [markdown]
 # ## The network
-# The layers are those of the library that the paper used.
+# It has the layers of the library that the paper used.
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides, slices_dir)
@@ -47,14 +46,13 @@ network = models.build_model(model, run.settings.image_size, run.settings.num_cl
 print(f"{published.METHOD_NAMES[model]}: {network.count_params():,} parameters, "
       f"{models.trainable_parameters(network):,} trainable")
 
-# %%
-figure, axes = figures.canvas(1, 1, 12, 4.5)
-drawing.draw_architecture(network, axes[0, 0])
+# %% tags=["nbval-ignore-output"]
+network.summary(line_length=100)
 
 # %% [markdown]
 # ## The training
-# Adadelta, categorical cross-entropy; after each epoch the whole
-# validation set is scored on the input grid.
+# Categorical cross-entropy, Adadelta. After each epoch the whole validation set is scored on
+# the input grid.
 
 # %% tags=["nbval-ignore-output"]
 history = training.train(model, run.slices, run.results, run.settings)
@@ -72,7 +70,7 @@ figures.figure5(history, axes[0, 2], model)
 history.round(3)
 
 # %% [markdown]
-# **Found:** the epoch with the best validation mean IoU, kept for the evaluation, is
+# **Found:** the evaluation uses the epoch with the best validation mean IoU, which is
 
 # %% tags=["nbval-ignore-output"]
 print(history["epoch"][history["val_mean_iou"].idxmax()])

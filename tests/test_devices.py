@@ -1,0 +1,43 @@
+import keras
+import pytest
+
+from bonelib import devices
+from bonelib.settings import get_settings
+
+
+def test_the_machine_is_described_without_its_name():
+    machine = devices.machine()
+    assert machine["cores"] >= 1 and machine["memory_gib"] > 0
+    assert set(machine) == {"system", "processor", "cores", "memory_gib", "gpus"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "capabilities", "backend", "policy"),
+    [
+        ("avx2", [], "tensorflow", "float32"),
+        ("avx2 avx512_bf16", [], "tensorflow", "mixed_bfloat16"),
+        ("avx2 avx512_bf16", [], "jax", "float32"),
+        ("avx2", ["9.0", "8.0"], "jax", "mixed_bfloat16"),
+        ("avx2 avx512_bf16", ["9.0", "7.5"], "jax", "mixed_float16"),
+    ],
+)
+def test_the_fastest_precision_is_that_of_the_hardware(
+    flags, capabilities, backend, policy, tmp_path, monkeypatch
+):
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(devices, "_query_gpus", lambda _: capabilities)
+    assert devices.fastest_precision(backend) == policy
+
+
+def test_precision_can_be_named():
+    assert devices.set_precision(get_settings("smoke", {"precision": "float32"})) == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_only_jax_shares_batches(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+    assert devices.num_devices(get_settings("paper")) == 1
+    with pytest.raises(ValueError, match="set KERAS_BACKEND=jax") as caught:
+        devices.num_devices(get_settings("paper", {"devices": 2}))
+    assert "\n" not in str(caught.value)
