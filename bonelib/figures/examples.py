@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from bonelib.augment import augment_slice
+from bonelib.augment.policy import augment_slice
 from bonelib.evaluation import scoring
 from bonelib.figures.scan import draw_outlines
 from bonelib.figures.style import (

@@ -21,6 +21,7 @@ from bonelib.settings import BACKGROUND, PATIENT
 WINDOWS_HU = {"bone": WINDOW_HU, "soft tissue": (-160, 240), "wide": (-1000, 1500)}
 MAX_VOXELS = 8_000_000  # per scan: the browser may have no graphics card
 MAX_TRIANGLES = 100_000  # of all surfaces together
+MIN_TRIANGLES = 500  # of one surface: a small bone keeps its shape
 HEIGHT_PIXELS = 560
 CROSSHAIR_RGBA = (0.94, 0.89, 0.26, 1.0)  # not the colour of a class
 PATIENT_ALPHA = 24  # of 255: the patient's class must not hide the image
@@ -109,7 +110,8 @@ def view_surfaces(surfaces: Mapping[str, trimesh.Trimesh]) -> ipywidgets.Widget:
     for number, (name, surface) in enumerate(surfaces.items()):
         colour = colours[number % len(colours)]
         rgba = [round(255 * value) for value in (*to_rgb(colour), 1)]
-        coarse = _coarsen(surface, len(surface.faces) * MAX_TRIANGLES // triangles)
+        share = len(surface.faces) * MAX_TRIANGLES // triangles
+        coarse = _coarsen(surface, max(share, MIN_TRIANGLES))
         meshes.append(Mesh(data=_ply(coarse), name=f"{number}.ply", rgba255=rgba))
         box = ipywidgets.Checkbox(value=True, description=name, indent=False, layout=BOX)
         box.style.background = colour
