@@ -4,9 +4,9 @@ Modules stand in data order; each imports only from those above it::
 
     settings, paths    every number of the paper and of each profile; every file name
     errors             bad input: one line that says what to do
-    provenance         versions, device, commit and hashes of a run
+    devices            cores, graphics cards, precision, worker processes
+    provenance         versions, machine, commit and hashes of a run
     published          the paper's own numbers
-    archives           zip or tar -> folder
     scans/             DICOM, NIfTI, NRRD, MHA -> scan: SimpleITK image in HU
     labels/            mask of any format + scan -> label map: 0, 1, 2
     phantom/           seed -> folder data set of DICOM series and label maps

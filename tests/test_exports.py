@@ -15,8 +15,8 @@ from bonelib import labels, scans
 from bonelib.errors import InputError
 from bonelib.segment import dicom_seg
 
+from .test_dicom import write_enhanced
 from .test_privacy import SECRETS, assert_silent, forbidden, identify
-from .test_series import write_enhanced
 
 NAMES = {1: "body", 2: "bone", 5: "femur_left", 7: "hip_right"}
 SHAPE = (6, 24, 20)

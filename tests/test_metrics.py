@@ -38,18 +38,6 @@ def test_agrees_with_scikit_learn(reference, prediction):
     assert metrics.iou(counts) == pytest.approx(np.where(absent, np.nan, theirs), nan_ok=True)
 
 
-@settings(max_examples=30, deadline=None)
-@given(LABEL_MAPS, LABEL_MAPS)
-def test_agrees_with_simpleitk(reference, prediction):
-    counts = metrics.confusion_matrix(reference, prediction)
-    referee = SimpleITK.LabelOverlapMeasuresImageFilter()
-    referee.Execute(SimpleITK.GetImageFromArray(reference), SimpleITK.GetImageFromArray(prediction))
-    for label in (1, 2):
-        if label in reference:  # the filter only knows the labels of its first image
-            assert metrics.dice(counts)[label] == pytest.approx(referee.GetDiceCoefficient(label))
-            assert metrics.iou(counts)[label] == pytest.approx(referee.GetJaccardCoefficient(label))
-
-
 @settings(max_examples=50, deadline=None)
 @given(LABEL_MAPS, LABEL_MAPS)
 def test_dice_follows_from_iou_and_swapping_changes_nothing(reference, prediction):
@@ -121,32 +109,6 @@ def masks(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return tuple(part > np.quantile(part, 0.8) for part in smooth)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_hausdorff_distance_is_simpleitks(seed):
-    """SimpleITK measures from every voxel of a mask, which gives the same largest distance."""
-    spacing_mm = (2.5, 0.8, 1.1)
-    reference, prediction = masks(seed)
-    images = []
-    for mask in (reference, prediction):
-        image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))
-        image.SetSpacing(spacing_mm[::-1])
-        images.append(image)
-    referee = SimpleITK.HausdorffDistanceImageFilter()
-    referee.Execute(*images)
-    found = metrics.surface_distances(reference, prediction, spacing_mm)
-    assert found.max() == pytest.approx(referee.GetHausdorffDistance(), rel=1e-5)
-
-
-def test_distances_of_shifted_boxes_are_known_by_hand():
-    reference, prediction = np.zeros((2, 9, 12, 12), bool)
-    reference[2:7, 3:8, 3:8] = True
-    prediction[2:7, 3:8, 5:10] = True
-    distances = metrics.surface_distances(reference, prediction, (2.0, 1.0, 3.0))
-    assert distances.max() == 6.0 and distances.min() == 0.0
-    with pytest.raises(ValueError, match="no surface"):
-        metrics.surface_distances(reference, np.zeros_like(reference), (1, 1, 1))
-
-
 ANISOTROPIC_MM = (2.5, 0.8, 1.1)
 
 
@@ -156,7 +118,7 @@ def image_of(mask, spacing_mm):
     return image
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_surface_scores_are_those_of_simpleitks_contours_and_distance_maps(seed):
     pair = masks(seed)
     images = [image_of(mask, ANISOTROPIC_MM) for mask in pair]

@@ -19,16 +19,7 @@ from bonelib.figures import paper
 from bonelib.paths import ResultFolder, SegmentationFolder
 from bonelib.provenance import write_json
 from bonelib.report.claims import AGAINST, COUNTS, FINDINGS, OWN, claims, finding
-from bonelib.report.verdicts import (
-    FAILS,
-    HOLDS,
-    UNCERTAIN,
-    UNTESTED,
-    Estimate,
-    exact,
-    judge,
-    same,
-)
+from bonelib.report.verdicts import FAILS, HOLDS, UNCERTAIN, UNTESTED, Estimate, exact, judge, same
 from bonelib.settings import BASELINE, Settings, deviations
 from tests.synthetic_results import MODELS, SETTINGS, small_results
 from tests.test_browser import CHROMIUM, CHROMIUM_OPTIONS, MILLISECONDS
@@ -183,13 +174,13 @@ def test_on_the_papers_own_numbers_its_claims_hold_where_it_agrees_with_itself(o
     assert not others[UNCERTAIN]
 
 
+def with_iou(model, epochs, *ious):
+    return world(paper_scores({(model, epochs): ious}, by_level))
+
+
 def swapped(one, other, epochs=SHORT):
     pair = {(one, epochs): PAPERS_IOU[other, epochs], (other, epochs): PAPERS_IOU[one, epochs]}
     return world(paper_scores(pair, by_level))
-
-
-def with_iou(model, epochs, *ious):
-    return world(paper_scores({(model, epochs): ious}, by_level))
 
 
 def with_records(**changes):
@@ -412,7 +403,7 @@ def test_a_network_without_bone_tests_no_claim_that_compares_it():
         assert claim(words, evidence).verdict == HOLDS
 
 
-def test_levels_causes_and_classes_must_be_there():
+def test_levels_causes_classes_and_more_than_one_slice_must_be_there():
     evidence = world()
     bare = replace(evidence, scores=evidence.scores.assign(level=np.nan),
                    false_bone=evidence.false_bone.head(0))  # fmt: skip
@@ -424,11 +415,8 @@ def test_levels_causes_and_classes_must_be_there():
         assert item.verdict == UNTESTED or "IoU of bone" not in item.claim
     found = report.findings(world(settings=replace(PAPER, class_scheme="bones")))
     assert all("class scheme bones" in item.why and not item.ours for item in found)
-
-
-def test_a_single_slice_has_no_interval_and_tests_nothing():
     scores = paper_scores()
-    one = scores[(scores["series"] == "test01") & (scores["slice"] == 0)]
+    one = scores[(scores["series"] == "test01") & (scores["slice"] == 0)]  # has no interval
     assert claim("U-net is the best of the five", world(one)).verdict == UNTESTED
 
 

@@ -300,7 +300,7 @@ def render_annotation(annotation: Annotation, seed: int) -> PhantomSeries:
     """
     patient = AnnotatedPatient.from_seed(annotation, seed)
     slices = (
-        (index * annotation.distance_mm, *patient.cut_slice(index))
+        (index * annotation.distance_mm, *(plane[None] for plane in patient.cut_slice(index)))
         for index in range(len(annotation.body))
     )
     scanner = _draw_scanner(seed)

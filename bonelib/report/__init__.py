@@ -27,7 +27,7 @@ from bonelib.provenance import read_json, replacing
 from bonelib.report import claims
 from bonelib.report.claims import Finding, dice_check, findings, lists, tally, verdict
 from bonelib.report.evidence import FIVE, THREE, Evidence, NotTestable, gather
-from bonelib.report.verdicts import VERDICTS, extreme, listed, name_of
+from bonelib.report.verdicts import extreme, listed, name_of
 from bonelib.settings import Settings, deviations
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
 ]  # fmt: skip
 
 MM_PER_INCH = 25.4
-WIDE_COLUMNS = 12  # of a table that is printed across the page
 
 # The parts of the page in its order: template and title.
 PARTS = {
@@ -105,27 +104,19 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
     parts are shown as not run. `models` are the methods to show, including the baseline.
     """
     evidence = gather(results, models, settings)
-    tested = findings(evidence)
     manifest = read_json(results.manifest)
     data_note = manifest.get("data_note", "")
     surface_page = SegmentationFolder(results.meshes).viewer
+    meshes = sorted(results.meshes.glob("**/*.stl"))
     text = ENVIRONMENT.get_template("page.html.j2").render(
         parts=PARTS,
-        verdict=verdict(tested),
-        verdicts=VERDICTS,
-        tally=tally,
-        lists=lists(tested),
-        dice=dice_check().to_dict("records"),
+        claims=claims,
+        tested=findings(evidence),
         tables=tables.all_tables(results, models, settings, data_note),
-        papers=PAPERS,
-        wide_columns=WIDE_COLUMNS,
         pictures=_pictures(results),
         sentences=sentences(evidence),
         surface=surface_page.read_text() if surface_page.exists() else "",
-        meshes=[
-            path.relative_to(results.root).as_posix()
-            for path in sorted(results.meshes.glob("**/*.stl"))
-        ],
+        meshes=[path.relative_to(results.root).as_posix() for path in meshes],
         settings=settings,
         deviations=deviations(settings),
         published=published,
@@ -135,9 +126,6 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
         citation=yaml.safe_load((REPOSITORY / "CITATION.cff").read_text()),
         data_note=data_note,
         manifest=manifest,
-        not_run=[
-            name for model, name in published.METHOD_NAMES.items() if model not in evidence.records
-        ],
     )
     with replacing(results.report) as scratch:
         scratch.write_text(text)

@@ -147,10 +147,8 @@ def dice_check() -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows, columns=["table", "name", "class", "iou", "dice"])
     half = measures.HALF_DIGIT
-    low, computed, high = (200 * iou / (100 + iou) for iou in (
-        frame["iou"] - half, frame["iou"], frame["iou"] + half))  # fmt: skip
-    return frame.assign(
-        computed=computed,
-        difference=frame["dice"] - computed,
-        agrees=frame["dice"].between(low - half, high + half),
+    low, computed, high = (
+        200 * iou / (100 + iou) for iou in (frame["iou"] - half, frame["iou"], frame["iou"] + half)
     )
+    agrees = frame["dice"].between(low - half, high + half)
+    return frame.assign(computed=computed, difference=frame["dice"] - computed, agrees=agrees)

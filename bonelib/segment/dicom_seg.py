@@ -17,8 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, CTImageStorage, generate_uid
 from pydicom.valuerep import DSfloat
 
-from bonelib.errors import InputError
-from bonelib.labels.dicom import refusing_damage
+from bonelib.errors import InputError, refusing_damage
 from bonelib.provenance import replacing
 from bonelib.scans import Frame, StoredScan
 
@@ -81,7 +80,7 @@ def write_dicom_seg(
     if not frames:
         raise InputError(f"{scan.path}: is not DICOM; give the scan as a DICOM series")
     headers = {frame.file: frame.header for frame in frames}
-    with refusing_damage(scan.path):
+    with refusing_damage(scan.path, "the DICOM headers are damaged; export the series again"):
         for header in headers.values():
             header.decode()
     _check(scan.path, list(headers.values()))
