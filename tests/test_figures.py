@@ -438,13 +438,13 @@ def test_figure_s1_draws_each_difference_with_its_interval(scored, monkeypatch):
     supplement.figureS1(pairs, axes[0, 0])
     bars = axes[0, 0].containers
     assert len(bars) == 36
+    labels = dict(zip(axes[0, 0].get_yticks(), axes[0, 0].get_yticklabels(), strict=True))
     for bar, row in zip(bars, pairs.itertuples(), strict=True):
         mark, _, (line,) = bar.lines
         (low, place), (high, _) = line.get_segments()[0]
         assert mark.get_xdata() == [row.difference]
         assert (low, high) == pytest.approx((row.difference_low, row.difference_high))
         assert (to_hex(mark.get_markerfacecolor()) != "#ffffff") == (row.p_holm < 0.05)
-        labels = dict(zip(axes[0, 0].get_yticks(), axes[0, 0].get_yticklabels(), strict=True))
         assert labels[place].get_text() == row.second
     assert "percentage points" in axes[0, 0].get_xlabel()
     first = axes[0, 0].get_yticklabels()[0]
