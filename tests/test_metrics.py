@@ -15,8 +15,8 @@ LABEL_MAPS = arrays(np.uint8, (6, 7), elements=st.integers(0, 2))
 
 
 def test_hand_values():
-    reference = np.array([[0, 0, 1, 1], [1, 1, 2, 2]])
-    prediction = np.array([[0, 1, 1, 1], [1, 2, 2, 1]])
+    reference = np.array([[0, 0, 1, 1, IGNORE], [1, 1, 2, 2, IGNORE]])
+    prediction = np.array([[0, 1, 1, 1, 0], [1, 2, 2, 1, 2]])
     counts = metrics.confusion_matrix(reference, prediction)
     assert counts.tolist() == [[1, 1, 0], [0, 3, 1], [0, 1, 1]]
     assert metrics.iou(counts) == pytest.approx([1 / 2, 3 / 6, 1 / 3])
@@ -66,11 +66,6 @@ def test_counts_pool_over_images_and_stack():
     assert (each.sum(axis=0) == metrics.confusion_matrix(*pairs)).all()
     assert metrics.iou(each).shape == (5, 3)
     assert metrics.iou(each)[3] == pytest.approx(metrics.iou(each[3]))
-
-
-def test_ignored_pixels_count_nowhere():
-    counts = metrics.confusion_matrix([0, 1, IGNORE, 2], [0, 1, 2, 2])
-    assert counts.tolist() == np.eye(3, dtype=int).tolist()
 
 
 @pytest.mark.parametrize(
@@ -166,16 +161,6 @@ def test_surface_scores_of_shifted_plates_are_known_by_hand(shift, expected):
     assert tuple(scores.values()) == pytest.approx(expected)
 
 
-def test_a_hole_has_an_edge_of_its_own():
-    reference, prediction = np.zeros((2, 9, 12, 12), bool)
-    reference[2:7, 3:8, 3:8] = prediction[2:7, 3:8, 3:8] = True
-    prediction[4, 5, 5] = False  # its six neighbours lie one voxel below the edge of the box
-    scores = metrics.surface_scores(reference, prediction, (2.0, 1.0, 1.0))
-    edges = 2 * (5**3 - 3**3) + 6
-    assert scores["assd_mm"] == pytest.approx((2 * 2 + 4 * 1) / edges)
-    assert scores["nsd_1mm"] == pytest.approx(1 - 2 / edges) and scores["nsd_2mm"] == 1
-
-
 def test_a_missed_or_invented_structure_is_as_far_off_as_the_grid_is_long():
     some, none = np.zeros((2, 10, 20, 30), bool)
     some[4, 5, 6] = True
@@ -187,11 +172,11 @@ def test_a_missed_or_invented_structure_is_as_far_off_as_the_grid_is_long():
     assert list(absent) == list(scores) and np.isnan(list(absent.values())).all()
 
 
-SMALL_MASKS = arrays(bool, (3, 5, 4))
+SPACINGS_MM = st.tuples(*[st.sampled_from([0.5, 1.0, 2.5])] * 3)
 
 
 @settings(max_examples=60, deadline=None)
-@given(SMALL_MASKS, SMALL_MASKS, st.tuples(*[st.sampled_from([0.5, 1.0, 2.5])] * 3))
+@given(arrays(bool, (3, 5, 4)), arrays(bool, (3, 5, 4)), SPACINGS_MM)
 def test_surface_scores_are_symmetric_and_within_bounds(reference, prediction, spacing_mm):
     scores = metrics.surface_scores(reference, prediction, spacing_mm)
     swapped = metrics.surface_scores(prediction, reference, spacing_mm)

@@ -56,7 +56,9 @@ def test_probabilities_come_out_on_the_networks_own_grid(model):
     assert sides == (32 * own_size // 64, 96 * own_size // 64)
 
 
-def test_a_saved_model_predicts_the_same(model, tmp_path):
+@pytest.mark.parametrize("name", ["pspnet", "unet"])
+def test_a_saved_model_predicts_the_same(name, tmp_path):
+    model = models.build_model(name, 64)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     assert loaded.name == model.name

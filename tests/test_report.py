@@ -401,6 +401,8 @@ def test_a_network_without_bone_tests_no_claim_that_compares_it():
     assert found.why == "not trained: FCN32, PSPNet find no bone"
     for words in ("points above FCN8's", "on either encoder", "Both FCN take"):
         assert claim(words, evidence).verdict == HOLDS
+    scores.loc[(scores["model"] == "unet") & (scores["epochs"] == SHORT), "n22"] = 0
+    assert claim("Longer training", world(scores)).why == "not trained: U-net finds no bone"
 
 
 def test_levels_causes_classes_and_more_than_one_slice_must_be_there():
@@ -415,6 +417,8 @@ def test_levels_causes_classes_and_more_than_one_slice_must_be_there():
         assert item.verdict == UNTESTED or "IoU of bone" not in item.claim
     found = report.findings(world(settings=replace(PAPER, class_scheme="bones")))
     assert all("class scheme bones" in item.why and not item.ours for item in found)
+    untimed = with_records(fcn32={"milliseconds_per_slice": math.nan})
+    assert claim("Both FCN take", untimed).why == "no milliseconds per slice of FCN32"
     scores = paper_scores()
     one = scores[(scores["series"] == "test01") & (scores["slice"] == 0)]  # has no interval
     assert claim("U-net is the best of the five", world(one)).verdict == UNTESTED

@@ -7,9 +7,9 @@ import pytest
 import SimpleITK
 import trimesh
 
+from bonelib import segment as segmentation
 from bonelib.errors import InputError
 from bonelib.paths import SegmentationFolder
-from bonelib.segment import segmentation
 from tests.test_niivue import named, parts
 
 workbench = pytest.importorskip("bonelib.segment.workbench", exc_type=ModuleNotFoundError)
@@ -35,8 +35,8 @@ def calls(monkeypatch):
     """Put a stand-in in the place of the segmentation; collect what it was asked for."""
     made = []
 
-    def segment(path, directory, options, progress):
-        made.append((path, options))
+    def segment(path, directory, series, bones, overwrite, progress):
+        made.append((path, series, bones, overwrite))
         folder = SegmentationFolder(directory)
         image = SimpleITK.ReadImage(str(path))
         for done in range(3):
@@ -45,7 +45,7 @@ def calls(monkeypatch):
         labels = SimpleITK.Cast((image > 500) + (image > -200), SimpleITK.sitkUInt8)
         SimpleITK.WriteImage(labels, str(folder.label_map))
         files = {"segmentation.nii.gz", "bone.stl"}
-        names = ("femur_left", "hip_left") if options.bones else ()
+        names = ("femur_left", "hip_left") if bones else ()
         for file in (folder.surface, *map(folder.bone_surface, names)):
             trimesh.creation.box([20, 20, 20]).export(file)
             files.add(file.relative_to(directory).as_posix())
@@ -95,7 +95,7 @@ def test_a_button_segments_with_the_ticked_options(scan, calls, tmp_path):
     bench = workbench.Workbench(scan, tmp_path / "out")
     named(bench.controls, "single bones").value = False
     named(bench.controls, "Segment").click()
-    assert calls == [(scan, segmentation.Options(bones=False))]
+    assert calls == [(scan, None, False, True)]
     assert shown(bench) == (2, ["bone"])
 
 

@@ -13,9 +13,32 @@ from bonelib.settings import BONE, CLASS_SCHEMES, IGNORE
 
 IGNORE_NAME = "ignore"  # among bone names: voxels of which nobody knows the class
 
-# One or more whole words of a name, in small letters and without accents; * as in file names.
+# Patterns are one or more whole words of a name, in small letters and without accents; * as in
+# file names. The first class that fits counts. A bone of no class is IGNORE, and so is one whose
+# name may mean several classes, such as "pelvis" or "spine".
+CLASS_PATTERNS = {
+    "bone": ("*",),
+    "femur": (
+        "femur*", "*femur", "femora", "femoral", "femoral head*", "femoral neck*",
+        "femoralhead*", "femhead*", "fem head*", "caput femor*", "collum femor*",
+        "trochanter*", "huftkopf*", "hueftkopf*", "oberschenkelkopf*", "schenkelhals*",
+        "tete femorale", "col femoral", "udow*",
+    ),
+    "hip bone": (
+        "hip", "hips", "lefthip", "righthip", "innominate*", "coxa", "coxae", "ilium",
+        "iliac crest*", "iliac wing*", "ischium", "pubis", "pubic ramus", "pubic rami",
+        "acetabul*", "hufte*", "huefte*", "huftbein*", "hueftbein*", "darmbein*", "sitzbein*",
+        "schambein*", "hanche*", "iliaque", "biodr*",
+    ),
+    "sacrum": ("sacrum*", "vertebra* s[1-5]", "kreuzbein*", "krzyzow*"),
+    "vertebra": (
+        "vertebra*", "l[1-6]", "th[1-9]", "th1[0-2]", "t1[0-2]", "wirbel*", "vertebre*",
+        "kregi", "kreg*", "krag",
+    ),
+}  # fmt: skip
+
 BONE_PATTERNS = (
-    *(pattern for patterns in CLASS_SCHEMES["bones"].values() for pattern in patterns),
+    *(pattern for name in CLASS_SCHEMES["bones"] for pattern in CLASS_PATTERNS[name]),
     "bone*", "*bone", "bony *", "skeleton*",
     "pelvis", "pelvic girdle", "pelvic ring", "os *", "ossa *", "coccyx*", "tailbone", "spine",
     "rib", "rib[0-9]*", "ribs", "ribcage", "costa", "costae", "sternum", "clavic*", "scapula*",
@@ -94,8 +117,10 @@ def class_of(name: str, class_scheme: str) -> int:
     """Return the class of a bone by its name; `IGNORE` for one of no class and for "ignore"."""
     if name == IGNORE_NAME:
         return IGNORE
-    classes = enumerate(CLASS_SCHEMES[class_scheme].values(), BONE)
-    return next((number for number, patterns in classes if _has_words(name, patterns)), IGNORE)
+    for number, class_name in enumerate(CLASS_SCHEMES[class_scheme], BONE):
+        if _has_words(name, CLASS_PATTERNS[class_name]):
+            return number
+    return IGNORE
 
 
 def looks_like_bone(name: str) -> bool:

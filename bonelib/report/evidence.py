@@ -196,7 +196,10 @@ class Evidence:
         missing = [name_of(model) for model in models if model not in self.records]
         if missing:
             raise NotTestable(f"not run: {', '.join(missing)}")
-        return {model: self.records[model][column] for model in models}
+        costs = {model: self.records[model][column] for model in models}
+        if unknown := [name_of(model) for model, value in costs.items() if pd.isna(value)]:
+            raise NotTestable(f"no {column.replace('_', ' ')} of {', '.join(unknown)}")
+        return costs
 
 
 def gather(results: ResultFolder, methods: Iterable[str], settings: Settings) -> Evidence:

@@ -8,11 +8,11 @@ from matplotlib.lines import Line2D
 
 from bonelib.figures.scan import draw_plane, most_bone
 from bonelib.figures.style import CLASS_COLOURS
-from bonelib.segment import surfaces
+from bonelib.segment.surfaces import VIEWS, draw_surface
 from bonelib.settings import BACKGROUND, BONE, CLASS_NAMES, PATIENT
 
 MONTAGE = (2, 5)  # rows and columns of axial slices
-VIEWS = 4  # below: two planes and two views of the surface
+PANELS = 4  # below: two planes and two views of the surface
 WIDTH_INCHES = 15.0
 TITLE_INCHES = 0.4  # of a row of panels
 AXIS_INCHES = 0.8  # below the last row
@@ -37,7 +37,7 @@ def draw_overview(
     rows, columns = MONTAGE
     heights = (
         TITLE_INCHES + rows * (TITLE_INCHES + _panel_inches(depth_mm / width_mm, columns)),
-        TITLE_INCHES + _panel_inches(max(shapes), VIEWS) + AXIS_INCHES,
+        TITLE_INCHES + _panel_inches(max(shapes), PANELS) + AXIS_INCHES,
     )
     figure = Figure(figsize=(WIDTH_INCHES, sum(heights)), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=heights)
@@ -56,8 +56,8 @@ def draw_overview(
     for axis in (1, 2):
         draw_plane(scan, label_map, axis, most_bone(label_map, axis), panels[axis - 1])
     if surface is not None:
-        for panel, view in zip(panels[2:], surfaces.VIEWS, strict=True):
-            surfaces.draw_surface(surface, panel, view)
+        for panel, view in zip(panels[2:], VIEWS, strict=True):
+            draw_surface(surface, panel, view)
     return figure
 
 

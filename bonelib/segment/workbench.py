@@ -15,10 +15,10 @@ from ipyfilechooser import FileChooser
 from jupyter_server.serverapp import list_running_servers
 
 from bonelib import labels, scans
+from bonelib import segment as segmentation
 from bonelib.errors import InputError, InputWarning
 from bonelib.figures.niivue import ScanViewer, view_surfaces
 from bonelib.paths import SegmentationFolder
-from bonelib.segment import segmentation
 
 REDRAW_SECONDS = 0.1  # between two updates of the progress bar
 ERROR_COLOUR, NOTE_COLOUR = "#9c3d00", "#444444"
@@ -86,15 +86,17 @@ class Workbench:
     def segment(self) -> dict:
         """Segment the scan that the fields name, show the result and return its record.
 
-        Raises InputError as `segmentation.segment` does.
+        Raises InputError as `segment.segment` does.
         """
         self._open_field()
         self._show_result({})
-        options = segmentation.Options(series=self._series_read, bones=self._bones.value)
         self._button.disabled, self._drawn = True, 0.0
         self._bar.layout.display = None
         try:
-            record = segmentation.segment(self._path, self.folder.root, options, self._progress)
+            record = segmentation.segment(
+                self._path, self.folder.root, series=self._series_read, bones=self._bones.value,
+                overwrite=True, progress=self._progress,
+            )  # fmt: skip
         finally:
             self._button.disabled = False
             self._bar.layout.display = "none"
