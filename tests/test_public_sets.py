@@ -253,7 +253,7 @@ def test_totalsegmentator_3_has_no_validation(tmp_path):
     ("text", "words"),
     [
         ("image_id,split\ns0000,train\n", "columns image_id and split"),
-        ("image_id;split\ns0000;all\n", "splits other than train, val, test"),
+        ("image_id;split\ns0000;all\n", "split (train, val, test)"),
         ("", "columns image_id and split"),
         (None, "holds 0 files meta.csv"),
     ],
