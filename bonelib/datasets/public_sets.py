@@ -59,6 +59,8 @@ def convert(name: str, directory: Path, output: Path, workers: int = 1) -> Count
     converted, lack the pelvis or were left out. Raises InputError where none can be used.
     """
     public = PUBLIC_SETS[name]
+    if output.resolve().is_relative_to(directory.resolve()):
+        raise InputError(f"{output}: is inside the source; name a folder elsewhere")
     pairs = _pairs(public, directory)
     splits = _splits(name, list(pairs), _owners_splits(name, directory, list(pairs)))
     start_conversion(output, {"name": name, "note": public.note})
