@@ -28,9 +28,8 @@ Modules stand in data order; each imports only from those above it::
 
 Beyond the paper; nothing above imports these::
 
-    segment/           one scan -> label map, bones, STL, DICOM SEG, page
+    segment/           one scan -> label map, single bones, STL, DICOM SEG, page
     pretraining/       annotated anatomy and phantoms -> the shipped weights
-    inspection, commands
 
 One noun per thing: series (files) -> scan (volume) -> label map -> slice -> batch ->
 prediction -> score -> table -> figure. Arrays are (slice, row, column), spacings in the
