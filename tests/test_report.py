@@ -400,6 +400,8 @@ def test_a_network_without_bone_tests_no_claim_that_compares_it():
     assert found.why == "not trained: FCN32, PSPNet find no bone"
     for words in ("points above FCN8's", "on either encoder", "Both FCN take"):
         assert claim(words, evidence).verdict == HOLDS
+    scores.loc[(scores["model"] == "unet") & (scores["epochs"] == SHORT), "n22"] = 0
+    assert claim("Longer training", world(scores)).why == "not trained: U-net finds no bone"
 
 
 def test_levels_causes_classes_and_more_than_one_slice_must_be_there():
