@@ -10,7 +10,8 @@ Modules stand in data order; each imports only from those above it::
     scans/             DICOM, NIfTI, NRRD, MHA -> scan: SimpleITK image in HU
     labels/            mask of any format + scan -> label map: 0, 1, 2
     phantom/           seed -> folder data set of DICOM series and label maps
-    datasets/          name and folder -> cases: series id, scan, label map, split
+    datasets/          name and folder -> cases: series id, scan, label map, split;
+                       public data sets -> folder layout
     slices             prepared 2-D slices on disk -> arrays
     preparation        cases -> prepared slices, split by series
     augment/           slices + seed -> augmented batches
