@@ -22,8 +22,7 @@ Modules stand in data order; each imports only from those above it::
     headless           slices -> trained and scored networks, without notebooks
     figures/           scores and slices -> the paper's figures
     tables/            scores -> the paper's tables
-    replication/       scores -> which of the paper's claims hold
-    report/            tables, figures, verdicts -> report.html
+    report/            scores -> which of the paper's claims hold; tables, figures -> report.html
     workflow/          what run_all.py needs: a run, its steps, the driver
 
 Beyond the paper; nothing above imports these::

@@ -4,7 +4,7 @@ import json
 import pandas as pd
 import pytest
 
-from bonelib import replication, report
+from bonelib import report
 from bonelib.errors import InputError
 from bonelib.paths import RESULTS, ResultFolder
 from bonelib.provenance import read_json, write_json
@@ -83,7 +83,9 @@ def test_numbers_come_back_to_six_digits_and_counts_exactly(run, kept, tmp_path)
             pd.testing.assert_frame_equal(*pair, rtol=1e-5, check_exact=False, check_dtype=False)
             whole = list(pair[0].select_dtypes("integer"))
             pd.testing.assert_frame_equal(pair[0][whole], pair[1][whole])
-    before, after = (replication.findings(one, MODELS, SETTINGS) for one in (run, results))
+    before, after = (
+        report.findings(report.gather(one, MODELS, SETTINGS)) for one in (run, results)
+    )
     assert before == after
     text = report.write_report(results, SETTINGS, MODELS).read_text()
     assert "reference results, without data or training" in text and "3.99.1" in text

@@ -1,7 +1,7 @@
 """An annotation and a seed -> a CT series of it.
 
-The annotation knows bones, muscles and the outline. What else a scan would show is drawn
-from the seed: skin and fat, the belly, the inside of the bones, the couch.
+The annotation gives bones, muscles and the outline of the body. Everything else in a scan is
+drawn from the seed: skin and fat, the belly, the inside of the bones, the couch.
 """
 
 from dataclasses import dataclass, replace
@@ -10,65 +10,57 @@ import cv2
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
+from skimage.morphology import isotropic_closing
 
 from bonelib.phantom.anatomy import DENSE_CORTEX, PERIOSTEUM, SKIN_THICKNESS, paint_couch
 from bonelib.phantom.rendering import Scanner, draw_texture, texture_plane
 from bonelib.phantom.series import PhantomSeries, scan_slices
-from bonelib.phantom.shapes import capsule, ellipsoid
+from bonelib.phantom.shapes import capsule
 from bonelib.phantom.tissues import Tissue, spongy
 from bonelib.pretraining.annotation import (
     BONE_KINDS,
     SMOOTHING_PIXELS,
     SOFT_TISSUES,
     Annotation,
-    disk,
     kind_of,
     smooth,
 )
-from bonelib.pretraining.soft_tissue import (
-    Artery,
-    Organ,
-    Tube,
-    draw_arteries,
-    draw_organs,
-    draw_tubes,
-    find_cavity,
-)
+from bonelib.pretraining.soft_tissue import Tube, draw_belly, draw_vessels, find_cavity
 
 FINE_PIXEL_MM = 0.55  # tissues are drawn in pixels of about this width, for partial volume
 
-# Thickness of the shell in mm, and where the density of the inside lies on the scale that
-# `_paint_inside` cuts into marrow, sparse and dense trabeculae.
+# Thickness of the shell in mm, and mean density of the inside on the scale of `tissues.spongy`.
 SHELL_MM = {"hip": 1.25, "femur": 0.75, "sacrum": 0.85, "vertebra": 0.5, "bone": 1.1}
 DENSITY = {"hip": 0.5, "femur": 1.55, "sacrum": 0.0, "vertebra": 0.55, "bone": 0.3}
 THIN_SHELLED = ("sacrum", "vertebra")
 # The shaft's wall in mm at depths in mm below the top of the femur's head.
 SHAFT_DEPTHS_MM, SHAFT_WALLS_MM = (0, 55, 85, 120, 170, 320, 380), (1, 1.2, 2.4, 6, 8.4, 5, 1.5)
 MARROW_DEPTHS_MM = (115.0, 330.0)  # between which the shaft is hollow
+VESSEL_DEPTH_MM = 6.0  # least depth of large vessels below the skin
+ARCH_GAP_MM, JOINT_GAP_MM = 9.0, 8.0  # widest gaps in a vertebral arch and in a joint
+PLAQUE_MM = 0.8  # half the thickness of a calcified plaque
 
 
 @dataclass(frozen=True)
 class AnnotatedPatient:
-    """An annotation with all that it does not say, drawn from a seed; lengths in mm."""
+    """An annotation and everything it leaves open, drawn from a seed; lengths in mm."""
 
     annotation: Annotation
     seed: int
     oversampling: int  # fine pixels a side for each of the annotation
-    cavity: np.ndarray  # (slice, row, column) uint8, on pixels of about COARSE_MM
-    tubes: tuple[Tube, ...]  # later ones lie over earlier ones
-    organs: tuple[Organ, ...]
-    arteries: tuple[Artery, ...]
+    cavity: np.ndarray  # (slice, row, column) bool, in coarse pixels
+    belly: list[Tube]  # later ones lie over earlier ones
+    vessels: list[Tube]
     bone_density: float  # on the scale of DENSITY; low in osteoporosis
     bone_thickness: float  # of the shells, relative
     muscle_fat: float  # 0 lean to 1 wasted
     fat_mm: float  # below the skin, where no muscle is labelled
     couch: tuple[float, float, float]  # x of its middle, y of its top, radius of its hollow
-    skin_markers: tuple[tuple[float, float], ...]  # x, z
     textures: tuple[np.ndarray, np.ndarray]
 
     @classmethod
     def from_seed(cls, annotation: Annotation, seed: int) -> "AnnotatedPatient":
-        """Draw what the annotation leaves open; the same seed draws the same."""
+        """Draw everything that the annotation leaves open."""
         random, traits = (np.random.default_rng([seed, stream]) for stream in (6, 9))
         fat_mm = float(random.uniform(14, 34))
         cavity, cavity_mm = find_cavity(annotation, fat_mm)
@@ -78,30 +70,25 @@ class AnnotatedPatient:
         x, y = (np.array([columns, rows]) + 0.5) * annotation.spacing_mm
         middle = (x.min() + x.max()) / 2 + random.normal(0, 8)
         top = (y + (x - middle) ** 2 / (2 * curve)).max() + random.uniform(0.5, 3)
-        height_mm = len(annotation.body) * annotation.distance_mm
-        marker_z = random.uniform(0.2, 0.8) * height_mm
-        marked = random.random() < 0.5
         return cls(
             annotation=annotation,
             seed=seed,
             oversampling=max(round(annotation.spacing_mm / FINE_PIXEL_MM), 1),
             cavity=cavity,
-            tubes=tuple(draw_tubes(random, cavity, cavity_mm, enhanced)),
-            organs=draw_organs(random, cavity, cavity_mm, annotation),
-            arteries=draw_arteries(random, annotation, enhanced),
+            belly=draw_belly(random, cavity, cavity_mm, enhanced),
+            vessels=draw_vessels(random, annotation, enhanced),
             bone_density=float(np.clip(traits.normal(0, 0.3), -0.8, 0.6)),
             bone_thickness=float(np.clip(traits.normal(1, 0.15), 0.65, 1.35)),
             muscle_fat=float(traits.beta(1.5, 4)),
             fat_mm=fat_mm,
             couch=(middle, top, curve),
-            skin_markers=tuple((middle + x_mm, marker_z) for x_mm in (-150, 0, 150) if marked),
             textures=(draw_texture(random), draw_texture(random)),
         )
 
     def cut_slice(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return tissues and bones, both (row, column) uint8, of the slice, in fine pixels.
+        """Return tissues and bones of a slice, both (row, column) uint8 in fine pixels.
 
-        Bones are numbered as in the annotation's structures.
+        Bones have their numbers in the annotation's structures.
         """
         return _Slice(self, index).paint()
 
@@ -133,12 +120,12 @@ class _Slice:
         return cv2.resize(plane, self.size, interpolation=cv2.INTER_LINEAR)
 
     def finer(self, mask: np.ndarray) -> np.ndarray:
-        """Return how much of a mask is near each fine pixel, float32 from 0 to 1."""
+        """Return a mask's share of the surroundings of each fine pixel, float32."""
         plane = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), SMOOTHING_PIXELS)
         return self.enlarge(plane)
 
     def depth_mm(self, mask: np.ndarray) -> np.ndarray:
-        """Return the distance to the nearest pixel outside of the mask."""
+        """Return the distance to the nearest pixel outside the mask."""
         padded = np.pad(mask.astype(np.uint8), 1)
         return cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1] * self.pixel_mm
 
@@ -152,7 +139,7 @@ class _Slice:
         soft = kinds[self.structures]
         self.tissues[soft > 0] = soft[soft > 0]
         self.paint_fat_in_muscle(soft == Tissue.MUSCLE)
-        self.paint_arteries()
+        self.paint_tubes(self.patient.vessels, self.depth > VESSEL_DEPTH_MM)
         self.paint_gaps(bone)
         bones = np.where(bone[self.structures], self.structures, 0).astype(np.uint8)
         for number in np.unique(bones[bones > 0]):
@@ -175,13 +162,6 @@ class _Slice:
             self.paint_fat_in_muscle(depth_mm > fat_mm)
         skin_mm = SKIN_THICKNESS * (1.2 + 0.2 * self.second)
         self.tissues[self.body & (depth_mm < skin_mm)] = Tissue.SKIN
-        for marker_x, marker_z in patient.skin_markers:
-            columns = np.flatnonzero(np.abs(self.x[0] - marker_x) < 1.2)
-            if abs(self.z - marker_z) < 4 and len(columns):
-                front = np.argmax(self.body[:, columns[0]])
-                thick = max(round(2 / self.pixel_mm), 1)
-                if front > thick:
-                    self.tissues[front - thick : front, columns] = Tissue.SKIN_MARKER
 
     def paint_belly(self):
         plane = self.patient.cavity[self.index]
@@ -195,21 +175,17 @@ class _Slice:
         room = inside & ~fascia
         strands = room & (np.abs(self.second) < 0.07) & (self.first > 0.3)
         self.tissues[strands] = Tissue.BOWEL_WALL
-        for organ in self.patient.organs:
-            reach = np.array(organ.radii) + 1
-            window = self.window(np.array([organ.centre - reach, organ.centre + reach]), 0)
-            if window is not None:
-                points = self.x[:, window[1]], self.y[window[0]], np.float32(self.z)
-                distance = ellipsoid(points, organ.centre, organ.radii) + 1.2 * self.first[window]
-                content = np.where(points[1] > organ.level, organ.settled, organ.content)
-                self.fill(window, distance, content, organ.wall_mm, room)
-        for tube in self.patient.tubes:
+        self.paint_tubes(self.patient.belly, room)
+
+    def paint_tubes(self, tubes: list[Tube], room: np.ndarray):
+        """Paint tubes where there is `room`."""
+        for tube in tubes:
             window = self.window(tube.nodes, tube.radius + 3)
             if window is not None:
-                self.paint_tube(tube, window, room)
+                self.paint_tube(tube, window, room[window])
 
     def window(self, nodes: np.ndarray, margin_mm: float) -> tuple[slice, slice] | None:
-        """Return the rows and columns round `nodes`, or None where the slice misses them."""
+        """Return the rows and columns around `nodes`, or None if the slice misses them."""
         low, high = nodes.min(axis=0) - margin_mm, nodes.max(axis=0) + margin_mm
         if not low[2] <= self.z <= high[2]:
             return None
@@ -220,7 +196,7 @@ class _Slice:
         window = slice(*rows.astype(int)), slice(*columns.astype(int))
         return window if self.tissues[window].size else None
 
-    def paint_tube(self, tube: Tube, window, room):
+    def paint_tube(self, tube: Tube, window, room: np.ndarray):
         points = self.x[:, window[1]], self.y[window[0]], np.float32(self.z)
         distance = np.inf
         for start, end in zip(tube.nodes, tube.nodes[1:], strict=False):
@@ -229,21 +205,19 @@ class _Slice:
                 distance = np.minimum(distance, rod)
         if tube.wall_mm:
             distance = distance + 0.1 * tube.radius * self.first[window]
-        content = np.full(self.tissues[window].shape, tube.content, np.uint8)
-        if tube.mottled:
+        region = self.tissues[window]
+        content = np.full(region.shape, tube.content, np.uint8)
+        if tube.stool:
             specks = self.second[window] + 0.7 * self.random.standard_normal(content.shape)
             content[specks > 1.5] = Tissue.FAT
             content[specks > 2.0] = Tissue.GAS
-        gas = np.broadcast_to(points[1] < tube.gas_above, content.shape)
-        content[gas] = Tissue.GAS
-        self.fill(window, distance, content, tube.wall_mm, room)
-
-    def fill(self, window, distance, content, wall_mm: float, room):
-        region, free = self.tissues[window], room[window]
-        if wall_mm:
-            region[free & (distance < 0)] = Tissue.BOWEL_WALL
-        inside = free & (distance < -wall_mm)
-        region[inside] = np.broadcast_to(content, region.shape)[inside]
+        content[np.broadcast_to(points[1] < tube.level, content.shape)] = tube.front
+        region[room & (distance < 0)] = Tissue.BOWEL_WALL
+        inside = room & (distance < -tube.wall_mm)
+        region[inside] = content[inside]
+        if tube.calcified:
+            plaque = room & (np.abs(distance) < PLAQUE_MM) & (self.second[window] > 0.7)
+            region[plaque] = Tissue.CALCIFICATION
 
     def paint_fat_in_muscle(self, muscle):
         """Paint the fat between muscles that touch and the streaks within."""
@@ -256,42 +230,14 @@ class _Slice:
         streaks = np.abs(self.second) < (0.03 + 0.15 * share) * np.clip(0.6 + self.first, 0, 2)
         self.tissues[muscle & (seam | streaks)] = Tissue.FAT
 
-    def paint_arteries(self):
-        for artery in self.patient.arteries:
-            x, y, z = artery.nodes.T
-            if not z[0] <= self.z <= z[-1]:
-                continue
-            centre = np.array([np.interp(self.z, z, x), np.interp(self.z, z, y)])
-            radius = artery.radius
-            vein = centre + artery.vein_offset
-            nodes = np.array([(*centre, self.z), (*vein, self.z)])
-            window = self.window(nodes, 2 * radius)
-            if window is None:
-                continue
-            points = self.x[:, window[1]], self.y[window[0]]
-            free = self.depth[window] > 6
-            away = np.hypot(points[0] - centre[0], points[1] - centre[1]) + 0.4 * self.first[window]
-            beside = np.hypot((points[0] - vein[0]) * 0.8, points[1] - vein[1])
-            region = self.tissues[window]
-            unlabelled = self.structures[window] == 0
-            region[free & unlabelled & (np.minimum(away, beside) < radius + 2.5)] = Tissue.FAT
-            region[free & (beside < radius)] = Tissue.BLOOD
-            region[free & (away < radius)] = artery.content
-            if artery.calcified:
-                plaque = (np.abs(away - radius) < 0.8) & (self.second[window] > 0.7)
-                plaque &= points[1] > centre[1]
-                region[free & plaque] = Tissue.CALCIFICATION
-
     def paint_gaps(self, bone):
         """Paint the spinal canal and the cartilage of joints, which bones enclose."""
         names, spacing_mm = self.patient.annotation.names, self.patient.annotation.spacing_mm
-        mask = bone[self.labels].astype(np.uint8)
+        mask = bone[self.labels]
         spine = [index for index, name in enumerate(names, 1) if kind_of(name) in THIN_SHELLED]
-        ring = cv2.morphologyEx(
-            np.isin(self.labels, spine).astype(np.uint8), cv2.MORPH_CLOSE, disk(9, spacing_mm)
-        )
-        canal = ndimage.binary_fill_holes(ring) & (mask == 0)
-        joints = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disk(8, spacing_mm)) > mask
+        ring = isotropic_closing(np.isin(self.labels, spine), ARCH_GAP_MM / 2 / spacing_mm)
+        canal = ndimage.binary_fill_holes(ring) & ~mask
+        joints = isotropic_closing(mask, JOINT_GAP_MM / 2 / spacing_mm) & ~mask
         free = self.structures == 0
         self.tissues[free & (self.finer(joints) > 0.5)] = Tissue.CARTILAGE
         inner = free & (self.finer(canal) > 0.5)
@@ -321,7 +267,7 @@ class _Slice:
         self.tissues[window][outer] = shell[outer]
 
     def _below_top(self, number: int) -> float:
-        """Return how far in mm the slice lies below the femur's head, which may be cut off."""
+        """Return the depth in mm of the slice below the femur's head, which may be cut off."""
         annotation = self.patient.annotation
         levels = np.flatnonzero((annotation.structures == number).any(axis=(1, 2)))
         cut = SHAFT_DEPTHS_MM[3] if levels[-1] == len(annotation.body) - 1 else 0.0

@@ -1,4 +1,4 @@
-"""A label map on disk -> an annotation: bones, muscles and the outline of the body.
+"""A label map on disk -> an annotation: bones, soft tissues and the outline of the body.
 
 Positions are in mm from the corner of the annotation's field: x to the patient's left, y to
 the back, z to the head.
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
+from skimage.morphology import isotropic_closing, isotropic_dilation
 
 from bonelib.errors import InputError
 from bonelib.labels import on_grid
@@ -25,10 +26,11 @@ SOFT_TISSUES = {
     for tissue in Tissue
     if Tissue.GAS <= tissue < Tissue.MARROW and tissue != Tissue.GOLD_SEED
 }
-MOST_NAMES = 255  # structures are kept in 8 bits
-SQUARE_TOLERANCE = 0.01  # by which the two sides of a pixel may differ
-SMOOTHING_PIXELS = 0.8  # blur that takes the staircase off an edge and keeps thin sheets
-OUTLINE_BRIDGE_MM = 80.0  # hollow of the labels that an outline drawn round them fills
+MAXIMUM_NAMES = 255  # structures are kept in 8 bits
+SQUARE_TOLERANCE = 0.01  # relative difference of a pixel's sides
+SMOOTHING_PIXELS = 0.8  # blur that smooths the steps of an edge and keeps thin sheets
+OUTLINE_BRIDGE_MM = 80.0  # gap between labels that the outline closes
+OUTLINE_LAYER_MM = 18.0  # skin and fat around the labels
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,9 @@ class Annotation:
 
 
 def kind_of(name: str) -> str:
-    """Return which of `BONE_KINDS` or `SOFT_TISSUES` a name of tissues.csv is.
+    """Return the entry of `BONE_KINDS` or `SOFT_TISSUES` for a name in tissues.csv.
 
-    Raises InputError, which lists them, for any other name.
+    Raises InputError for an unknown name.
     """
     bone = re.match(rf"({'|'.join(BONE_KINDS)})(_|$)", name)
     if not bone and name not in SOFT_TISSUES:
@@ -72,7 +74,7 @@ def kind_of(name: str) -> str:
 
 
 def bones_of(names: dict[int, str]) -> dict[int, str]:
-    """Return those of `names`, id to name, that are bones."""
+    """Return the bones among `names`, which are tissues by id."""
     return {number: name for number, name in names.items() if kind_of(name) in BONE_KINDS}
 
 
@@ -82,11 +84,11 @@ def read_annotation(
     names: dict[int, str],
     slices: tuple[int, int] | None = None,
 ) -> Annotation:
-    """Read a label map and, where there is one, the mask of the body.
+    """Read a label map and, if there is one, the mask of the body.
 
-    `names` gives bones and tissues by id, `slices` the first and the last slice to keep,
-    from the feet, from 0. Ids without a name are unlabelled. Raises InputError for maps
-    without any bone, without square pixels or without anything that tells the outline.
+    `names` gives bones and tissues by id; other ids are unlabelled. `slices` is the first and
+    the last slice to keep, counted from 0 at the feet. Raises InputError for a map without
+    bone, without square pixels, or with neither muscles nor a mask, so without an outline.
     """
     image = read_volume(label_path)
     width_mm, height_mm, _ = image.GetSpacing()
@@ -103,8 +105,8 @@ def read_annotation(
                 "correct range.csv"
             )
         image = image[:, :, first : last + 1]
-    if len(names) > MOST_NAMES:
-        raise InputError(f"{label_path}: {len(names)} ids are named; name {MOST_NAMES} at most")
+    if len(names) > MAXIMUM_NAMES:
+        raise InputError(f"{label_path}: {len(names)} ids are named; name {MAXIMUM_NAMES} at most")
     ids = sorted(names)
     found = sitk.GetArrayViewFromImage(image)
     structures = np.zeros(found.shape, np.uint8)
@@ -134,44 +136,30 @@ def read_annotation(
     return replace(annotation, body=body)
 
 
-def disk(diameter_mm: float, spacing_mm: float) -> np.ndarray:
-    """Return a round structuring element, uint8, of at least 3 pixels a side."""
-    size = 2 * max(round(diameter_mm / 2 / spacing_mm), 1) + 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-
-
 def _filled(body: np.ndarray) -> np.ndarray:
     return np.stack([ndimage.binary_fill_holes(part) for part in body])
 
 
 def _outline(annotation: Annotation) -> np.ndarray:
-    """Return a body that lies round the labels as skin and fat would."""
-    closing = disk(OUTLINE_BRIDGE_MM, annotation.spacing_mm)
-    layer = disk(36.0, annotation.spacing_mm)
-    margin = max(closing.shape)
-    planes = []
-    for part in annotation.structures:
-        padded = np.pad((part > 0).astype(np.uint8), margin)
-        closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, closing)
-        planes.append(cv2.dilate(closed, layer)[margin:-margin, margin:-margin] > 0)
-    return _filled(np.stack(planes))
+    """Return the outline of a layer of skin and fat around the labels."""
+    bridge, layer = (
+        length_mm / annotation.spacing_mm for length_mm in (OUTLINE_BRIDGE_MM / 2, OUTLINE_LAYER_MM)
+    )
+    margin = round(bridge + layer) + 1
+    padded = np.pad(annotation.structures > 0, ((0, 0), (margin, margin), (margin, margin)))
+    planes = [isotropic_dilation(isotropic_closing(part, bridge), layer) for part in padded]
+    return _filled(np.stack(planes)[:, margin:-margin, margin:-margin])
 
 
 def deform(annotation: Annotation, seed: int) -> Annotation:
-    """Return the annotation turned, stretched and perhaps mirrored in plane, on its own grid.
-
-    Mirrored, what is called left becomes right; where a left name has no right one, or the
-    other way round, nothing is mirrored.
-    """
+    """Return the annotation rotated and stretched in plane at random, on its own grid."""
     random = np.random.default_rng([seed, 5])
     angle = np.radians(np.clip(random.normal(0, 2.5), -6, 6))
     stretch = np.exp(np.clip(random.normal(0, 0.035, 2), -0.08, 0.08))
-    twins = _twins(annotation.names)
-    mirror = bool(random.random() < 0.5) and twins is not None
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = turn @ np.diag(stretch * (-1 if mirror else 1, 1))
+    matrix = turn @ np.diag(stretch)
     rows, columns = np.nonzero(annotation.body.any(axis=0))
-    middle = np.array([np.ptp(columns) / 2 + columns.min(), np.ptp(rows) / 2 + rows.min()])
+    middle = np.array([(axis.min() + axis.max()) / 2 for axis in (columns, rows)])
     affine = np.column_stack([matrix, middle - matrix @ middle])
     size = annotation.body.shape[:0:-1]
 
@@ -179,24 +167,12 @@ def deform(annotation: Annotation, seed: int) -> Annotation:
         return cv2.warpAffine(plane, affine, size, flags=cv2.INTER_LINEAR)
 
     structures = np.stack([smooth(part, warp) for part in annotation.structures])
-    if mirror:
-        structures = np.array([0, *(twin + 1 for twin in twins)], np.uint8)[structures]
     body = np.stack([warp(part.astype(np.float32)) > 0.5 for part in annotation.body])
     return replace(annotation, structures=structures, body=body | (structures > 0))
 
 
-def _twins(names: tuple[str, ...]) -> list[int] | None:
-    """Return the index of each name's other side, its own where it has no side."""
-    words = {"left": "right", "right": "left"}
-    others = ["_".join(words.get(word, word) for word in name.split("_")) for name in names]
-    if not set(others) <= set(names):
-        return None
-    pairs = enumerate(zip(names, others, strict=True))
-    return [index if other == name else names.index(other) for index, (name, other) in pairs]
-
-
 def smooth(structures: np.ndarray, warp: Callable) -> np.ndarray:
-    """Return a slice's structures after `warp`, which maps a float32 plane, without stairs."""
+    """Return a slice's structures after `warp`, which maps a float32 plane, with smooth edges."""
     winner = best = None
     for number in np.union1d(0, structures):
         plane = (structures == number).astype(np.float32)

@@ -1,6 +1,6 @@
-"""Annotated anatomy without a CT -> subjects, and CT series rendered from them.
+"""A folder of annotated subjects without CT -> CT series rendered from them.
 
-`data/README.md` shows the layout of such a folder.
+`data/README.md` shows the layout of the folder.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bonelib.datasets.folder import read_columns, read_names, read_split, start_
 from bonelib.errors import InputError
 from bonelib.phantom import PhantomSeries, series_seed, write_dataset
 from bonelib.pretraining.annotated_patient import render_annotation
-from bonelib.pretraining.annotation import bones_of, deform, read_annotation
+from bonelib.pretraining.annotation import Annotation, bones_of, deform, read_annotation
 from bonelib.provenance import code_hash
 from bonelib.settings import Settings
 
@@ -24,23 +24,31 @@ BODY_STEMS = ("mask",)
 
 @dataclass(frozen=True)
 class Subject:
-    """One annotated anatomy on disk."""
+    """One annotated person on disk."""
 
     name: str
     split: str
     label_path: Path
     mask_path: Path | None  # of the body
     slices: tuple[int, int] | None  # the first and the last to use, from the feet; None: all
+    names: dict[int, str]  # bones and tissues by id
 
-    def states(self) -> list[tuple]:
-        """Return name, size and modification time of each of its files."""
-        files = [
-            file
-            for path in (self.label_path, self.mask_path)
-            if path is not None
-            for file in scans.source_files(path)
-        ]
-        return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    def record(self) -> dict:
+        """Return everything that its annotation depends on."""
+        paths = [path for path in (self.label_path, self.mask_path) if path is not None]
+        files = [file for path in paths for file in scans.source_files(path)]
+        states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return {
+            "subject": self.name,
+            "slices": self.slices,
+            "names": self.names,
+            "sources": states,
+        }
+
+    def read(self, deformed_by: int | None = None) -> Annotation:
+        """Read the annotation; a seed deforms it."""
+        annotation = read_annotation(self.label_path, self.mask_path, self.names, self.slices)
+        return annotation if deformed_by is None else deform(annotation, deformed_by)
 
 
 def convert(
@@ -49,15 +57,17 @@ def convert(
     """Render the subjects in `directory` as a `folder` data set in `output`.
 
     Each training subject becomes `renderings` different series, every other one series.
-    Raises InputError for tables or label maps that are not as they should be.
+    Raises InputError for incorrect tables or label maps.
     """
-    subjects, names = read_label_maps(directory)
+    if renderings < 1:
+        raise InputError(f"--renderings is {renderings}; give at least 1")
+    subjects = read_label_maps(directory)
     start_conversion(output, {"name": "label_maps"})
-    render(output, subjects, names, settings, renderings, workers)
+    render(output, subjects, settings, renderings, workers)
 
 
-def read_label_maps(directory: Path) -> tuple[list[Subject], dict[int, str]]:
-    """Return the subjects and the names of the tissues by id."""
+def read_label_maps(directory: Path) -> list[Subject]:
+    """Return the subjects in a folder, in the order of its split file."""
     rows = read_split(directory)
     names = read_names(directory / TISSUES_FILE, "tissue")
     try:
@@ -69,72 +79,61 @@ def read_label_maps(directory: Path) -> tuple[list[Subject], dict[int, str]]:
     ranges = _read_ranges(directory / RANGE_FILE, [row.series_id for row in rows])
     subjects = []
     for row in rows:
-        place = directory / row.series_id
-        label, mask = (_volume_called(place, stems) for stems in (LABEL_STEMS, BODY_STEMS))
+        folder = directory / row.series_id
+        label, mask = (_volume_called(folder, stems) for stems in (LABEL_STEMS, BODY_STEMS))
         if label is None:
             raise InputError(
-                f"{place}: has no label map; add a volume called {' or '.join(LABEL_STEMS)} "
+                f"{folder}: has no label map; add a volume called {' or '.join(LABEL_STEMS)} "
                 f"({', '.join(scans.VOLUME_SUFFIXES)})"
             )
-        subjects.append(Subject(row.series_id, row.split, label, mask, ranges.get(row.series_id)))
-    return subjects, names
+        slices = ranges.get(row.series_id)
+        subjects.append(Subject(row.series_id, row.split, label, mask, slices, names))
+    return subjects
 
 
 def render(
     directory: Path,
     subjects: list[Subject],
-    names: dict[int, str],
     settings: Settings,
     renderings: int = 1,
     workers: int = 1,
 ) -> None:
-    """Write CT series of `subjects` to `directory` as `phantom.write_dataset` does.
+    """Write CT series of `subjects` to `directory`, as `phantom.write_dataset` does.
 
-    `names` gives bones and tissues by id of the label maps. The first series of a subject,
-    `<name>_1`, keeps the anatomy as drawn; the others are also rotated, stretched and
-    mirrored at random.
+    The first series of a subject, `<name>_1`, keeps the anatomy as drawn; the others are also
+    rotated and stretched at random.
     """
-    if renderings < 1:
-        raise InputError(f"--renderings is {renderings}; give at least 1")
-    code = code_hash("bonelib.pretraining.annotated_patient")
+    code = code_hash(__name__)
     records = [
         {
             "series": f"{subject.name}_{number}",
             "split": subject.split,
             "seed": series_seed(f"{subject.name}_{number}", settings),
-            "subject": subject.name,
             "deformed": number > 1,
-            "names": {str(key): name for key, name in names.items()},
-            "slices": subject.slices,
-            "sources": subject.states(),
             "code": code,
+            **subject.record(),
         }
         for subject in subjects
         for number in range(1, 1 + (renderings if subject.split == "train" else 1))
     ]
-    make = partial(
-        _make_series, subjects={subject.name: subject for subject in subjects}, names=names
-    )
-    write_dataset(directory, records, make, bones_of(names), workers)
+    bones = bones_of(subjects[0].names) if subjects else {}
+    make = partial(_make_series, subjects={subject.name: subject for subject in subjects})
+    write_dataset(directory, records, make, bones, workers)
 
 
-def _make_series(
-    record: dict, subjects: dict[str, Subject], names: dict[int, str]
-) -> PhantomSeries:
-    subject = subjects[record["subject"]]
-    annotation = read_annotation(subject.label_path, subject.mask_path, names, subject.slices)
-    if record["deformed"]:
-        annotation = deform(annotation, record["seed"])
-    return render_annotation(annotation, record["seed"])
+def _make_series(record: dict, subjects: dict[str, Subject]) -> PhantomSeries:
+    seed, subject = record["seed"], subjects[record["subject"]]
+    annotation = subject.read(deformed_by=seed if record["deformed"] else None)
+    return render_annotation(annotation, seed)
 
 
-def _volume_called(place: Path, stems: tuple[str, ...]) -> Path | None:
+def _volume_called(folder: Path, stems: tuple[str, ...]) -> Path | None:
     found = sorted(
-        file for file in place.iterdir() if file.is_file() and scans.volume_stem(file) in stems
+        file for file in folder.iterdir() if file.is_file() and scans.volume_stem(file) in stems
     )
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
-        raise InputError(f"{place}: has {names}; leave exactly one")
+        raise InputError(f"{folder}: has {names}; leave exactly one")
     return found[0] if found else None
 
 

@@ -3,42 +3,45 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import SimpleITK
 
 from bonelib import devices, metrics, models, prediction, provenance, slices
+from bonelib.pretraining.corpus import Corpus
 from bonelib.segment.probabilities import fit_to_scan, segment_scan
 from bonelib.settings import BASELINE, BONE, PRETRAINING, Settings
 
 CARD = """# Model card: {name}
 
-Classes background, patient and bone in axial CT slices of the pelvis, from mid-thigh to the
-lower lumbar spine.
+Segments axial CT slices of the pelvis, from mid-thigh to the lower lumbar spine, into
+background, patient and bone.
 
-- **For research, not for diagnosis or treatment.** Every result needs a trained eye.
+- **For research, not for diagnosis or treatment.** An expert must check every result.
 - **Input**: any scan in HU, resampled in plane to {spacing:g} mm, window {low:g} to {high:g} HU;
-  `bonelib.segment.probabilities.segment_scan` does it. Slices are seen one by one, each four times,
-  shifted by half of the network's output pixel.
-- **Trained on** {phantoms} made-up patients and {maps}: {planes} planes of tissues, shown
-  {samples} times, each time turned, bent, and with a contrast, blur and noise of its own; the
-  network learns the shares of the classes in each pixel. No real CT took part in training or in
-  the choice of the weights.
-- **Chosen** by validation mean IoU on series that the corpus does not hold: epoch {epoch}, where
-  the bone's Dice was {validation} %.
-- **Limits**: adults; the femur's lower end, ribs, upper arms and the upper spine were never seen
-  as bone, children and contrast above 1,100 HU were not either. A prosthesis is patient, not bone.
+  `bonelib.segment.probabilities.segment_scan` does this. The network sees single slices, each
+  four times, shifted by half of its output pixel.
+- **Training data**: {phantoms} made-up patients and {maps}: {planes} planes of tissues, shown
+  {samples} times, each time rotated, bent, and with a random contrast, blur and noise; the target
+  is the share of each class in a pixel. No real CT took part in training or in the choice of the
+  weights.
+- **Choice of weights**: best mean IoU on validation series that are not in the corpus: epoch
+  {epoch}, bone Dice {validation} %.
+- **Limits**: adults only; the femur's lower end, ribs, upper arms and upper spine were never
+  labelled as bone in training; contrast media never exceeded 1,100 HU. A prosthesis is labelled
+  patient, not bone.
 
 ## Held-out series
 
-In %, on each series' own grid, beside the classical baseline (threshold and morphology).
+Scores in % on the grid of each series, beside the classical baseline (threshold and morphology).
 
 {scores}
 
-## How to make it again
+## How to reproduce it
 
-`python -m bonelib pretrain{label_maps}{start}`, the same command goes on after a stop;
+`python -m bonelib pretrain{label_maps}{start}`; an interrupted run continues.
 {minutes} minutes of training on {device}, Keras {keras}, commit {commit}, corpus {fingerprint}.
 
 | setting | value |
@@ -48,10 +51,9 @@ In %, on each series' own grid, beside the classical baseline (threshold and mor
 
 
 def score_cases(cases: list, segment: Callable) -> pd.DataFrame:
-    """Return bone Dice, bone IoU and body Dice in % of each case, on its scan's own grid.
+    """Return bone Dice, bone IoU and body Dice in % of each case, on the grid of its scan.
 
-    `segment` takes a scan in HU, a SimpleITK image, and returns its label map; the body is
-    patient and bone. Scores are pooled over a series.
+    `segment` turns a scan in HU into a label map; the body is patient and bone together.
     """
     rows = []
     for case in cases:
@@ -59,32 +61,29 @@ def score_cases(cases: list, segment: Callable) -> pd.DataFrame:
         reference = SimpleITK.GetArrayFromImage(case.label_map(scan))
         predicted = SimpleITK.GetArrayFromImage(segment(scan))
         counts = metrics.confusion_matrix(reference, predicted)
-        body = counts[1:, 1:].sum(), counts[0, 1:].sum(), counts[1:, 0].sum()
-        rows.append(
-            {
-                "series": case.series_id,
-                "bone Dice": 100 * metrics.dice(counts)[BONE],
-                "bone IoU": 100 * metrics.iou(counts)[BONE],
-                "body Dice": 100 * 2 * body[0] / (2 * body[0] + body[1] + body[2]),
-            }
-        )
-    return pd.DataFrame(rows)
+        body = metrics.confusion_matrix(reference.clip(max=1), predicted.clip(max=1), 2)
+        scores = metrics.dice(counts)[BONE], metrics.iou(counts)[BONE], metrics.dice(body)[1]
+        rows.append((case.series_id, *(100 * score for score in scores)))
+    return pd.DataFrame(rows, columns=["series", "bone Dice", "bone IoU", "body Dice"])
 
 
 def network(name: str, settings: Settings, weights: Path) -> Callable:
-    """Return what segments a scan by network `name` with the weights in a folder."""
+    """Return a function that segments a scan by network `name` with the weights in a folder."""
     devices.set_precision(settings)
+
+    @cache
+    def load(image_size: int):
+        return models.load_pretrained(name, image_size, weights)
 
     def segment(scan: SimpleITK.Image) -> SimpleITK.Image:
         fitted = fit_to_scan(settings, scan)
-        model = models.load_pretrained(name, fitted.image_size, weights)
-        return segment_scan(model, scan, fitted)
+        return segment_scan(load(fitted.image_size), scan, fitted)
 
     return segment
 
 
 def classical_baseline(scan: SimpleITK.Image) -> SimpleITK.Image:
-    """Return the label map of a scan by threshold and morphology, on its own pixels."""
+    """Return the label map of a scan by threshold and morphology, on its own grid."""
     columns = scan.GetSize()[0]
     width_mm = columns * scan.GetSpacing()[0]
     settings = replace(PRETRAINING, image_size=columns, field_of_view_mm=width_mm)
@@ -95,7 +94,7 @@ def classical_baseline(scan: SimpleITK.Image) -> SimpleITK.Image:
 
 
 def compare(cases: list, name: str, settings: Settings, weights: Path) -> pd.DataFrame:
-    """Return `score_cases` of the network and of the classical baseline, one after the other."""
+    """Return `score_cases` of the network and of the classical baseline."""
     methods = {name: network(name, settings, weights), BASELINE: classical_baseline}
     tables = [score_cases(cases, segment).assign(method=key) for key, segment in methods.items()]
     return pd.concat(tables, ignore_index=True)
@@ -105,13 +104,13 @@ def write_card(
     folder: Path,
     name: str,
     settings: Settings,
-    corpus,
+    corpus: Corpus,
     history: pd.DataFrame,
     scores: pd.DataFrame,
     start: Path | None,
 ) -> None:
-    """Write the model card of the weights in `folder`, which began as `start`, as Markdown."""
-    maps = sorted({path.parent.name.rpartition("_")[0] for path, _ in corpus.maps})
+    """Write the Markdown model card of the weights in `folder`, trained from `start`."""
+    maps = sorted({path.parent.name.rpartition("_")[0] for path, _ in corpus.subjects})
     best = history.loc[history["val_mean_iou"].idxmax()]
     versions = provenance.versions()
     text = CARD.format(
@@ -121,12 +120,12 @@ def write_card(
         high=settings.window_high_hu,
         phantoms=len({path.parent for path, _ in corpus.phantoms}),
         maps=f"{len(maps)} annotated subjects ({', '.join(maps)})" if maps else "no label maps",
-        planes=len(corpus.phantoms) + len(corpus.maps),
+        planes=len(corpus.phantoms) + len(corpus.subjects),
         samples=settings.epochs * settings.steps_per_epoch * settings.batch_size,
         minutes=round(history["seconds"].sum() / 60),
         settings="\n".join(f"| {key} | {value} |" for key, value in asdict(settings).items()),
         label_maps=" --label-maps DIR" if maps else "",
-        start=f" --start FILE ({_sha256(start)[:12]}...)" if start else "",
+        start=f" --start FILE ({_short_hash(start)}...)" if start else "",
         fingerprint=corpus.fingerprint,
         commit=provenance.git_commit(),
         keras=versions["keras"],
@@ -139,5 +138,5 @@ def write_card(
         scratch.write_text(text)
 
 
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _short_hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]

@@ -1,34 +1,44 @@
-"""Results of a run -> report.html, one file that needs no other and reads like a paper.
+"""Results of a run -> report.html: one self-contained page that reads like a paper.
 
 ::
 
-    sentences  results -> what a reader sees in a table or figure
-    templates/ a part of the page each, in the page's order
+    evidence    results on disk -> scores, curves and costs with their intervals
+    verdicts    numbers with intervals -> holds, within uncertainty, does not hold
+    measures    the test of each kind of claim
+    claims      the paper's claims -> findings
+    templates/  the claims, a sentence for each table and figure, and the parts of the page
 """
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-import trimesh
+import jinja2
 import yaml
-from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 from PIL import Image
 
-from bonelib import figures, published, replication, tables
+from bonelib import figures, published, tables
 from bonelib.augment import policy
 from bonelib.evaluation import statistics
-from bonelib.paths import REPOSITORY, ResultFolder
+from bonelib.paths import REPOSITORY, ResultFolder, SegmentationFolder
 from bonelib.provenance import read_json, replacing
-from bonelib.report.sentences import sentences
-from bonelib.segment import viewer
+from bonelib.report import claims
+from bonelib.report.claims import Finding, dice_check, findings, lists, tally, verdict
+from bonelib.report.evidence import FIVE, THREE, Evidence, NotTestable, gather
+from bonelib.report.verdicts import VERDICTS, extreme, listed, name_of
 from bonelib.settings import Settings, deviations
 
-TEMPLATES = Path(__file__).parent / "templates"
+__all__ = [
+    "PARTS", "Evidence", "Finding", "dice_check", "findings", "gather", "lists", "sentences",
+    "tally", "verdict", "write_report",
+]  # fmt: skip
+
 MM_PER_INCH = 25.4
 WIDE_COLUMNS = 12  # of a table that is printed across the page
 
-# The page's order: file of the part in templates/, its title.
+# The parts of the page in its order: template and title.
 PARTS = {
     "introduction": "Introduction",
     "methods": "Data and methods",
@@ -38,8 +48,31 @@ PARTS = {
     "limits": "Limits",
     "colophon": "How to cite, environment, notebooks",
 }
-PAPERS_TABLES = [f"table{number}" for number in range(1, 5)]
-PAPERS_FIGURES = [f"figure{number}" for number in range(1, 8)]
+PAPERS = [f"table{number}" for number in range(1, 5)] + [
+    f"figure{number}" for number in range(1, 8)
+]
+
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(claims.TEMPLATES),
+    autoescape=True, trim_blocks=True, lstrip_blocks=True,
+)  # fmt: skip
+
+
+def sentences(evidence: Evidence) -> dict[str, str]:
+    """Return a sentence for each table and figure that has the numbers it needs, by name."""
+    if not evidence.settings.has_papers_classes:
+        return {}
+    template = ENVIRONMENT.get_template("sentences.html.j2")
+    module = template.make_module({
+        "evidence": evidence, "published": published, "scores": evidence.scores_of,
+        "FIVE": FIVE, "THREE": THREE, "extreme": extreme, "listed": listed, "name_of": name_of,
+        "max": max,
+    })  # fmt: skip
+    made = {}
+    for name in sorted(name for name in vars(module) if not name.startswith("_")):
+        with suppress(NotTestable):
+            made[name] = Markup(" ".join(getattr(module, name)().split()))
+    return {name: text for name, text in made.items() if text}
 
 
 def _picture(path: Path) -> dict:
@@ -55,7 +88,7 @@ def _picture(path: Path) -> dict:
 
 
 def _pictures(results: ResultFolder) -> dict[str, dict]:
-    """Return every figure that is to be there, then any other; a missing one has no `uri`."""
+    """Return every expected figure, then all others; a missing one has no `uri`."""
     names = [name for name in figures.CAPTIONS if name.startswith("figure")]
     others = sorted(path.stem for path in results.figures.glob("*.png") if path.stem not in names)
     paths = {name: results.figures / f"{name}.png" for name in (*names, *others)}
@@ -65,55 +98,41 @@ def _pictures(results: ResultFolder) -> dict[str, dict]:
     }
 
 
-def _turnable(stl: Path) -> str:
-    """Return a frame in which the surface of an STL turns, "" where there is none."""
-    if not stl.exists():
-        return ""
-    return viewer.surface_frame({"bone": trimesh.load_mesh(stl)}, "Bone model", viewer.PAGE_FACES)
-
-
-def _link(results: ResultFolder, path: Path) -> str:
-    return path.relative_to(results.root).as_posix()
-
-
-def citation() -> dict:
-    """Return CITATION.cff: this software, and under `references` the paper."""
-    return yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
-
-
 def write_report(results: ResultFolder, settings: Settings, models: Sequence[str]) -> Path:
-    """Write report.html of a run, in one step, and return its path.
+    """Write report.html of a run in one step and return its path.
 
-    Reads scores, records, histories, figures, meshes and the manifest of `results`; what is
-    not there is shown as not run. `models` are the methods to show, the baseline among them.
+    Reads the scores, records, histories, figures, meshes and manifest in `results`; missing
+    parts are shown as not run. `models` are the methods to show, including the baseline.
     """
-    evidence = replication.gather(results, models, settings)
-    tested = replication.findings_of(evidence)
+    evidence = gather(results, models, settings)
+    tested = findings(evidence)
     manifest = read_json(results.manifest)
     data_note = manifest.get("data_note", "")
-    loader = FileSystemLoader(TEMPLATES)
-    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    text = environment.get_template("page.html.j2").render(
+    surface_page = SegmentationFolder(results.meshes).viewer
+    text = ENVIRONMENT.get_template("page.html.j2").render(
         parts=PARTS,
-        verdict=replication.verdict(tested),
-        verdicts=replication.VERDICTS,
-        tally=replication.tally,
-        lists=replication.lists(tested),
-        dice=replication.dice_check().to_dict("records"),
+        verdict=verdict(tested),
+        verdicts=VERDICTS,
+        tally=tally,
+        lists=lists(tested),
+        dice=dice_check().to_dict("records"),
         tables=tables.all_tables(results, models, settings, data_note),
-        papers=(*PAPERS_TABLES, *PAPERS_FIGURES),
+        papers=PAPERS,
         wide_columns=WIDE_COLUMNS,
         pictures=_pictures(results),
         sentences=sentences(evidence),
-        turnable=_turnable(results.meshes / "bone.stl"),
-        meshes=[_link(results, path) for path in sorted(results.meshes.glob("**/*.stl"))],
+        surface=surface_page.read_text() if surface_page.exists() else "",
+        meshes=[
+            path.relative_to(results.root).as_posix()
+            for path in sorted(results.meshes.glob("**/*.stl"))
+        ],
         settings=settings,
         deviations=deviations(settings),
         published=published,
         augmentation=policy,
         statistics=statistics,
         evidence=evidence,
-        citation=citation(),
+        citation=yaml.safe_load((REPOSITORY / "CITATION.cff").read_text()),
         data_note=data_note,
         manifest=manifest,
         not_run=[

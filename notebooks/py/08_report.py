@@ -19,10 +19,10 @@
 # **Which of the paper's findings hold here?**
 #
 # *Reads* scores, histories, figures and the manifest. *Writes* `report.html`, one page that
-# needs nothing beside it and prints well.
+# is complete in one file and prints well.
 
 # %% tags=["parameters"]
-from bonelib import replication, report
+from bonelib import report
 from bonelib.workflow.runs import open_run
 
 profile = "smoke"
@@ -40,26 +40,28 @@ methods = run.settings.methods(models)
 
 # %% [markdown]
 # ## The verdict, computed from the scores
-# A claim holds where the 95 % interval of what decides it lies on the claimed side as a whole,
-# and does not where it lies on the other side. In between it holds within uncertainty. What a
-# network can do is tested only where its training was as long as the paper's and found bone.
+# A claim holds if the whole 95 % interval of the number that decides it lies on the claimed side,
+# and does not hold if it lies on the other side. In between, the claim holds within uncertainty.
+# A claim about networks is tested only if all of them were trained as long as the paper's and find
+# bone.
 
 # %% tags=["nbval-ignore-output"]
-tested = replication.findings(run.results, methods, run.settings)
-print(replication.verdict(tested))
+evidence = report.gather(run.results, methods, run.settings)
+tested = report.findings(evidence)
+print(report.verdict(tested))
 
 # %% tags=["nbval-ignore-output"]
-for title, found in replication.lists(tested).items():
+for title, found in report.lists(tested).items():
     print(title)
     for number, finding in enumerate(found, 1):
         print(f"{number:>2} {finding.verdict:<25} {finding.section:<18} {finding.claim}")
 
 # %% [markdown]
 # ## Does the paper agree with itself?
-# Dice is 2 IoU / (1 + IoU) only where both come from the same counts.
+# Dice equals 2 IoU / (1 + IoU) only if both come from the same counts.
 
 # %%
-dice = replication.dice_check()
+dice = report.dice_check()
 print(f"{dice['agrees'].sum()} of {len(dice)} printed Dice coefficients fit the printed IoU")
 
 # %% [markdown]
@@ -70,5 +72,5 @@ page = report.write_report(run.results, run.settings, methods)
 print(page.name)
 
 # %% [markdown]
-# **Found:** see the verdict above; the smoke profile trains for seconds and proves only that
-# every part works.
+# **Found:** the verdict above. The smoke profile trains for seconds: it shows only that every part
+# works.

@@ -1,0 +1,97 @@
+"""Numbers with intervals -> the verdict on a claim; numbers in words."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from bonelib.published import METHOD_NAMES
+
+HOLDS = "holds"
+UNCERTAIN = "holds within uncertainty"
+FAILS = "does not hold"
+UNTESTED = "not testable here"
+VERDICTS = (HOLDS, UNCERTAIN, FAILS, UNTESTED)
+LAST_DIGIT = 0.01  # of a printed score
+
+
+class NotTestable(Exception):
+    """The run lacks a number that a claim needs; the message names it."""
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval; all three are equal where there is no interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __sub__(self, other: "Estimate | float") -> "Estimate":
+        """Return the difference, for two estimates with the widest interval that theirs allow."""
+        value, low, high = other if isinstance(other, Estimate) else (other,) * 3
+        return Estimate(self.value - value, self.low - high, self.high - low)
+
+    def __rsub__(self, other: float) -> "Estimate":
+        return exact(other) - self
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.value:.2f}"
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def exact(value: float) -> Estimate:
+    """Return a number without an interval."""
+    return Estimate(value, value, value)
+
+
+def same(ours: Estimate, paper: float) -> Estimate:
+    """Return a margin that says whether our number equals the paper's.
+
+    Both are rounded, so their last digits may differ by one. Other numbers are uncertain
+    as long as our interval contains the paper's.
+    """
+    if abs(ours.value - paper) < 1.5 * LAST_DIGIT:
+        return exact(1.0)
+    return Estimate(1.0, -1.0, 1.0) if ours.low <= paper <= ours.high else exact(-1.0)
+
+
+def judge(margins: Sequence[Estimate]) -> str:
+    """Return the verdict from margins: distances of our numbers on the claimed side of a limit.
+
+    A claim holds if all intervals lie above 0, fails if one lies below, and holds within
+    uncertainty otherwise. It is not testable without numbers.
+    """
+    if not margins or any(math.isnan(end) for margin in margins for end in margin):
+        return UNTESTED
+    if any(margin.high <= 0 for margin in margins):
+        return FAILS
+    return HOLDS if all(margin.low > 0 for margin in margins) else UNCERTAIN
+
+
+def name_of(key: str) -> str:
+    """Return the printed name of a method; other keys stay as they are."""
+    return METHOD_NAMES.get(key, key)
+
+
+def listed(values: Mapping[str, float | Estimate], unit: str = "", decimals: int = 2) -> str:
+    """Return named values in words, the largest first."""
+
+    def text(value: float | Estimate) -> str:
+        if isinstance(value, int):
+            return f"{value:,}"
+        return str(value) if isinstance(value, Estimate) else f"{value:.{decimals}f}"
+
+    ordered = sorted(values, key=lambda key: _number(values[key]), reverse=True)
+    return ", ".join(f"{name_of(key)} {text(values[key])}{unit}" for key in ordered)
+
+
+def extreme(values: Mapping[str, float | Estimate], choose: Callable = min) -> tuple:
+    """Return the name and value of the lowest of `values`, or of the highest by `max`."""
+    if not values:
+        raise NotTestable("there is nothing to compare")
+    name = choose(values, key=lambda key: _number(values[key]))
+    return name, values[name]
+
+
+def _number(value: float | Estimate) -> float:
+    return value.value if isinstance(value, Estimate) else value
