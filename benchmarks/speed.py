@@ -1,13 +1,12 @@
-"""Measure how fast networks are fed, trained and asked, beside peers and limits, in one run.
+"""Measure the speed of training, feeding, prediction and preparation, beside the hardware's limits.
 
 python benchmarks/speed.py                    all of it, 512 x 512 as in the paper
-python benchmarks/speed.py --only feeding     one part: limits training feeding prediction
-                                              preparation growth
+python benchmarks/speed.py --only feeding     one part: training feeding prediction preparation
 python benchmarks/speed.py --size 192         smaller slices
-python benchmarks/speed.py --keep             writes the results into docs/speed.md, too
+python benchmarks/speed.py --keep             also writes the results into docs/speed.md
 
-Each measurement has a process of its own, so that memory and threads are its own. A peer that
-is not installed (PyTorch) is left out, and the tables say so.
+Each measurement has a process of its own, so that memory and threads are its own.
+benchmarks/peer.py compares a training image with the library that the paper used.
 """
 
 import argparse
@@ -22,7 +21,6 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import date
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +34,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # in the processes, too
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 MARK = "<!-- what benchmarks/speed.py --keep has measured -->"
 REPEATS = 3  # of each measurement; tables show the median
-FED = "unet"  # the network of the peers' comparison
+FED = "unet"  # the network that feeders are compared with
 MATRIX = 4096  # rows and columns of the product that is the limit of arithmetic
 COPY_BYTES = 2**29
-GROWTH = (3, 6, 12)  # series of a data set
+PREPARED_SERIES = 12
 SLICE_DISTANCE_MM = 25.0  # of the data set that is made here: the paper's in a tenth of slices
 
 
@@ -135,82 +133,11 @@ def pure_step(name: str, settings: Settings, steps: int) -> dict:
     return {"seconds": seconds, "operations": operations}
 
 
-def torch_unet(classes: int):
-    """Return the same U-net in plain PyTorch."""
-    import torch
-    from torch import nn
-
-    def convolve(before, filters):
-        return nn.Conv2d(before, filters, 3, padding=1)
-
-    class UNet(nn.Module):
-        def __init__(self):
-            super().__init__()
-            down, up = (3, 64, 128, 256, 256), (512, 256, 128, 64)
-            self.down = nn.ModuleList(
-                nn.Sequential(convolve(a, b), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))
-                for a, b in zip(down, down[1:], strict=False)
-            )
-            before = (down[4], up[0] + down[3], up[1] + down[2], up[2] + down[1])
-            self.up = nn.ModuleList(
-                nn.Sequential(convolve(a, b), nn.BatchNorm2d(b))
-                for a, b in zip(before, up, strict=True)
-            )
-            self.enlarge = nn.Upsample(scale_factor=2)
-            self.scores = convolve(up[3], classes)
-
-        def forward(self, x):
-            taps = []
-            for block in self.down:
-                x = block(x)
-                taps.append(x)
-            x = self.up[0](x)
-            for block, tap in zip(list(self.up)[1:], taps[2::-1], strict=True):
-                x = block(torch.cat([self.enlarge(x), tap], dim=1))
-            return self.scores(x)
-
-    return UNet().to(memory_format=torch.channels_last)
-
-
-def torch_step(settings: Settings, steps: int, precision: str, train: bool) -> dict:
-    """Measure a training step, or a slice's prediction, of PyTorch's U-net."""
-    import torch
-
-    torch.manual_seed(settings.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = torch_unet(settings.num_classes).to(device)
-    size, count = settings.image_size, settings.batch_size if train else 4
-    images = 255 * torch.rand(count, 3, size, size, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(0, 3, (count, size // 2, size // 2), device=device)
-    half = torch.autocast(device, torch.bfloat16, enabled=precision == "mixed_bfloat16")
-    optimizer = torch.optim.Adadelta(model.parameters(), 1.0, settings.rho, settings.epsilon)
-
-    def learn():
-        for _ in range(steps):
-            optimizer.zero_grad()
-            with half:
-                scores = model(images)
-            torch.nn.functional.cross_entropy(scores.float(), labels).backward()
-            optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    def ask():
-        with torch.inference_mode(), half:
-            model(images).float().softmax(1).cpu()
-
-    if train:
-        return {"seconds": timed(learn) / steps}
-    model.eval()
-    return {"seconds": timed(ask) / count}
-
-
 def training_tables(
     settings: Settings, models: list[str], steps: int, limit: dict, folder: Path
 ) -> dict:
-    """Return the table of steps, pure and fed by imgaug, and that of U-net's peers."""
-    rows, peers = [], []
+    """Return the table of steps, pure and fed by imgaug."""
+    rows = []
     for name in models:
         result, gib = apart(pure_step, name, settings, steps)
         fed, _ = apart(fed_step, name, folder, settings, steps)
@@ -228,23 +155,8 @@ def training_tables(
             }
         )  # fmt: skip
         say(rows[-1])
-    for precision in dict.fromkeys(("float32", devices.fastest_precision())):
-        ours, _ = apart(pure_step, FED, replace(settings, precision=precision), steps)
-        row = {"precision": precision, "ours": settings.batch_size / ours["seconds"]}
-        if find_spec("torch"):
-            theirs, _ = apart(torch_step, settings, steps, precision, True)
-            row["PyTorch"] = settings.batch_size / theirs["seconds"]
-            row["times as fast"] = row["ours"] / row["PyTorch"]
-        peers.append(row)
-        say(row)
-    return {
-        "Training: a step on a batch that is always there, and one fed by imgaug": pd.DataFrame(
-            rows
-        ),
-        f"Training {FED}, images a second, beside PyTorch with the same layers": pd.DataFrame(
-            peers
-        ),
-    }
+    title = "Training: a step on a batch that is always there, and one fed by imgaug"
+    return {title: pd.DataFrame(rows)}
 
 
 # Feeding
@@ -359,11 +271,6 @@ def prediction_tables(settings: Settings, models: list[str], limit: dict) -> dic
             * result["operations"] / result["ours"] / limit["operations"],
             "peak GiB": gib,
         }  # fmt: skip
-        if name == FED and find_spec("torch"):
-            theirs, _ = apart(
-                torch_step, settings, 1, devices.fastest_precision(), False
-            )  # fmt: skip
-            row["PyTorch"] = 1000 * theirs["seconds"]
         rows.append(row)
         say(row)
     return {"Prediction, ms a slice with its label map": pd.DataFrame(rows)}
@@ -400,7 +307,7 @@ def preparation_tables(settings: Settings, folder: Path) -> dict:
     """Return the table of preparation, on one core and on all."""
     rows = []
     for workers in dict.fromkeys((1, devices.num_cores())):
-        result, gib = apart(preparing, folder, GROWTH[-1], settings, workers)
+        result, gib = apart(preparing, folder, PREPARED_SERIES, settings, workers)
         rows.append(
             {
                 "processes": workers,
@@ -411,69 +318,6 @@ def preparation_tables(settings: Settings, folder: Path) -> dict:
         )
         say(rows[-1])
     return {"Preparation, slices a second": pd.DataFrame(rows)}
-
-
-# Growth
-
-
-def evaluating(folder: Path, settings: Settings, work: Path) -> dict:
-    """Measure the evaluation of the baseline and a network on a folder's test slices."""
-    from bonelib import models, paths, slices
-    from bonelib.evaluation import evaluate
-
-    results = paths.ResultFolder(work)
-    devices.set_precision(settings)
-    for epochs in settings.horizons(FED):
-        file = results.best(FED, epochs)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        models.build_model(
-            FED, settings.image_size, decoder_activation=settings.decoder_activation
-        ).save(file)
-    horizons = range(1, 1 + max(settings.horizons(FED)))
-    history = pd.DataFrame({"epoch": horizons, "val_mean_iou": 0.5})
-    history.to_csv(results.history(FED), index=False)
-    count = (slices.read_table(folder)["split"] == "test").sum()
-    started = time.perf_counter()
-    evaluate.evaluate(FED, paths.SliceFolder(folder), results, settings)
-    return {"slices": int(count), "seconds": time.perf_counter() - started}
-
-
-def growth_tables(settings: Settings, folder: Path, work: Path) -> dict:
-    """Return the tables of preparation and evaluation at three sizes."""
-    small = replace(settings, image_size=128, epochs=1, epochs_long=1)
-    preparation, evaluation = [], []
-    for count in GROWTH:
-        result, gib = apart(preparing, folder, count, settings, 1)
-        preparation.append(growth_row(count, result, gib))
-        say(preparation[-1])
-        part = work / f"part{count}"
-        apart(prepare_tests, folder, count, small, part)
-        result, gib = apart(evaluating, part, small, work / f"results{count}")
-        evaluation.append(growth_row(count, result, gib))
-        say(evaluation[-1])
-    return {
-        "Growth of preparation, one process": pd.DataFrame(preparation),
-        "Growth of evaluation, U-net on 128 × 128": pd.DataFrame(evaluation),
-    }
-
-
-def prepare_tests(folder: Path, count: int, settings: Settings, part: Path) -> None:
-    """Prepare `count` series, all of them to test."""
-    from bonelib import datasets, preparation
-
-    cases = datasets.find_cases("phantom", folder, settings)[:count]
-    preparation.prepare([replace(case, split="test") for case in cases], part, settings)
-
-
-def growth_row(count: int, result: dict, gib: float) -> dict:
-    """Return a row of a table of growth."""
-    return {
-        "series": count,
-        "slices": result["slices"],
-        "seconds": result["seconds"],
-        "ms a slice": 1000 * result["seconds"] / result["slices"],
-        "peak GiB": gib,
-    }
 
 
 # All
@@ -498,11 +342,6 @@ def say(row: dict) -> None:
 def conditions(settings: Settings, limit: dict) -> str:
     """Return the hardware, the versions and the limits that were measured beside."""
     versions, machine = provenance.versions(), devices.machine()
-    peer = "without PyTorch"
-    if find_spec("torch"):
-        import torch
-
-        peer = f"PyTorch {torch.__version__}"
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     names = ", ".join(
         f"{name} {versions[name]}"
@@ -512,14 +351,14 @@ def conditions(settings: Settings, limit: dict) -> str:
     return (
         f"{date.today()}, {devices.num_cores()} cores ({machine['processor']}), GPUs: "
         f"{', '.join(map(str, machine['gpus'])) or 'none'}; Python {platform.python_version()}, "
-        f"{names}, {peer}; backend {backend}, {devices.fastest_precision()}, slices of "
+        f"{names}; backend {backend}, {devices.fastest_precision()}, slices of "
         f"{settings.image_size} × {settings.image_size}, batch {settings.batch_size}.\n\n"
         f"Limits in the same run: a product of {MATRIX} × {MATRIX} makes "
         f"{limit['operations'] / 1e9:,.0f} GFLOP/s, a copy moves {limit['bytes'] / 1e9:.1f} GB/s."
     )
 
 
-PARTS = ("training", "feeding", "prediction", "preparation", "growth")
+PARTS = ("training", "feeding", "prediction", "preparation")
 
 
 def main() -> None:
@@ -558,8 +397,6 @@ def main() -> None:
             tables |= prediction_tables(settings, options.models, limit)
         if "preparation" in options.only:
             tables |= preparation_tables(settings, scans)
-        if "growth" in options.only:
-            tables |= growth_tables(settings, scans, work)
     finally:
         shutil.rmtree(work)
     text = "\n\n".join(

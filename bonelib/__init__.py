@@ -4,13 +4,14 @@ Modules stand in data order; each imports only from those above it::
 
     settings, paths    every number of the paper and of each profile; every file name
     errors             bad input: one line that says what to do
-    provenance         versions, device, commit and hashes of a run
+    devices            cores, graphics cards, precision, worker processes
+    provenance         versions, machine, commit and hashes of a run
     published          the paper's own numbers
-    archives           zip or tar -> folder
     scans/             DICOM, NIfTI, NRRD, MHA -> scan: SimpleITK image in HU
     labels/            mask of any format + scan -> label map: 0, 1, 2
     phantom/           seed -> folder data set of DICOM series and label maps
-    datasets/          name and folder -> cases: series id, scan, label map, split
+    datasets/          name and folder -> cases: series id, scan, label map, split;
+                       public data sets -> folder layout
     slices             prepared 2-D slices on disk -> arrays
     preparation        cases -> prepared slices, split by series
     augment/           slices + seed -> augmented batches
@@ -27,9 +28,8 @@ Modules stand in data order; each imports only from those above it::
 
 Beyond the paper; nothing above imports these::
 
-    segment/           one scan -> label map, bones, STL, DICOM SEG, page
+    segment/           one scan -> label map, single bones, STL, DICOM SEG, page
     pretraining/       annotated anatomy and phantoms -> the shipped weights
-    inspection, commands
 
 One noun per thing: series (files) -> scan (volume) -> label map -> slice -> batch ->
 prediction -> score -> table -> figure. Arrays are (slice, row, column), spacings in the

@@ -1,62 +1,50 @@
-"""From a CT scan of the pelvis to a bone model, and to the networks that find bone in it.
+"""Bone models from CT scans of the pelvis.
 
-  a scan of yours     inspect, segment, models
-  your own training   convert, prepare, train, evaluate
-  shipped weights     score, pretrain
+  a scan of yours    inspect, segment
+  data sets          convert
+  shipped weights    pretrain
 
-`python run_all.py` does all that the paper did, with tables and figures.
+`python run_all.py` reproduces the paper with its tables and figures.
 """
 
 import argparse
+import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import SimpleITK
 from tqdm import tqdm
 
-from bonelib import commands, datasets
+from bonelib import datasets, labels, scans
 from bonelib.devices import num_cores
 from bonelib.errors import InputWarning
 from bonelib.paths import RESULTS
-from bonelib.settings import BASELINE, MODEL_NAMES, SPLITS
-from bonelib.workflow import runs
+from bonelib.settings import (
+    BONE,
+    MODEL_NAMES,
+    PATIENT,
+    PRETRAINING,
+    SPLITS,
+    get_settings,
+    parse_overrides,
+    replaced,
+)
 
 EXAMPLES = """examples:
-  python -m bonelib inspect my_ct                       what is this scan?
-  python -m bonelib segment my_ct -o my_bones --bones   its bones: surfaces, label maps, picture
-  python -m bonelib train --profile quick --model unet  a network of your own, after `prepare`
+  python -m bonelib inspect my_ct                       what does this scan contain?
+  python -m bonelib segment my_ct -o my_bones --bones   label map and surfaces of its bones
 
-`python -m bonelib COMMAND --help` tells more about a command."""
-STEPS = ("metal", "smooth", "islands", "holes", "outline")  # postprocessing's, which loads Keras
-INTERRUPTED = 130  # what a shell makes of Ctrl-C
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the command line's options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bonelib",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parts = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", title="commands, in the order of use"
-    )
-    _add_inspect(parts)
-    _add_segment(parts)
-    _add(parts, "models", commands.run_models, "list the networks and the trained weights")
-    _add_convert(parts)
-    _add_prepare(parts)
-    _add_train(parts)
-    _add_evaluate(parts)
-    _add_score(parts)
-    _add_pretrain(parts)
-    return parser.parse_args(arguments)
+`python -m bonelib COMMAND --help` explains a command."""
+INTERRUPTED = 130  # a shell's exit code for Ctrl-C
+BAR = "{desc:<16} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code."""
+    """Run a command and return its exit code; bad input is one line and exit code 2."""
     options = parse(arguments)
     try:
         with warnings.catch_warnings():
@@ -75,183 +63,280 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _add(
-    parts: argparse._SubParsersAction,
-    name: str,
-    run: Callable[[argparse.Namespace], None],
-    what: str,
-    details: str = "",
-    example: str = "",
-) -> argparse.ArgumentParser:
-    """Add a command that says what it does, in how far, and how it is called."""
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse a command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bonelib",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parts = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_inspect(parts)
+    _add_segment(parts)
+    _add_convert(parts)
+    _add_pretrain(parts)
+    return parser.parse_args(arguments)
+
+
+def _add(parts, run: Callable, summary: str, details: str, example: str) -> argparse.ArgumentParser:
+    """Add the command that `run` carries out, with its help and an example."""
+    name = run.__name__
     parser = parts.add_parser(
         name,
-        help=what,
-        description="\n\n".join(filter(None, [f"{what[0].upper()}{what[1:]}.", details])),
-        epilog=f"example:\n  python -m bonelib {name} {example}".rstrip(),
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.\n\n{details}",
+        epilog=f"example:\n  python -m bonelib {name} {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
     return parser
 
 
-def _add_inspect(parts: argparse._SubParsersAction) -> None:
+def _add_scan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "scan", type=Path, metavar="SCAN",
+        help="DICOM folder, NIfTI, NRRD or MHA file, or an archive of one of these",
+    )  # fmt: skip
+    parser.add_argument("--series", metavar="N", help="number or UID of the DICOM series to read")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default="unet", choices=MODEL_NAMES, metavar="NAME",
+        help=f"network: {', '.join(MODEL_NAMES)}; default: unet",
+    )  # fmt: skip
+
+
+def _add_inspect(parts) -> None:
     parser = _add(
-        parts, "inspect", commands.run_inspect, "read a scan, say what it is, keep it as a volume",
-        "It says which of several series is read and what was repaired.",
+        parts, inspect, "describe a scan and its mask",
+        "Shows which of several series is read and what was repaired; -o saves the scan as a "
+        "volume.",
         "my_ct --mask my_mask.nii.gz",
     )  # fmt: skip
     _add_scan(parser)
-    parser.add_argument("--mask", type=Path, metavar="MASK", help="bones in any format")
     parser.add_argument(
-        "--bone-names", type=Path, metavar="CSV", help="bone_names.csv of a data set"
+        "--mask", type=Path, metavar="MASK", help="mask of the bones: volume, PNG, RTSTRUCT or SEG"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="write the scan as .nii.gz, .nrrd, .mha"
+        "--bone-names", type=Path, metavar="CSV", help="table of id and name: which ids are bone"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="save the scan as .nii.gz, .nrrd or .mha"
     )
 
 
-def _add_segment(parts: argparse._SubParsersAction) -> None:
+def inspect(options: argparse.Namespace) -> None:
+    """Print the contents of a scan and of its mask, and nothing that identifies the patient."""
+    scan = scans.read_scan(options.scan, options.series)
+    lines = describe_scan(scan)
+    if options.mask:
+        bone_names = options.bone_names and datasets.read_bone_names(options.bone_names)
+        case = datasets.Case(
+            "scan", SPLITS[-1], options.scan, options.mask, bone_names, options.scan.parent,
+            series=options.series,
+        )  # fmt: skip
+        lines += describe_mask(scan, *case.annotation(scan))
+    print("\n".join(lines))
+    if options.output:
+        scans.write_volume(scan, options.output)
+        print(f"saved to {options.output}")
+
+
+def describe_scan(scan: SimpleITK.Image) -> list[str]:
+    """Describe size, HU and patient of a scan."""
+    image_hu = SimpleITK.GetArrayViewFromImage(scan)
+    body = SimpleITK.GetArrayFromImage(labels.body_mask(scan)) > 0
+    size, spacing_mm = scan.GetSize(), scan.GetSpacing()
+    extent_mm = np.multiply(size, spacing_mm)
+    body_ml = body.sum() * np.prod(spacing_mm) / 1000
+    median = f"median {np.median(image_hu[body]):.0f} HU" if body.any() else "no patient found"
+    return [
+        f"scan: {size[0]} columns x {size[1]} rows x {size[2]} slices, "
+        f"voxels of {' x '.join(f'{value:.3g}' for value in spacing_mm)} mm, "
+        f"{' x '.join(f'{value:.0f}' for value in extent_mm)} mm in all",
+        f"HU: {image_hu.min():g} to {image_hu.max():g}",
+        f"patient: {body_ml:,.0f} ml, {median}",
+    ]
+
+
+def describe_mask(
+    scan: SimpleITK.Image, mask: SimpleITK.Image, names: dict[int, str] | None
+) -> list[str]:
+    """Describe the structures of a mask on the scan's grid; their mean HU shows if it is bone."""
+    image_hu = SimpleITK.GetArrayViewFromImage(scan)
+    structures = SimpleITK.GetArrayViewFromImage(mask)
+    voxel_ml = np.prod(scan.GetSpacing()) / 1000
+    lines = []
+    for number in np.unique(structures[structures > 0]).tolist():
+        inside = structures == number
+        name = "bone" if names is None else names.get(number, "not bone")
+        lines.append(
+            f"mask: id {number}, {name}: {inside.sum() * voxel_ml:,.1f} ml, "
+            f"mean {image_hu[inside].mean():.0f} HU"
+        )
+    classes = SimpleITK.GetArrayFromImage(labels.label_map(scan, mask, names))
+    shares = [100 * (classes == label).mean() for label in (PATIENT, BONE)]
+    return [*lines, f"label map: {shares[0]:.2f} % patient, {shares[1]:.3f} % bone"]
+
+
+def _add_segment(parts) -> None:
     parser = _add(
-        parts, "segment", commands.run_segment, "find the bone in a scan: surfaces and label maps",
-        "The folder gets segmentation.nii.gz (0 background, 1 patient, 2 bone), bone.stl and\n"
-        "surface.html (in mm, x to the left, y to the back, z to the head), preview.png and\n"
-        "report.json; for a DICOM series segmentation.dcm, too, and with --bones bones.nii.gz and\n"
-        "a surface for each bone. For research, not for diagnosis or treatment.",
+        parts, segment, "segment the bone in a scan",
+        "Writes to DIR: segmentation.nii.gz (0 background, 1 patient, 2 bone), bone.stl and\n"
+        "surface.html (the surface in mm, in patient coordinates), preview.png, report.json and,\n"
+        "for DICOM, segmentation.dcm; with --bones also bones.nii.gz and a surface for each bone.\n"
+        "For research only, not for diagnosis or treatment.",
         "my_ct -o my_bones --bones",
     )  # fmt: skip
     _add_scan(parser)
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", required=True, help="where the files go"
+        "-o", "--output", type=Path, metavar="DIR", required=True, help="folder for the results"
     )
     parser.add_argument(
-        "--model", default="unet", choices=MODEL_NAMES, metavar="NAME",
-        help="which network, see `models`; default: unet",
+        "--bones", action="store_true",
+        help="separate femurs, hip bones, sacrum, vertebrae and other bones",
     )  # fmt: skip
+    _add_model(parser)
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="trained weights; default: the shipped ones"
     )
     parser.add_argument(
-        "--bones", action="store_true", help="part the bones: femora, hip bones, sacrum, vertebrae"
-    )
-    parser.add_argument(
-        "--roi", action="store_true", help="look for the bone's region first, and only there then"
-    )
-    parser.add_argument(
-        "--without", nargs="+", default=[], choices=STEPS, metavar="STEP",
-        help=f"leave out of the post-processing: {', '.join(STEPS)}",
-    )  # fmt: skip
-    parser.add_argument(
-        "--triangles", type=_positive, metavar="N", help="at most so many in a surface"
-    )
-    parser.add_argument(
-        "--keep-identity", action="store_true",
-        help="take the patient's name and data over into segmentation.dcm",
+        "--overwrite", action="store_true",
+        help="replace the files of an earlier run in DIR; all other files are kept",
     )  # fmt: skip
 
 
-def _add_convert(parts: argparse._SubParsersAction) -> None:
+def segment(options: argparse.Namespace) -> None:
+    """Segment one scan and print a summary of the record."""
+    with _loading_keras():
+        from bonelib import segment as segmentation
+
+    network = segmentation.find_network(options.model, options.weights)
+    with tqdm(bar_format=BAR, leave=False, disable=None) as bar:  # only in a terminal
+
+        def progress(stage: str, done: int, total: int) -> None:
+            bar.set_description_str(stage, refresh=False)
+            bar.n, bar.total = done, total
+            bar.refresh()
+
+        record = segmentation.segment(
+            options.scan, options.output, network, options.series, options.bones,
+            options.overwrite, progress,
+        )  # fmt: skip
+    print("\n".join(describe_record(record, options.output)))
+
+
+def describe_record(record: dict, directory: Path) -> list[str]:
+    """Summarise the record of a segmentation: sizes, times, notes and files."""
+    lines = []
+    for name, volume_ml in record["volumes_ml"].items():
+        area_cm2, mean_hu = record["areas_cm2"].get(name), record["mean_hu"].get(name)
+        line = f"{name.replace('_', ' '):<24} {volume_ml:9.1f} ml"
+        line += "" if area_cm2 is None else f" {area_cm2:9.1f} cm2"
+        lines.append(line + ("" if mean_hu is None else f" {mean_hu:7.0f} HU"))
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in record["seconds"].items())
+    lines += [f"seconds: {stages}", *(f"note: {note}" for note in record["notes"])]
+    return [*lines, f"files in {directory}: {', '.join(record['files'])}"]
+
+
+def _add_convert(parts) -> None:
     parser = _add(
-        parts, "convert", commands.run_convert, "convert a data set to the layout `folder`",
-        "Label maps without a CT become CT series. data/README.md says how to get each data set.",
+        parts, convert, "convert a data set to the layout `folder`",
+        "Label maps without a CT become CT series. data/README.md explains where to get each set.",
         "totalsegmentator Totalsegmentator_dataset_small_v201 data/raw/small",
     )  # fmt: skip
     parser.add_argument("name", choices=datasets.CONVERTIBLE, metavar="NAME",
                         help=", ".join(datasets.CONVERTIBLE))  # fmt: skip
-    parser.add_argument("data", type=Path, metavar="DIR", help="the folder of the data set")
-    parser.add_argument("output", type=Path, metavar="OUT", help="the folder to write to")
+    parser.add_argument("data", type=Path, metavar="DIR", help="folder of the data set")
+    parser.add_argument("output", type=Path, metavar="OUT", help="new folder")
     parser.add_argument("--renderings", type=_positive, default=1, metavar="N",
                         help="label_maps: CT series per training subject; default: 1")  # fmt: skip
 
 
-def _add_prepare(parts: argparse._SubParsersAction) -> None:
+def convert(options: argparse.Namespace) -> None:
+    """Convert a data set and print how to use it."""
+    if options.name == "label_maps":
+        from bonelib.pretraining import label_maps  # slow to import
+
+        label_maps.convert(
+            options.data, options.output, get_settings("paper"), options.renderings, num_cores()
+        )
+    else:
+        counts = datasets.public_sets.convert(
+            options.name, options.data, options.output, num_cores()
+        )
+        print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    print(f"use it with\npython run_all.py --dataset folder --data {options.output}")
+
+
+def _add_pretrain(parts) -> None:
     parser = _add(
-        parts, "prepare", commands.run_prepare, "bring a data set into slices to train on",
-        "The phantom is made where it is missing. run_all.py works in the same folders.",
-        "--profile quick --dataset folder --data my_scans",
-    )  # fmt: skip
-    runs.add_options(parser)
-
-
-def _add_train(parts: argparse._SubParsersAction) -> None:
-    parser = _add(
-        parts, "train", commands.run_train, "train one network on prepared slices",
-        "Give it the options that `prepare` had. Stopped and started again, it goes on after its\n"
-        "last finished epoch. FCN8 and FCN32 take up to 8 GB of memory.",
-        "--profile quick --model unet",
-    )  # fmt: skip
-    _add_model(parser, MODEL_NAMES)
-    runs.add_options(parser)
-
-
-def _add_evaluate(parts: argparse._SubParsersAction) -> None:
-    parser = _add(
-        parts, "evaluate", commands.run_evaluate, "score one method on the test slices",
-        "Give it the options that `train` had; the classical baseline needs no training.",
-        f"--profile quick --model {BASELINE}",
-    )  # fmt: skip
-    _add_model(parser, (*MODEL_NAMES, BASELINE))
-    runs.add_options(parser)
-
-
-def _add_score(parts: argparse._SubParsersAction) -> None:
-    parser = _add(
-        parts, "score", commands.run_score, "score shipped weights and the baseline on scans",
-        "The data set holds scans with bone masks, see data/README.md.", "my_scans --split test",
-    )  # fmt: skip
-    parser.add_argument("data", type=Path, metavar="DIR", help="a data set with bone masks")
-    parser.add_argument("--dataset", default="folder", choices=list(datasets.DATASETS))
-    parser.add_argument("--split", default="test", choices=SPLITS)
-    _add_model(parser, MODEL_NAMES)
-    parser.add_argument("--weights", type=Path, metavar="DIR")
-
-
-def _add_pretrain(parts: argparse._SubParsersAction) -> None:
-    parser = _add(
-        parts, "pretrain", commands.run_pretrain, "train the weights that the package ships",
-        "They see phantoms and annotated anatomy in made-up appearances, and no CT.",
+        parts, pretrain, "train the weights that the package ships",
+        "Trains on phantoms and on annotated anatomy in random appearances, without any CT.",
         "--label-maps my_maps",
     )  # fmt: skip
-    _add_model(parser, MODEL_NAMES)
-    parser.add_argument("--label-maps", type=Path, metavar="DIR", help="a label_maps data set")
-    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to begin with")
-    parser.add_argument("--phantoms", type=int, metavar="N")
+    _add_model(parser)
+    parser.add_argument("--label-maps", type=Path, metavar="DIR", help="annotated anatomy")
+    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to start from")
+    parser.add_argument("--phantoms", type=int, metavar="N", help="number of phantoms")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="SETTING=VALUE", help="replace settings"
     )
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS / "pretraining", metavar="DIR")
-    parser.add_argument("--workers", type=int, default=num_cores(), metavar="N")
-
-
-def _add_scan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scan", type=Path, metavar="SCAN", help="DICOM folder, volume, zip …")
-    parser.add_argument("--series", metavar="NUMBER", help="which DICOM series; or its UID")
-
-
-def _add_model(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None:
     parser.add_argument(
-        "--model", default="unet", choices=names, metavar="NAME", help=", ".join(names)
-    )
+        "-o", "--output", type=Path, default=RESULTS / "pretraining", metavar="DIR",
+        help="default: results/pretraining",
+    )  # fmt: skip
+    parser.add_argument("--workers", type=_positive, default=num_cores(), metavar="N",
+                        help="number of processes; default: one per core")  # fmt: skip
+
+
+def pretrain(options: argparse.Namespace) -> None:
+    """Train the shipped weights and print where they are."""
+    settings = replaced(PRETRAINING, parse_overrides(options.set))
+    with _loading_keras():
+        from bonelib.pretraining import train
+
+    phantoms = train.PHANTOMS if options.phantoms is None else options.phantoms
+    weights = train.pretrain(
+        options.model, options.output.resolve(), options.label_maps, settings, phantoms,
+        options.workers, options.start,
+    )  # fmt: skip
+    print(f"weights and model card are in {weights}")
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"takes a number from 1, not '{text}'")
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not '{text}'")
     return int(text)
 
 
-def _fail(what: object) -> int:
-    """Say in one line what is wrong and return the exit code of bad input."""
-    print(f"bonelib: {what}", file=sys.stderr)
+def _fail(message: object) -> int:
+    print(f"bonelib: {message}", file=sys.stderr)
     return 2
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    """Print an input's repairs as notes, other warnings as Python does."""
+    """Print repairs of an input as notes, and other warnings as Python does."""
     text = warnings.formatwarning(message, category, filename, lineno, line)
     if issubclass(category, InputWarning):
         text = f"note: {message}"
-    tqdm.write(text, file=sys.stderr)  # above a progress bar, if there is one
+    tqdm.write(text, file=sys.stderr)  # above a progress bar
+
+
+@contextmanager
+def _loading_keras() -> Iterator[None]:
+    """Discard the messages that TensorFlow writes to the file descriptor when it is imported."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 if __name__ == "__main__":

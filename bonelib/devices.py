@@ -1,15 +1,22 @@
-"""What this machine computes with: cores, graphics cards, precision, batches shared by cards.
+"""The machine's processors and graphics cards, and how work is distributed over them.
 
 Keras is imported only inside the functions that need it, because worker processes without
 Keras import this module, too.
 """
 
+import multiprocessing
 import os
 import platform
 import shutil
+import signal
 import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -17,6 +24,7 @@ import psutil
 from bonelib.settings import Settings
 
 CPU_INFO = Path("/proc/cpuinfo")  # on Linux
+JOBS_AHEAD = 2  # jobs that wait for each worker process
 
 
 def num_cores() -> int:
@@ -44,6 +52,47 @@ def _query_gpus(field: str) -> list[str]:
         return []
     query = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
     return subprocess.run(query, capture_output=True, text=True).stdout.splitlines()
+
+
+def in_order(function: Callable, jobs: Iterator, workers: int) -> Iterator:
+    """Yield `function(job)` for each job in turn, computed by worker processes; 0: by this one.
+
+    `function` and jobs have to be picklable. The processes end with the generator.
+    """
+    if workers == 0:
+        yield from map(function, jobs)
+        return
+    # A fork of a process in which TensorFlow has threads can hang, hence "spawn".
+    executor = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    jobs = iter(jobs)
+    try:
+        first = islice(jobs, JOBS_AHEAD * workers)
+        waiting = deque(executor.submit(function, job) for job in first)
+        for job in jobs:
+            result = waiting.popleft().result()
+            waiting.append(executor.submit(function, job))
+            yield result
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave interrupts to the parent, use one thread, and end when the parent is killed."""
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # for SimpleITK
+
+    def follow_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
 
 
 def fastest_precision(backend: str = "tensorflow") -> str:

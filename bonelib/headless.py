@@ -2,11 +2,10 @@
 
     python -m bonelib.headless SLICES RESULTS --models unet segnet --at-once 2 --minutes 50
 
-A job is a network, or a network and the settings in which one of its
-`bonelib.evaluation.variants` differs, such as `unet:replicate=1` or `unet:augment=none`.
-What is finished is skipped and a training goes on after its last finished epoch, here and in
-run_all.py. Needs Keras, JAX or TensorFlow, imgaug and what they import: no reader of scans,
-no Jupyter.
+A job is a network, or a network with the settings of one of `bonelib.evaluation.variants`, such
+as `unet:replicate=1` or `unet:augment=none`. Finished jobs are skipped, and a training continues
+after its last finished epoch, here and in run_all.py. Needs Keras, JAX or TensorFlow, and
+imgaug, but no package that reads scans and no Jupyter.
 """
 
 import argparse
@@ -38,18 +37,18 @@ from bonelib.settings import (
 )
 from bonelib.slices import read_table
 
-GRACE_SECONDS = 10.0  # from asking a process to end to ending it
+GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL
 
 # Exit codes.
 DONE, FAILED, BAD_INPUT, TIME_IS_UP, INTERRUPTED = 0, 1, 2, 3, 130
 
-# What a user has set, stays.
+# Defaults: variables that are set already stay.
 ENVIRONMENT = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # several processes share the device
-    # What one process has compiled, the next need not.
+    # Compiled code is shared between processes.
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    # XLA's own cache of kernels is one file, which processes writing at once corrupt.
+    # XLA's own cache of kernels is one file, which simultaneous writers corrupt.
     "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
 }
 
@@ -63,17 +62,17 @@ class Job:
     folder: SliceFolder
     results: ResultFolder
     settings: Settings
-    horizons: tuple[int, ...] = ()  # all
+    horizons: tuple[int, ...] = ()  # epoch counts to evaluate; default: all
 
 
 class Prefixed(io.TextIOBase):
-    """A text stream that prints whole lines behind a name."""
+    """A text stream that prints complete lines, each after a name."""
 
     def __init__(self, name: str):
         self.name, self.rest, self.stream = name, "", sys.stdout
 
     def write(self, text: str) -> int:
-        """Print the lines that are complete; a progress bar is none."""
+        """Print the complete lines; of a progress bar, only its last state."""
         *lines, self.rest = (self.rest + text).split("\n")
         for line in lines:
             line = line.rpartition("\r")[2]
@@ -83,9 +82,9 @@ class Prefixed(io.TextIOBase):
 
 
 def perform(job: Job) -> None:
-    """Train and evaluate in this process, which a signal ends without leaving files behind."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it, too
+    """Train and evaluate in this process."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # cleans up
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
     with redirect_stdout(Prefixed(job.name)) as out, redirect_stderr(out):
         from bonelib import training
         from bonelib.evaluation import evaluate
@@ -95,7 +94,7 @@ def perform(job: Job) -> None:
         evaluate.evaluate(job.model, job.folder, job.results, job.settings, job.horizons)
 
 
-def parsed(text: str, own: ResultFolder, folder: SliceFolder, settings: Settings) -> Job:
+def parse_job(text: str, own: ResultFolder, folder: SliceFolder, settings: Settings) -> Job:
     """Return the job that MODEL or MODEL:SETTING=VALUE,… names; raises ValueError."""
     model, _, changes = text.partition(":")
     if model not in MODEL_NAMES:
@@ -109,9 +108,9 @@ def parsed(text: str, own: ResultFolder, folder: SliceFolder, settings: Settings
 
 
 def run(jobs: list[Job], at_once: int, seconds: float, record) -> dict[str, str]:
-    """Run jobs in order, some at once, until the time is up; return the state of each.
+    """Run jobs in order, `at_once` at a time, until the time is up; return the state of each.
 
-    `record` is called with a job's name, its state and its seconds, as it ends.
+    `record` is called with the name, state and seconds of each job that ends.
     """
     context = multiprocessing.get_context("spawn")
     deadline = time.monotonic() + seconds
@@ -157,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="paper", choices=list(PROFILES))
     parser.add_argument("--models", nargs="+", default=list(MODEL_NAMES), metavar="JOB")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="jobs on one device")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after that")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="time limit")
     parser.add_argument("--set", nargs="+", default=[], metavar="SETTING=VALUE")
     options = parser.parse_args(arguments)
     folder, results = SliceFolder(options.slices.resolve()), ResultFolder(options.results.resolve())
@@ -167,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
         workers = max(num_cores() // at_once - 1, 1)
         sharing = {"loader_workers": workers} if settings.loader_workers < 0 else {}
         jobs = [
-            parsed(text, results, folder, replaced(settings, sharing))
+            parse_job(text, results, folder, replaced(settings, sharing))
             for text in dict.fromkeys(options.models)
         ]
         read_table(folder.root)
@@ -202,7 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         states = run(jobs, at_once, 60 * options.minutes, record)
     except KeyboardInterrupt:
-        print("Stopped; the same command goes on where it was.", flush=True)
+        print("Stopped; run the same command again to continue.", flush=True)
         return INTERRUPTED
     left = [name for name, state in states.items() if state != "done"]
     print(f"left: {', '.join(f'{name} ({states[name]})' for name in left)}" if left else "all done")

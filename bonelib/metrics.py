@@ -1,4 +1,4 @@
-"""Reference and prediction -> counts -> scores, one value a class."""
+"""Reference and prediction -> counts -> scores, one value per class."""
 
 import numpy as np
 from scipy import ndimage
@@ -6,11 +6,11 @@ from scipy.spatial import KDTree
 
 from bonelib.settings import BONE, IGNORE, NUM_CLASSES
 
-TOLERANCES_MM = (1.0, 2.0)  # within which a surface counts as found
+TOLERANCES_MM = (1.0, 2.0)  # distances within which a surface counts as found
 
 
 def count_columns(num_classes: int = NUM_CLASSES) -> list[str]:
-    """Return the names n<reference class><predicted class> of counts in a table, row by row."""
+    """Return the column names of counts: n<reference class><predicted class>, row by row."""
     return [f"n{row}{column}" for row in range(num_classes) for column in range(num_classes)]
 
 
@@ -36,7 +36,7 @@ def confusion_matrix(reference, prediction, num_classes: int = NUM_CLASSES) -> n
 
 
 def bone_as_one(counts) -> np.ndarray:
-    """Return counts with all classes of bone as one: background, patient, bone.
+    """Return counts with all classes of bone merged: background, patient, bone.
 
     `counts` has shape (..., classes, classes); the result has shape (..., 3, 3).
     """
@@ -45,7 +45,7 @@ def bone_as_one(counts) -> np.ndarray:
 
 
 def _ratio(numerator, denominator) -> np.ndarray:
-    """Divide; a class with nothing to count gives NaN."""
+    """Divide; 0 / 0 gives NaN."""
     numerator, denominator = np.broadcast_arrays(
         np.asarray(numerator, float), np.asarray(denominator, float)
     )
@@ -88,46 +88,20 @@ def pixel_accuracy(counts) -> np.ndarray:
 
 
 def overall_accuracy(counts) -> np.ndarray:
-    """Return the share of pixels whose class is right: the curve of Figure 3."""
+    """Return the share of correctly classified pixels (Figure 3)."""
     counts = np.asarray(counts)
     return _ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1)))
 
 
-def surface_distances(reference, prediction, spacing_mm) -> np.ndarray:
-    """Return the distances in mm between the surfaces of two masks, both ways.
-
-    `reference` and `prediction` are masks of one shape, `spacing_mm` has the order of their
-    axes. From each voxel at the edge of one mask it is as far as to the nearest at the edge of
-    the other, so the largest value is their Hausdorff distance. Raises ValueError where a mask
-    is empty.
-    """
-    return np.concatenate(_directed_distances(reference, prediction, spacing_mm))
-
-
-def _directed_distances(reference, prediction, spacing_mm) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distances from the reference's edge to the prediction's, and the other way."""
-    reference, prediction = np.asarray(reference, bool), np.asarray(prediction, bool)
-    if not (reference.any() and prediction.any()):
-        raise ValueError("a mask without a voxel has no surface to measure from")
-    box = ndimage.find_objects((reference | prediction).astype(np.uint8))[0]
-    # Edges are thin: a tree of their voxels answers ten times as fast as a map of all distances.
-    one, other = (
-        np.argwhere(mask & ~ndimage.binary_erosion(mask)) * np.asarray(spacing_mm, float)
-        for mask in (reference[box], prediction[box])
-    )
-    return KDTree(other).query(one, workers=-1)[0], KDTree(one).query(other, workers=-1)[0]
-
-
 def surface_scores(reference, prediction, spacing_mm) -> dict[str, float]:
-    """Return how far the surfaces of two masks (slice, row, column) lie apart.
+    """Return the distances between the surfaces of two masks (slice, row, column).
 
-    `assd_mm` is the mean distance over both surfaces, `hd95_mm` the larger of the 95th
-    percentiles of either direction, `nsd_1mm` and `nsd_2mm` the share of both surfaces that
-    lies within 1 and 2 mm of the other. `spacing_mm` has the order of the axes.
+    `assd_mm` is the mean distance over both surfaces, `hd95_mm` the larger of both directions'
+    95th percentiles, `nsd_1mm` and `nsd_2mm` the share of both surfaces within 1 and 2 mm of
+    the other. `spacing_mm` has the order of the axes.
 
-    A structure that one mask lacks counts as worst: no distance within the grid is longer
-    than its diagonal, which stands for both distances, and the shares are 0. Where both
-    lack it there is nothing to score: NaN.
+    A structure that only one mask contains gets the worst score: the diagonal of the grid for
+    both distances, and shares of 0. If neither contains it, all scores are NaN.
     """
     reference, prediction = np.asarray(reference, bool), np.asarray(prediction, bool)
     shares = [f"nsd_{tolerance:g}mm" for tolerance in TOLERANCES_MM]
@@ -148,3 +122,24 @@ def surface_scores(reference, prediction, spacing_mm) -> dict[str, float]:
             for share, tolerance in zip(shares, TOLERANCES_MM, strict=True)
         },
     }
+
+
+def _directed_distances(reference, prediction, spacing_mm) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distances from the reference's edge to the prediction's, and the reverse.
+
+    Each voxel at the edge of a mask has the distance to the nearest edge voxel of the other.
+    """
+    box = ndimage.find_objects((reference | prediction).astype(np.uint8))[0]
+    # A tree of the few edge voxels is ten times as fast as a distance map of the volume.
+    one, other = (
+        np.argwhere(mask & ~ndimage.binary_erosion(mask)) * np.asarray(spacing_mm, float)
+        for mask in (reference[box], prediction[box])
+    )
+    return KDTree(other).query(one, workers=-1)[0], KDTree(one).query(other, workers=-1)[0]
+
+
+def surface_distances(reference, prediction, spacing_mm) -> np.ndarray:
+    """Return the distances in mm between the edges of two masks that are not empty, both ways."""
+    return np.concatenate(
+        _directed_distances(np.asarray(reference, bool), np.asarray(prediction, bool), spacing_mm)
+    )

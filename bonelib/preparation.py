@@ -1,13 +1,12 @@
 """Cases -> prepared 2-D slices on disk, split by series.
 
-This module runs in worker processes: neither it nor what it imports loads Keras.
+Worker processes import this module, so that it stays free of Keras.
 """
 
 import hashlib
-import multiprocessing
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -18,22 +17,24 @@ from PIL import Image
 from tqdm import tqdm
 
 from bonelib import labels, provenance
+from bonelib.devices import in_order
 from bonelib.errors import InputError, InputWarning
 from bonelib.paths import SliceFolder
 from bonelib.settings import AIR_HU, BONE, IGNORE, Settings
 from bonelib.slices import SLICES_AT_ONCE, read_table, window
 
 PREPARATION_SETTINGS = ("image_size", "field_of_view_mm", "window_low_hu", "window_high_hu")
-MOST_REFUSALS = 4  # of series, that one message tells
+DESCRIBED = ("source_sha256", "slices_sha256", "notes")  # parts of a record in dataset.json
+MAX_REFUSALS = 4  # refused series that one message lists
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian
 
 
 def to_grid(image: SimpleITK.Image, settings: Settings, is_label: bool = False) -> SimpleITK.Image:
     """Resample in plane to the square grid of a prepared slice, centred on the scan's field.
 
-    Slices keep their number and distance. HU are linear, float32, with air outside; where
-    pixels grow, a Gaussian first widens each pixel to the new width, so that nothing
-    aliases. A label map is nearest neighbour with background outside.
+    Slices keep their number and distance. HU are interpolated linearly, as float32, with air
+    outside; where pixels grow, a Gaussian first blurs to the new pixel size against aliasing.
+    A label map is resampled by nearest neighbour, with background outside.
     """
     size, spacing_mm = settings.image_size, settings.pixel_spacing_mm
     columns, rows, count = image.GetSize()
@@ -57,9 +58,9 @@ def to_grid(image: SimpleITK.Image, settings: Settings, is_label: bool = False) 
 
 
 def _smooth(scan: SimpleITK.Image, spacing_mm: float) -> SimpleITK.Image:
-    """Blur in plane from the scan's pixel width to `spacing_mm`, as full widths at half maximum.
+    """Blur in plane from the scan's pixel size to `spacing_mm`, as full widths at half maximum.
 
-    What lies below air, such as the padding round a scanner's circle, is air first.
+    Values below air, such as the padding around a scanner's circular field, become air first.
     """
     image_hu = np.maximum(SimpleITK.GetArrayFromImage(scan).astype(np.float32), AIR_HU)
     widths_mm = scan.GetSpacing()[:2]
@@ -82,10 +83,9 @@ def prepare(
 ) -> pandas.DataFrame:
     """Write the slices of `cases` (`bonelib.datasets.Case`) and return their table.
 
-    A series whose files, settings and code are those of last time is left as it is; one
-    that is no longer among the cases is removed. The description is written last: a folder
-    that has one is whole. Raises InputError for cases that cannot be used, in the end, when
-    the others are prepared.
+    A series whose files, settings and code have not changed is kept; one that is no longer
+    among the cases is removed. The description is written last, so that a folder with a
+    description is complete. Raises InputError for unusable cases after the others are prepared.
     """
     folder = SliceFolder(directory)
     code = provenance.code_hash("bonelib.preparation")
@@ -95,35 +95,35 @@ def prepare(
         case
         for case in cases
         if records[case.series_id].get("token") != tokens[case.series_id]
-        or not _is_whole(folder, records[case.series_id])
+        or not _is_complete(folder, records[case.series_id])
     ]
-    foreign = _files_of_others(folder, set(tokens))
+    foreign = [file for series_id, file in _files(folder) if series_id not in tokens]
     if stale or foreign:
         folder.description.unlink(missing_ok=True)
     for file in foreign:
         file.unlink()
     for part in (folder.image("", 0), folder.labels("", 0), folder.series("")):
         part.parent.mkdir(parents=True, exist_ok=True)
-    jobs = [(case, directory, settings, tokens[case.series_id]) for case in stale]
+    jobs = ((case, tokens[case.series_id]) for case in stale)
+    job = partial(_prepare_or_refuse, folder=folder, settings=settings)
+    results = in_order(job, jobs, min(workers, len(stale)) if workers > 1 else 0)
     refusals = []
-    results = _run(_prepare_or_refuse, jobs, workers)
-    for result in tqdm(results, "preparing", len(jobs), unit="series", disable=not jobs):
+    for result in tqdm(results, "preparing", len(stale), unit="series", disable=not stale):
         if isinstance(result, str):
             refusals.append(result)
         else:
             records[result["series"]] = result
     if refusals:
-        others = f"{len(refusals)} of {len(cases)} series cannot be used, the others are prepared: "
-        told = sorted(refusals)[:MOST_REFUSALS]
-        told += [f"and {len(refusals) - len(told)} more"] if len(told) < len(refusals) else []
-        raise InputError((others if len(cases) > 1 else "") + " | ".join(told))
+        raise InputError(_summary(refusals, len(cases)))
     rows = [
         {"series": case.series_id, "slice": row["slice"], "split": case.split, **row}
         for case in cases
         for row in records[case.series_id]["rows"]
     ]
-    table = pandas.DataFrame(rows)
-    _write_text(folder.table, table.to_csv(index=False))
+    table = pandas.DataFrame(rows).to_csv(index=False)
+    if not folder.table.exists() or folder.table.read_text() != table:
+        with provenance.replacing(folder.table) as scratch:
+            scratch.write_text(table)
     _write_description(folder, cases, records, settings)
     return read_table(directory)
 
@@ -141,8 +141,8 @@ def _token(case, settings: Settings, code: str) -> str:
     return provenance.text_hash(states, case.recipe, _settings_used(settings), code)
 
 
-def _is_whole(folder: SliceFolder, record: dict) -> bool:
-    """Tell whether the slices that a record lists are there."""
+def _is_complete(folder: SliceFolder, record: dict) -> bool:
+    """Return whether the slices that a record lists exist."""
     return all(
         name(record["series"], row["slice"]).exists()
         for row in record["rows"]
@@ -150,51 +150,31 @@ def _is_whole(folder: SliceFolder, record: dict) -> bool:
     )
 
 
-def _files_of_others(folder: SliceFolder, series_ids: set[str]) -> list[Path]:
-    """Return the files in a prepared folder that belong to none of the series."""
-    return [
-        file
-        for pattern, series_of in (
-            ("series/*", lambda stem: stem),
-            ("images/*", lambda stem: stem.rpartition("_")[0]),
-            ("labels/*", lambda stem: stem.rpartition("_")[0]),
-        )
-        for file in folder.root.glob(pattern)
-        if series_of(file.stem) not in series_ids
-    ]
+def _files(folder: SliceFolder) -> Iterator[tuple[str, Path]]:
+    """Yield each file of a prepared series, with the series' id."""
+    for file in folder.root.glob("series/*"):
+        yield file.stem, file
+    for part in ("images", "labels"):
+        for file in folder.root.glob(f"{part}/*"):
+            yield file.stem.rpartition("_")[0], file
 
 
-def _run(function: Callable, jobs: list[tuple], workers: int) -> Iterator:
-    """Yield the results of `function(*job)` as they come, from at most `workers` processes."""
-    if min(workers, len(jobs)) <= 1:
-        yield from (function(*job) for job in jobs)
-        return
-    context = multiprocessing.get_context("spawn")  # threads of the caller do not survive a fork
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, _one_thread) as pool:
-        futures = [pool.submit(function, *job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def _remove_series(folder: SliceFolder, series_id: str) -> None:
+    for owner, file in list(_files(folder)):
+        if owner == series_id:
+            file.unlink()
 
 
-def _one_thread() -> None:
-    """Keep a worker process to one core."""
-    cv2.setNumThreads(1)
-    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-
-
-def _prepare_or_refuse(case, directory: Path, settings: Settings, token: str) -> dict | str:
-    """Return the record of one case, or why it cannot be used; then nothing of it is left."""
+def _prepare_or_refuse(job: tuple, folder: SliceFolder, settings: Settings) -> dict | str:
+    """Return the record of a case, or the reason why it cannot be used; then no file is left."""
+    case, token = job
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InputWarning)
         try:
-            record = _prepare_series(case, directory, settings, token)
+            record = _prepare_series(case, folder, settings, token)
         except (InputError, OSError, MemoryError) as error:
-            for file in _slices_beyond(SliceFolder(directory), case.series_id, 0):
-                file.unlink()
-            return _refusal(error, case.series_id, directory)
+            _remove_series(folder, case.series_id)
+            return _refusal(error, case.series_id, folder.root)
     notes = []
     for item in caught:
         if issubclass(item.category, InputWarning):
@@ -202,7 +182,7 @@ def _prepare_or_refuse(case, directory: Path, settings: Settings, token: str) ->
         else:
             warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
     record["notes"] = list(dict.fromkeys(notes))
-    provenance.write_json(SliceFolder(directory).series(case.series_id), record)
+    provenance.write_json(folder.series(case.series_id), record)
     return record
 
 
@@ -210,17 +190,24 @@ def _refusal(error: Exception, series_id: str, directory: Path) -> str:
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, MemoryError):
-        return f"series {series_id}: is too large for the memory; crop the scan, or --workers 1"
+        return f"series {series_id}: too large for the memory; crop the scan, or use --workers 1"
     return (
-        f"{error.filename or directory}: {error.strerror or 'cannot be written'}; check the disk's "
-        "free space and your rights, then start again"
+        f"{error.filename or directory}: {error.strerror or 'cannot be written'}; check free disk "
+        "space and permissions, then start again"
     )
 
 
-def _prepare_series(case, directory: Path, settings: Settings, token: str) -> dict:
+def _summary(refusals: list[str], num_cases: int) -> str:
+    told = sorted(refusals)[:MAX_REFUSALS]
+    if len(told) < len(refusals):
+        told.append(f"and {len(refusals) - len(told)} more")
+    others = f"{len(refusals)} of {num_cases} series cannot be used, the others are prepared: "
+    return (others if num_cases > 1 else "") + " | ".join(told)
+
+
+def _prepare_series(case, folder: SliceFolder, settings: Settings, token: str) -> dict:
     """Write the slices of one case and return its record."""
-    folder = SliceFolder(directory)
-    folder.series(case.series_id).unlink(missing_ok=True)
+    _remove_series(folder, case.series_id)
     scan = case.scan()
     annotation = case.annotation(scan)
     names = _structure_names(*annotation)
@@ -243,14 +230,11 @@ def _prepare_series(case, directory: Path, settings: Settings, token: str) -> di
                 "structures": names[index],
             }
         )
-    for file in _slices_beyond(folder, case.series_id, len(rows)):
-        file.unlink()
     return {
         "series": case.series_id,
         "token": token,
         "source_sha256": provenance.content_hash(case.source_files(), case.directory),
         "slices_sha256": content.hexdigest(),
-        "settings": _settings_used(settings),
         "rows": rows,
     }
 
@@ -258,22 +242,12 @@ def _prepare_series(case, directory: Path, settings: Settings, token: str) -> di
 def _on_grid(
     scan: SimpleITK.Image, label_map: SimpleITK.Image, settings: Settings
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield picture and label map of each slice, resampled a few slices at a time."""
+    """Yield image and label map of each slice, resampling a few slices at a time."""
     for first in range(0, scan.GetSize()[2], SLICES_AT_ONCE):
         part = np.s_[:, :, first : first + SLICES_AT_ONCE]
         image_hu = SimpleITK.GetArrayFromImage(to_grid(scan[part], settings))
         classes = SimpleITK.GetArrayFromImage(to_grid(label_map[part], settings, is_label=True))
         yield from zip(window(image_hu, settings), classes, strict=True)
-
-
-def _slices_beyond(folder: SliceFolder, series_id: str, count: int) -> list[Path]:
-    """Return the slices that an earlier, longer version of a series has left."""
-    files = [*folder.root.glob("images/*"), *folder.root.glob("labels/*")]
-    return [
-        file
-        for file in files
-        if file.stem.rpartition("_")[0] == series_id and int(file.stem.rpartition("_")[2]) >= count
-    ]
 
 
 def _structure_names(structures: SimpleITK.Image, names: dict[int, str] | None) -> list[str]:
@@ -287,24 +261,12 @@ def _structure_names(structures: SimpleITK.Image, names: dict[int, str] | None) 
     ]
 
 
-def _write_text(path: Path, text: str) -> None:
-    """Write in one step, and nothing where the file says that already."""
-    if not path.exists() or path.read_text() != text:
-        with provenance.replacing(path) as scratch:
-            scratch.write_text(text)
-
-
 def _write_description(
     folder: SliceFolder, cases: Sequence, records: dict, settings: Settings
 ) -> None:
     series = {
-        case.series_id: {
-            "split": case.split,
-            "slices": len(records[case.series_id]["rows"]),
-            "source_sha256": records[case.series_id]["source_sha256"],
-            "slices_sha256": records[case.series_id]["slices_sha256"],
-            "notes": records[case.series_id]["notes"],
-        }
+        case.series_id: {"split": case.split, "slices": len(records[case.series_id]["rows"])}
+        | {name: records[case.series_id][name] for name in DESCRIBED}
         for case in cases
     }
     used = _settings_used(settings)

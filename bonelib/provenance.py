@@ -1,4 +1,4 @@
-"""What a result was made with: versions, device, commit, hashes of code and of inputs."""
+"""The origin of a result: versions, machine, commit, hashes of code and of inputs."""
 
 import ast
 import hashlib
@@ -26,9 +26,9 @@ PACKAGES_OF_NOTE = (
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a scratch path that becomes `path` in one step, or vanishes on an error.
+    """Yield a scratch path that replaces `path` in one step, or is removed on an error.
 
-    A reader, and a run killed half-way, therefore sees the old file or the whole new one.
+    Readers therefore see the old file or the complete new one, even if the process is killed.
     The scratch path keeps the suffix, by which many writers choose their format.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def write_json(path: Path, record: dict) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """Return the JSON record at `path`, or an empty one where there is none."""
+    """Return the JSON record at `path`, or an empty one if there is no file."""
     return json.loads(path.read_text()) if path.exists() else {}
 
 
@@ -57,7 +57,7 @@ def text_hash(*parts) -> str:
 
 
 def content_hash(files: Iterable[Path], root: Path) -> str:
-    """Return the SHA-256 of the files' names below `root` and of their contents."""
+    """Return the SHA-256 of the files' paths relative to `root` and of their contents."""
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(str(file.relative_to(root)).encode())
@@ -66,9 +66,9 @@ def content_hash(files: Iterable[Path], root: Path) -> str:
     return digest.hexdigest()
 
 
-@cache  # the driver asks for each step, and parsing all modules takes half a second
+@cache  # parsing all modules takes half a second, and the driver needs it for each step
 def bonelib_imports(source: str) -> frozenset[str]:
-    """Return the modules of bonelib that Python `source` names in an import."""
+    """Return the modules of bonelib that Python `source` imports."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "bonelib":
@@ -84,7 +84,7 @@ def _files(module: str) -> list[Path]:
 
 
 def code_files(source: str) -> list[Path]:
-    """Return the files of bonelib that Python `source` imports, directly or through others."""
+    """Return the files of bonelib that Python `source` imports, directly or indirectly."""
     files, waiting = set(), set(bonelib_imports(source))
     while waiting:
         for file in _files(waiting.pop()):
@@ -95,12 +95,12 @@ def code_files(source: str) -> list[Path]:
 
 
 def code_hash(*modules: str) -> str:
-    """Return the hash of the bonelib modules named and of all that they import."""
+    """Return the hash of the named bonelib modules and of everything they import."""
     return content_hash(code_files("\n".join(f"import {name}" for name in modules)), PACKAGE)
 
 
 def versions() -> dict[str, str]:
-    """Return the version of Python and of the packages that shape a result, if installed."""
+    """Return the versions of Python and of the packages that affect results, if installed."""
     installed = {name: _version(name) for name in PACKAGES_OF_NOTE}
     return {"python": platform.python_version()} | {
         name: version for name, version in installed.items() if version
@@ -115,7 +115,7 @@ def _version(package: str) -> str | None:
 
 
 def git_commit() -> str:
-    """Return the commit of this checkout, with `-dirty` where files differ from it."""
+    """Return the commit of this checkout, with `-dirty` if files differ from it."""
     if shutil.which("git") is None:
         return "unknown"
     run = subprocess.run(
@@ -126,7 +126,7 @@ def git_commit() -> str:
 
 
 def circumstances() -> dict:
-    """Return what a run is made with: versions, commit, machine and the time."""
+    """Return versions, commit, machine and time of a run."""
     return {
         "versions": versions(),
         "git_commit": git_commit(),

@@ -11,31 +11,10 @@ BACKGROUND, PATIENT, BONE = range(3)  # in other schemes, classes of bone go on 
 NUM_CLASSES = len(CLASS_NAMES)
 IGNORE = 255  # label of a pixel that neither trains a network nor counts in a score
 
-# The bone classes of each scheme, and the words by which `labels` recognises a bone of each class;
-# the first class that fits counts. A bone of no class is IGNORE, and so is one whose name may
-# mean several classes, such as "pelvis" or "spine".
-CLASS_SCHEMES = {
-    "bone": {"bone": ("*",)},
-    "bones": {  # the next step that the paper names
-        "femur": (
-            "femur*", "*femur", "femora", "femoral", "femoral head*", "femoral neck*",
-            "femoralhead*", "femhead*", "fem head*", "caput femor*", "collum femor*",
-            "trochanter*", "huftkopf*", "hueftkopf*", "oberschenkelkopf*", "schenkelhals*",
-            "tete femorale", "col femoral", "udow*",
-        ),
-        "hip bone": (
-            "hip", "hips", "lefthip", "righthip", "innominate*", "coxa", "coxae", "ilium",
-            "iliac crest*", "iliac wing*", "ischium", "pubis", "pubic ramus", "pubic rami",
-            "acetabul*", "hufte*", "huefte*", "huftbein*", "hueftbein*", "darmbein*", "sitzbein*",
-            "schambein*", "hanche*", "iliaque", "biodr*",
-        ),
-        "sacrum": ("sacrum*", "vertebra* s[1-5]", "kreuzbein*", "krzyzow*"),
-        "vertebra": (
-            "vertebra*", "l[1-6]", "th[1-9]", "th1[0-2]", "t1[0-2]", "wirbel*", "vertebre*",
-            "kregi", "kreg*", "krag",
-        ),
-    },
-}  # fmt: skip
+CLASS_SCHEMES = {  # classes of bone; `labels.structures` recognises them by a bone's name
+    "bone": ("bone",),
+    "bones": ("femur", "hip bone", "sacrum", "vertebra"),  # the next step that the paper names
+}
 
 AIR_HU = -1000.0  # fills what a scan does not cover
 

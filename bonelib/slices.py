@@ -1,7 +1,7 @@
-"""Prepared 2-D slices on disk -> arrays, and what a network is given of them.
+"""Prepared 2-D slices on disk -> arrays and network input.
 
-A prepared folder holds 8-bit pictures, label maps of classes and 255 (ignore), a table with a
-line for each slice and a description; `bonelib.paths.SliceFolder` names the files.
+A prepared folder holds 8-bit images, label maps of classes and 255 (ignore), a table with one
+row per slice and a description; `bonelib.paths.SliceFolder` names the files.
 """
 
 from pathlib import Path
@@ -15,10 +15,10 @@ from bonelib.errors import InputError
 from bonelib.paths import SliceFolder
 from bonelib.settings import BACKGROUND, IGNORE, Settings
 
-# What the paper's library took from the three channels: ImageNet's mean red, green, blue.
+# ImageNet's mean red, green and blue, which the paper's library subtracted from the channels.
 CHANNEL_MEANS = (123.68, 116.779, 103.939)
 
-SLICES_AT_ONCE = 16  # of a scan, treated together; memory stays small
+SLICES_AT_ONCE = 16  # slices of a scan that are processed together, to save memory
 
 
 def window(image_hu: np.ndarray, settings: Settings) -> np.ndarray:
@@ -29,19 +29,19 @@ def window(image_hu: np.ndarray, settings: Settings) -> np.ndarray:
 
 
 def network_input(images: np.ndarray) -> np.ndarray:
-    """Return three channels minus ImageNet's means, as the paper's library fed its networks.
+    """Return three channels minus ImageNet's means, the network input of the paper's library.
 
-    `images` is uint8 of shape (slice, row, column), with or without an axis of three
-    channels; the result is float32 of shape (slice, row, column, 3).
+    `images` is uint8 (slice, row, column), with or without an axis of three channels; the
+    result is float32 (slice, row, column, 3).
     """
     channels = images if images.ndim == 4 else np.repeat(images[..., None], 3, axis=-1)
     return channels.astype(np.float32) - np.array(CHANNEL_MEANS, np.float32)
 
 
 def read_table(directory: Path) -> pandas.DataFrame:
-    """Return the table of a prepared folder, one row a slice.
+    """Return the table of a prepared folder, one row per slice.
 
-    Raises InputError where the preparation has not come to its end.
+    Raises InputError if the folder is not completely prepared.
     """
     folder = SliceFolder(directory)
     if not folder.description.exists():
@@ -51,14 +51,14 @@ def read_table(directory: Path) -> pandas.DataFrame:
 
 
 def read_notes(directory: Path) -> pandas.DataFrame:
-    """Return what was chosen or repaired as each series was read, a row a note."""
+    """Return the notes on choices and repairs made while reading, one row per note."""
     series = provenance.read_json(SliceFolder(directory).description)["series"]
     rows = [(name, note) for name, record in series.items() for note in record["notes"]]
     return pandas.DataFrame(rows, columns=["series", "note"])
 
 
 def load(directory: Path, table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return pictures and label maps of the table's rows, uint8 of (slice, row, column)."""
+    """Return the images and label maps of the table's rows, uint8 (slice, row, column)."""
     folder = SliceFolder(directory)
     keys = list(zip(table["series"], table["slice"], strict=True))
     images, classes = (
@@ -69,9 +69,10 @@ def load(directory: Path, table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarr
 
 
 def class_shares(directory: Path, table: pandas.DataFrame) -> pandas.DataFrame:
-    """Return each split's share of background, patient and bones in % of the paper's field.
+    """Return each split's percentages of background, patient and bones.
 
-    What a smaller field of view leaves out of the paper's 800 mm is background.
+    They refer to the paper's field of view of 800 mm; the part that a smaller field of view
+    leaves out counts as background.
     """
     description = provenance.read_json(SliceFolder(directory).description)
     classes = description["classes"]

@@ -27,7 +27,7 @@ STATISTICS_BATCH = 8  # slices per forward pass when batch-norm statistics are r
 class AugmentedSlices:
     """The training slices of a prepared data set, augmented as in section 4.
 
-    `pretraining.train.Corpus` has the same attributes and methods; its labels are the classes'
+    `pretraining.corpus.Corpus` has the same attributes and methods; its labels are the classes'
     shares of each pixel (batch, row, column, class), float32.
     """
 

@@ -184,9 +184,19 @@ def false_bone(model, epochs, series, index, counts):
 
 
 def write_scores(results, model, rows):
-    names = [f"n{row}{column}" for row in range(3) for column in range(3)]
-    keys = ["model", "epochs", "epoch", "resolution", "series", "slice"]
-    write_text(results.scores(model), pd.DataFrame(rows, columns=keys + names).to_csv(index=False))
+    frame = pd.DataFrame(rows, columns=scoring.KEY_COLUMNS + scoring.COUNT_COLUMNS)
+    write_text(results.scores(model), frame.to_csv(index=False))
+
+
+def score_rows(series, model="unet", epochs=10):
+    """Return score rows of {series: confusion counts of each slice}."""
+    rows = [
+        [model, epochs, epochs, "input", name, index, *np.ravel(counts)]
+        for name, slices in series.items()
+        for index, counts in enumerate(slices)
+    ]
+    size = len(next(iter(series.values()))[0])
+    return pd.DataFrame(rows, columns=scoring.KEY_COLUMNS + metrics.count_columns(size))
 
 
 def write_text(path, text):

@@ -136,12 +136,6 @@ def test_each_operation_acts_on_the_papers_share_of_images(monkeypatch):
         assert stats.binomtest(count, DRAWS, expected).pvalue > 1e-4, name
 
 
-def test_removal_takes_up_to_a_tenth_of_the_pixels():
-    white = np.full((256, 256), 255, np.uint8)
-    removed = [(image == 0).mean() for image, _ in draws("pixel_removal", 60, white * 0, white)]
-    assert 0.04 < np.mean(removed) < 0.08  # shares drawn evenly between 1 or 3 and 10 %
-
-
 @pytest.mark.parametrize("name", [*OPERATIONS, "policy"])
 def test_one_seed_gives_one_result_whatever_came_before(name):
     def make():
@@ -170,14 +164,8 @@ def test_pixel_sized_operations_shrink_with_the_slice():
 
     for name in ("blur", "local_moves"):
         assert change(name, 96) < 2 * change(name, 512) + 0.5
-
-
-@pytest.mark.parametrize("size", [64, 96, 160, 320])
-def test_blurs_suit_every_size(size):
-    image = np.full((size, size), 90, np.uint8)
-    augmenter = policy.operations(size)["blur"].augmenter
-    for seed in range(20):  # enough to draw each kind of blur
-        assert (policy.apply_operation(augmenter, image, image * 0, seed)[0] == 90).all()
+    for size in (64, 160):  # no kernel is empty
+        assert change("blur", size) < 20
 
 
 @pytest.mark.parametrize(("size", "index"), [(2, [1, 3]), (1, [2]), (4, [0, 1, 2, 3])])
@@ -272,12 +260,6 @@ def test_a_bad_slice_is_named(slice_files, tmp_path, fault, workers):
         take(1, [(slice_files[0][0], bad)], 32, SETTINGS, workers=workers)
     with pytest.raises(ValueError, match="no slices"):
         take(1, [], 32, SETTINGS)
-
-
-def test_by_default_one_core_is_left_to_the_network():
-    assert augment.num_workers(replace(SETTINGS, loader_workers=3)) == 3
-    cores = len(psutil.Process().cpu_affinity())
-    assert augment.num_workers(replace(SETTINGS, loader_workers=-1)) == cores - 1
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")

@@ -171,9 +171,9 @@ def test_ctrl_c_at_the_driver_ends_the_kernels_of_its_workers(processes, small_s
     assert "goes on where it was" in output.read_text()
 
 
-def perform(client, work, *arguments, proof, inputs=()):
+def perform(client, work, *arguments, inputs=()):
     return cluster.perform(
-        client, work, arguments, name="work", inputs=list(inputs), outputs=[], proof=proof,
+        client, work, arguments, name="work", inputs=list(inputs), outputs=[],
         environment={"BONELIB_TEST_OF_CLUSTER": "1"}, on_gpu=True,
     )  # fmt: skip
 
@@ -182,30 +182,14 @@ def die():
     os._exit(1)
 
 
-def test_where_no_worker_is_left_a_line_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cluster, "LOST_SECONDS", 0.2)
-    proof = tmp_path / "manifest.json"
-    proof.write_text("this run")
-    said = []
-    with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as local,
-        Client(local) as client,
-    ):
-        threading.Timer(1.0, local.scale, [1]).start()
-        perform(client, said.append, 1, proof=(proof, "this run"))
-    assert "work | waits: the cluster has no worker" in capsys.readouterr().out
-
-
-def test_work_that_kills_its_workers_ends_in_one_line(tmp_path):
-    proof = tmp_path / "manifest.json"
-    proof.write_text("this run")
+def test_work_that_kills_its_workers_ends_in_one_line():
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local,
         Client(local) as client,
         pytest.raises(RuntimeError, match="2 workers died while they ran or held it") as caught,
     ):
-        perform(client, die, proof=(proof, "this run"))
+        perform(client, die)
     assert "\n" not in str(caught.value)
 
 
@@ -223,31 +207,17 @@ def threads():
 
 def test_a_worker_with_another_disk_or_version_is_named_in_one_line(threads, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "DISK_SECONDS", 0.0)
-    proof = tmp_path / "manifest.json"
-    with pytest.raises(InputError, match="worker .* does not see .*same disk"):
-        perform(threads, print, proof=(proof, "this run"))
-    proof.write_text("another run")
-    with pytest.raises(InputError, match="worker .* does not see .*same disk"):
-        perform(threads, print, proof=(proof, "this run"))
-    with pytest.raises(InputError, match="does not see the files that work needs"):
-        perform(threads, print, proof=(proof, "another run"), inputs=[tmp_path / "nothing"])
+    with pytest.raises(InputError, match="worker .* does not see .*nothing: .*same disk"):
+        perform(threads, print, inputs=[tmp_path / "nothing"])
     hashes = iter(["here", "there"])
     monkeypatch.setattr(cluster, "package_hash", lambda: next(hashes))
     with pytest.raises(InputError, match="worker .* has another version of bonelib"):
-        perform(threads, print, proof=(proof, "another run"))
+        perform(threads, print)
 
 
-def test_a_worker_gives_kernels_the_environment_and_says_who_it_was(threads, tmp_path):
-    proof = tmp_path / "manifest.json"
-    proof.write_text("this run")
-    seen = []
-    record = perform(threads, seen.append, 1, proof=(proof, "this run"))
-    assert os.environ.pop("BONELIB_TEST_OF_CLUSTER") == "1"
-    assert set(record) == {"worker", "seconds"} and record["seconds"] >= 0
-
-
-def test_a_file_that_another_machine_writes_may_come_late(threads, tmp_path):
-    proof, late = tmp_path / "manifest.json", tmp_path / "late"
-    proof.write_text("this run")
+def test_a_worker_gives_kernels_the_environment_and_waits_for_files(threads, tmp_path):
+    late = tmp_path / "late"
     threading.Timer(0.3, late.touch).start()
-    assert perform(threads, print, proof=(proof, "this run"), inputs=[late])
+    record = perform(threads, print, 1, inputs=[late])
+    assert late.exists() and set(record) == {"worker", "seconds"}
+    assert os.environ.pop("BONELIB_TEST_OF_CLUSTER") == "1"

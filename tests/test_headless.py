@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
     not provenance.versions().get("jax"), reason="JAX is absent: pip install 'bonelib[jax]'"
 )
 
-# What a machine for training may lack; an entry None in sys.modules refuses the import.
+# Packages that a machine for training may lack; None in sys.modules refuses their import.
 ABSENT = (
     "tensorflow", "SimpleITK", "pydicom", "highdicom", "pylibjpeg", "trimesh", "shapely", "pooch",
     "jupyter", "IPython", "ipywidgets", "papermill", "nbformat", "jupytext", "doit", "dask",
@@ -36,10 +36,9 @@ JOBS = ["unet", "unet:replicate=1"]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A folder of slices, a place for what JAX compiles, and one that hides packages."""
+    """A folder of slices, the compiler's cache, and a module that hides packages."""
     root = tmp_path_factory.mktemp("headless")
-    splits = ("train", "validation", "test")
-    volumes = {name: (name, ellipses(32, 4)) for name in splits}
+    volumes = {name: (name, ellipses(32, 4)) for name in ("train", "validation", "test")}
     folder = write_slices(root / "slices", volumes, (5.0, 15.0, 15.0))
     provenance.write_json(folder.description, {"fingerprint": "made", "dataset": "phantom"})
     lines = [f"sys.modules[{name!r}] = None" for name in ABSENT]
@@ -48,7 +47,7 @@ def root(tmp_path_factory):
 
 
 def start(root, results, *options, models=JOBS):
-    """Start the command where packages are absent."""
+    """Start the command without the absent packages."""
     path = [str(root), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     environment |= {
@@ -62,10 +61,6 @@ def start(root, results, *options, models=JOBS):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def scores_of(history):
-    return history[[name for name in history.columns if name != "seconds"]]
-
-
 @pytest.fixture(scope="module")
 def trained(root):
     """The results of two trainings at the same time, and what was printed."""
@@ -75,7 +70,7 @@ def trained(root):
     return ResultFolder(root / "results"), said
 
 
-def test_two_networks_are_trained_and_scored_at_once(trained):
+def test_two_networks_are_trained_and_scored_at_once_and_then_skipped(root, trained):
     results, said = trained
     for job in JOBS:
         assert f"{job} | epoch  3/3" in said and f"{job}: done" in said
@@ -92,20 +87,16 @@ def test_two_networks_are_trained_and_scored_at_once(trained):
     assert manifest["dataset_fingerprint"] == "made" and set(manifest["jobs"]) == set(JOBS)
     record = provenance.read_json(results.training_record("unet"))
     assert record["backend"] == "jax" and record["finished"] and "tensorflow" not in record
-
-
-def test_what_is_finished_is_skipped(root, trained):
-    results, _ = trained
     files = [results.best("unet", 3), results.scores("unet"), results.prediction("unet", "test", 0)]
     before = [file.stat().st_mtime_ns for file in files]
-    with start(root, results.root, models=["unet"]) as run:
-        said = run.communicate()[0]
-    assert run.returncode == headless.DONE
+    with start(root, results.root, models=["unet"]) as again:
+        said = again.communicate()[0]
+    assert again.returncode == headless.DONE
     assert "trained already" in said and "scored already" in said
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
-def test_a_stopped_run_leaves_no_process_and_goes_on(root, trained):
+def test_a_stopped_run_leaves_no_process_and_continues(root, trained):
     stopped = ResultFolder(root / "stopped")
     with start(root, stopped.root, models=["unet"]) as run:
         for line in run.stdout:
@@ -120,10 +111,9 @@ def test_a_stopped_run_leaves_no_process_and_goes_on(root, trained):
     with start(root, stopped.root, models=["unet"]) as run:
         said = run.communicate()[0]
     assert run.returncode == headless.DONE and "goes on after epoch" in said
-    whole = pd.read_csv(trained[0].history("unet"))
-    np.testing.assert_allclose(
-        scores_of(pd.read_csv(stopped.history("unet"))), scores_of(whole), rtol=2e-3, atol=2e-3
-    )
+    histories = [pd.read_csv(one.history("unet")) for one in (stopped, trained[0])]
+    scores = [history.drop(columns="seconds") for history in histories]
+    np.testing.assert_allclose(*scores, rtol=2e-3, atol=2e-3)
 
 
 def test_nothing_is_started_after_the_deadline(root, tmp_path):

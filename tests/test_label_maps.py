@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from bonelib import labels
+from bonelib import labels, phantom
 from bonelib.__main__ import main
 from bonelib.datasets import find_cases
 from bonelib.errors import InputError
@@ -16,6 +16,7 @@ from bonelib.pretraining.annotated_patient import render_annotation
 from bonelib.pretraining.annotation import deform, read_annotation
 from bonelib.pretraining.corpus import write_corpus
 from bonelib.pretraining.label_maps import convert, read_label_maps
+from bonelib.pretraining.train import held_out
 from bonelib.settings import SPLITS, get_settings
 
 SMOKE = get_settings("smoke")
@@ -23,13 +24,13 @@ TISSUES = {
     1: "hip_left", 2: "hip_right", 3: "sacrum", 4: "femur_left", 5: "femur_right",
     6: "vertebra_L5", 10: "muscle", 11: "muscle", 12: "fluid",
 }  # fmt: skip
-SPACING_MM = (6.0, 2.5, 2.5)
+SPACING_MM = (12.0, 2.5, 2.5)
 values = SimpleITK.GetArrayFromImage
 
 
 def pelvis() -> tuple[np.ndarray, np.ndarray]:
     """Label map and body, (slice, row, column): the left bones are the larger ones."""
-    z, y, x = np.ogrid[:14, :120, :144]
+    z, y, x = np.ogrid[:14:2, :120, :144]
 
     def disk(row, column, rows, columns, first=0, last=13):
         inside = ((y - row) / rows) ** 2 + ((x - column) / columns) ** 2 < 1
@@ -50,26 +51,21 @@ def pelvis() -> tuple[np.ndarray, np.ndarray]:
     return found, body.astype(np.uint8)
 
 
-@pytest.fixture
-def write_subject(make_image):
+def write_subject(folder, orientation="LPS", masked=True, suffix="mha"):
     """Write the map, and the body with `masked`, turned to `orientation`."""
-
-    def write(folder, orientation="LPS", masked=True, suffix="mha"):
-        folder.mkdir(parents=True)
-        stems = ("label", "mask") if masked else ("label",)
-        for stem, voxels in zip(stems, pelvis(), strict=False):
-            image = make_image(voxels, SPACING_MM)
-            image = SimpleITK.DICOMOrient(image, orientation)
-            SimpleITK.WriteImage(image, str(folder / f"{stem}.{suffix}"))
-        return folder
-
-    return write
+    folder.mkdir(parents=True)
+    stems = ("label", "mask") if masked else ("label",)
+    for stem, voxels in zip(stems, pelvis(), strict=False):
+        image = SimpleITK.GetImageFromArray(voxels)
+        image.SetSpacing(SPACING_MM[::-1])
+        image.SetOrigin((-30.0, -40.0, 100.0))
+        image = SimpleITK.DICOMOrient(image, orientation)
+        SimpleITK.WriteImage(image, str(folder / f"{stem}.{suffix}"))
+    return folder
 
 
-@pytest.fixture
-def data_set(tmp_path, write_subject):
-    """A `label_maps` folder with one subject in each split, of b and c two slices."""
-    root = tmp_path / "maps"
+def write_data_set(root):
+    """Write one subject for each split; b and c have two slices."""
     for name in "abc":
         write_subject(root / name)
     lines = [f"{name},{split}" for name, split in zip("abc", SPLITS, strict=True)]
@@ -80,20 +76,24 @@ def data_set(tmp_path, write_subject):
     return root
 
 
-def converted(data_set, renderings=1):
-    output = data_set.parent / "out"
-    convert(data_set, output, SMOKE, renderings)
-    return find_cases("folder", output, SMOKE)
+@pytest.fixture
+def data_set(tmp_path):
+    return write_data_set(tmp_path / "maps")
 
 
 @pytest.fixture(scope="module")
-def annotation(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("subject")
-    for stem, voxels in zip(("label", "mask"), pelvis(), strict=True):
-        image = SimpleITK.GetImageFromArray(voxels)
-        image.SetSpacing(SPACING_MM[::-1])
-        SimpleITK.WriteImage(image, str(folder / f"{stem}.nrrd"))
-    return read_annotation(folder / "label.nrrd", folder / "mask.nrrd", TISSUES)
+def converted(tmp_path_factory):
+    """A `label_maps` folder, and what two renderings of each training subject are written to."""
+    root = write_data_set(tmp_path_factory.mktemp("label_maps") / "maps")
+    output = root.with_name("out")
+    assert main(["convert", "label_maps", str(root), str(output), "--renderings", "2"]) == 0
+    return root, output
+
+
+@pytest.fixture(scope="module")
+def annotation(converted):
+    folder = converted[0] / "a"
+    return read_annotation(folder / "label.mha", folder / "mask.mha", TISSUES)
 
 
 @pytest.fixture(scope="module")
@@ -114,16 +114,15 @@ def centre_mm(image: SimpleITK.Image, number: int) -> np.ndarray:
     return np.array(image.TransformContinuousIndexToPhysicalPoint(index))
 
 
-def test_a_case_is_the_annotation_in_its_place(data_set):
-    cases = converted(data_set)
-    assert [(case.series_id, case.split) for case in cases] == [
-        (f"{name}_1", split) for name, split in zip("abc", SPLITS, strict=True)
-    ]
+def test_a_case_is_the_annotation_in_its_place(converted):
+    root, output = converted
+    case = find_cases("folder", output, SMOKE)[0]
     bones = {number: name for number, name in TISSUES.items() if number < 10}
-    assert cases[0].bone_names == bones
-    drawn = SimpleITK.ReadImage(str(data_set / "a" / "label.mha"))
-    mask = SimpleITK.ReadImage(str(data_set / "a" / "mask.mha"))
-    scan, structures = cases[0].scan(), cases[0].structures()
+    assert case.bone_names == bones
+    drawn = SimpleITK.ReadImage(str(root / "a" / "label.mha"))
+    mask = SimpleITK.ReadImage(str(root / "a" / "mask.mha"))
+    scan = case.scan()
+    structures = case.annotation(scan)[0]
     for image in (scan, structures):
         assert image.GetSize() == drawn.GetSize()
         np.testing.assert_allclose(image.GetSpacing(), drawn.GetSpacing(), rtol=1e-6)
@@ -138,43 +137,37 @@ def test_a_case_is_the_annotation_in_its_place(data_set):
     assert dice(mask, outline) > 0.97
 
 
-def test_an_unchanged_series_stays_and_a_changed_subject_is_rendered_again(data_set):
-    (data_set / "range.csv").write_text("series,first,last\na,4,5\nb,4,5\nc,4,5\n")
-    directory = converted(data_set)[0].directory
+def test_training_subjects_have_as_many_different_series_as_asked_for(converted):
+    cases = find_cases("folder", converted[1], SMOKE)
+    assert [(case.series_id, case.split) for case in cases] == [
+        ("a_1", "train"), ("a_2", "train"), ("b_1", "validation"), ("c_1", "test")
+    ]  # fmt: skip
+    scans = [values(case.scan()) for case in cases]
+    bones = [values(case.annotation()[0]) for case in cases]
+    assert (scans[0] != scans[1]).any() and (bones[0] != bones[1]).any()
+    np.testing.assert_array_equal(bones[0][4:6], bones[2])  # the same subject, drawn alike
+    assert (scans[0][4:6] != scans[2]).any()
+
+
+def test_an_unchanged_series_stays_and_a_changed_subject_is_rendered_again(converted):
+    root, output = converted
 
     def states():
         return {
-            file.relative_to(directory): (file.stat().st_mtime_ns, file.read_bytes())
-            for file in directory.glob("*/**/*")
+            file.relative_to(output): (file.stat().st_mtime_ns, file.read_bytes())
+            for file in output.glob("*/**/*")
             if file.is_file()
         }
 
     first = states()
-    converted(data_set)
+    convert(root, output, get_settings("paper"), renderings=2)
     assert states() == first
-    (data_set / "range.csv").write_text("series,first,last\na,4,6\nb,4,5\nc,4,5\n")
-    converted(data_set)
+    (root / "range.csv").write_text("series,first,last\nb,4,6\nc,4,5\n")
+    convert(root, output, get_settings("paper"), renderings=2)
     second = states()
     changed = {path.parts[0] for path in first.keys() | second.keys()
                if first.get(path) != second.get(path)}  # fmt: skip
-    assert changed == {"a_1"}
-
-
-def test_training_subjects_have_as_many_different_series_as_asked_for(data_set, capsys):
-    (data_set / "range.csv").write_text("series,first,last\na,4,5\nb,4,5\nc,4,5\n")
-    output = data_set.parent / "by command"
-    command = ["convert", "label_maps", str(data_set), str(output), "--renderings", "3"]
-    assert main(command) == 0
-    assert f"--dataset folder --data {output}" in capsys.readouterr().out
-    cases = find_cases("folder", output, SMOKE)
-    assert [(case.series_id, case.split) for case in cases] == [
-        ("a_1", "train"), ("a_2", "train"), ("a_3", "train"), ("b_1", "validation"), ("c_1", "test")
-    ]  # fmt: skip
-    bones = [values(case.structures()) for case in cases]
-    np.testing.assert_array_equal(bones[0], bones[3])
-    assert all((bones[0] != other).any() for other in bones[1:3])
-    images = [values(case.scan()) for case in cases]
-    assert all((images[0] != other).any() for other in images[1:])
+    assert changed == {"b_1"}
 
 
 def test_a_corpus_holds_planes_of_each_version_of_a_subject(data_set, tmp_path):
@@ -190,6 +183,18 @@ def test_a_corpus_holds_planes_of_each_version_of_a_subject(data_set, tmp_path):
     assert (first != second).any() and (first >= Tissue.MARROW).any()
 
 
+def test_held_out_series_are_phantoms_and_unseen_subjects(data_set, tmp_path, monkeypatch):
+    splits = (("train01", "train"), ("validation01", "validation"), ("test01", "test"))
+    monkeypatch.setattr(phantom, "PAPER_SERIES", [(*pair, 4) for pair in splits])
+    unseen = [subject for subject in read_label_maps(data_set) if subject.split != "train"]
+    cases = held_out(tmp_path, unseen, replace(SMOKE, phantom_matrix=32), workers=1)
+    assert [(case.series_id, case.split) for case in cases] == [
+        ("train01", "validation"), ("validation01", "validation"), ("test01", "test"),
+        ("b_1", "validation"), ("c_1", "test"),
+    ]  # fmt: skip
+    assert [case.scan().GetSize()[2] for case in cases[3:]] == [2, 2]
+
+
 def test_a_folder_with_other_files_is_not_written_to(data_set):
     with pytest.raises(InputError, match="maps: holds other files; name a new or empty folder"):
         convert(data_set, data_set, SMOKE)
@@ -197,8 +202,8 @@ def test_a_folder_with_other_files_is_not_written_to(data_set):
 
 def test_a_seed_gives_one_series(annotation, rendered):
     again, other = render_annotation(annotation, 3), render_annotation(annotation, 4)
-    for one, two in ((rendered.scan, again.scan), (rendered.bones, again.bones)):
-        np.testing.assert_array_equal(values(one), values(two))
+    np.testing.assert_array_equal(values(rendered.scan), values(again.scan))
+    np.testing.assert_array_equal(values(rendered.bones), values(again.bones))
     assert (values(rendered.scan) != values(other.scan)).mean() > 0.5
     np.testing.assert_array_equal(values(rendered.bones), values(other.bones))
 
@@ -231,14 +236,15 @@ def test_tissues_follow_the_annotation(annotation, rendered):
     assert len(set(np.unique(rendered.tissues[belly])) & set(Tissue)) >= 5
 
 
-def test_sides_hold_in_any_orientation(tmp_path, write_subject):
+def test_sides_hold_in_any_orientation(tmp_path):
     for orientation in ("LPS", "RAI", "PSR"):
         folder = write_subject(tmp_path / orientation, orientation, suffix="nii.gz")
         turned = read_annotation(folder / "label.nii.gz", folder / "mask.nii.gz", TISSUES)
-        bones = render_annotation(turned, 3).bones
+        bones = SimpleITK.GetImageFromArray(turned.structures)  # ids count from 1 in TISSUES
+        bones.CopyInformation(turned.grid)
         left, right = (centre_mm(bones, number) for number in (1, 2))
         assert left[0] > right[0] + 100  # LPS: x grows to the patient's left
-        assert (values(bones) == 1).sum() > (values(bones) == 2).sum()
+        assert (turned.structures == 1).sum() > (turned.structures == 2).sum()
         assert centre_mm(bones, 6)[2] > centre_mm(bones, 4)[2]
 
 
@@ -253,7 +259,7 @@ def test_a_deformed_anatomy_keeps_its_structures_and_sides(annotation):
         assert columns[0] > columns[1] + 40
 
 
-def test_muscles_tell_the_outline_and_a_mask_lies_round_bones(tmp_path, write_subject, annotation):
+def test_muscles_tell_the_outline_and_a_mask_lies_round_bones(tmp_path, annotation):
     folder = write_subject(tmp_path / "no_mask", masked=False)
     body = read_annotation(folder / "label.mha", None, TISSUES).body
     assert 0.8 < body.sum() / annotation.body.sum() < 1.25
@@ -281,7 +287,7 @@ def test_muscles_tell_the_outline_and_a_mask_lies_round_bones(tmp_path, write_su
 def test_bad_tables_are_refused_before_anything_is_rendered(data_set, file, text, words):
     (data_set / file).write_text(text)
     with pytest.raises(InputError) as caught:
-        converted(data_set)
+        convert(data_set, data_set.with_name("out"), SMOKE)
     message = str(caught.value)
     assert words in message and str(data_set / file) in message and "\n" not in message
     assert not (data_set.parent / "out").exists()
@@ -289,16 +295,16 @@ def test_bad_tables_are_refused_before_anything_is_rendered(data_set, file, text
 
 def test_bad_subjects_are_refused(data_set, make_image):
     (data_set / "range.csv").write_text("series,first,last\na,4,20\n")
-    with pytest.raises(InputError, match="has slices 0 to 13, not 4 to 20"):
-        converted(data_set)
+    with pytest.raises(InputError, match="has slices 0 to 6, not 4 to 20"):
+        convert(data_set, data_set.with_name("out"), SMOKE)
     (data_set / "range.csv").unlink()
     (data_set / "tissues.csv").write_text("id,tissue\n99,hip\n")
     with pytest.raises(InputError, match="label.mha: no bone in it: it holds ids 0, 1, 2"):
-        converted(data_set)
+        convert(data_set, data_set.with_name("out"), SMOKE)
     oblong = make_image(pelvis()[0], (6, 2.5, 2))
     SimpleITK.WriteImage(oblong, str(data_set / "a" / "label.mha"))
     with pytest.raises(InputError, match="are not square"):
-        converted(data_set)
+        convert(data_set, data_set.with_name("out"), SMOKE)
     (data_set / "a" / "label.mha").rename(data_set / "a" / "map.mha")
     with pytest.raises(InputError, match="has no label map; add a volume called label"):
         read_label_maps(data_set)

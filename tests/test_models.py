@@ -20,7 +20,6 @@ PARAMETERS = {
     "resnet50_unet": (16_374_019, 16_341_507),
 }
 SHRINKS = {"fcn8": 1, "fcn32": 1, "pspnet": 4}  # the others by 2
-SIZES = (64, 96)
 
 
 @pytest.fixture(scope="module", params=models.MODELS)
@@ -35,35 +34,31 @@ def images(count, size, seed=0):
     return np.random.default_rng(seed).normal(0, 50, (count, size, size, 3)).astype(np.float32)
 
 
-def test_every_registered_model_is_in_the_table():
-    assert list(models.MODELS) == list(PARAMETERS)
-
-
 def test_parameters_are_exactly_the_papers(model):
     assert model.count_params() == PARAMETERS[model.name][0]
     assert models.trainable_parameters(model) == PARAMETERS[model.name][1]
+    assert list(models.MODELS) == list(PARAMETERS)
 
 
-@pytest.mark.parametrize("name", [name for name in models.MODELS if not name.startswith("fcn")])
+@pytest.mark.parametrize("name", ["pspnet", "unet"])
 def test_parameters_do_not_depend_on_the_image_size(name):
     assert models.build_model(name, 512).count_params() == PARAMETERS[name][0]
 
 
 def test_probabilities_come_out_on_the_networks_own_grid(model):
-    for size in SIZES:
-        resized = model
-        if size != model.input_shape[1]:
-            resized = models.build_model(model.name, size)
-            resized.set_weights(model.get_weights())
-        probabilities = np.array(resized(images(2, size)))
-        own_size = size // SHRINKS.get(model.name, 2)
-        assert probabilities.shape == (2, own_size, own_size, NUM_CLASSES)
-        assert probabilities.dtype == np.float32
-        np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
-        assert probabilities.std() > 0
+    probabilities = np.array(model(images(2, 64)))
+    own_size = 64 // SHRINKS.get(model.name, 2)
+    assert probabilities.shape == (2, own_size, own_size, NUM_CLASSES)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
+    assert probabilities.std() > 0
+    sides = models.build_model(model.name, (32, 96)).output_shape[1:3]
+    assert sides == (32 * own_size // 64, 96 * own_size // 64)
 
 
-def test_a_saved_model_predicts_the_same(model, tmp_path):
+@pytest.mark.parametrize("name", ["pspnet", "unet"])
+def test_a_saved_model_predicts_the_same(name, tmp_path):
+    model = models.build_model(name, 64)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     assert loaded.name == model.name
@@ -84,16 +79,16 @@ def test_training_steps_reduce_the_loss_and_change_every_weight(model):
     dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     for dropout in dropouts:
         dropout.rate = 0.0
-    # Three steps are not worth a graph, but JAX compiles each operation of an eager one, too.
+    # Two steps are not worth a graph, but JAX compiles each operation of an eager one, too.
     eagerly = keras.backend.backend() == "tensorflow"
     model.compile(
-        keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy", run_eagerly=eagerly
+        keras.optimizers.SGD(1e-3), "sparse_categorical_crossentropy", run_eagerly=eagerly
     )
-    losses = [model.train_on_batch(image, np.stack([labels] * 2)) for _ in range(3)]
+    losses = [model.train_on_batch(image, np.stack([labels] * 2)) for _ in range(2)]
     for dropout in dropouts:
         dropout.rate = 0.5
     assert np.all(np.isfinite(losses))
-    assert min(losses[1:]) < losses[0]
+    assert losses[1] < losses[0]
     unchanged = [
         weight.path
         for weight in model.trainable_weights
@@ -126,13 +121,6 @@ def test_multiply_adds_are_those_of_the_layers_by_hand():
     assert models.multiply_adds(keras.Model(image, x)) == 64 * 108 + 16 * 20 + 16 * 160 + 100 * 14
 
 
-def test_multiply_adds_grow_with_the_pixels(model):
-    assert models.multiply_adds(model) > 1e8
-    if not model.name.startswith(("fcn", "pspnet")):
-        larger = models.build_model(model.name, 128)
-        assert models.multiply_adds(larger) == 4 * models.multiply_adds(model)
-
-
 def test_bad_requests_say_what_is_valid():
     for request in (models.build_model, models.encoder_of):
         with pytest.raises(ValueError, match="unknown model 'u-net': choose one of fcn8, fcn32"):
@@ -142,14 +130,11 @@ def test_bad_requests_say_what_is_valid():
             models.build_model("unet", size)
 
 
-def test_the_number_of_classes_is_free():
-    assert models.build_model("unet", 32, num_classes=5).output_shape == (None, 16, 16, 5)
-
-
-@pytest.mark.parametrize("name", ["unet", "vgg_unet", "resnet50_unet", "segnet"])
+@pytest.mark.parametrize("name", ["unet", "vgg_unet", "segnet"])
 def test_decoder_activation_is_the_u_nets_alone(name):
     for activation in ("linear", "relu"):
-        model = models.build_model(name, 32, decoder_activation=activation)
+        model = models.build_model(name, 32, num_classes=5, decoder_activation=activation)
+        assert model.output_shape == (None, 16, 16, 5)
         found = {model.get_layer(f"decoder{k}_conv").activation.__name__ for k in range(1, 5)}
         assert found == {"linear" if name == "segnet" else activation}
         order = [layer.name for layer in model.layers]
@@ -179,7 +164,7 @@ def test_pspnet_pools_windows_that_cover_the_features(features):
         np.testing.assert_allclose(pooled[0], expected, atol=1e-5)
 
 
-TAPS = {
+FEATURES = {
     "VGG16": (
         encoders.vgg16_encoder,
         ["block1_pool", "block2_pool", "block3_pool", "block4_pool"],
@@ -193,7 +178,7 @@ TAPS = {
 }
 
 
-@pytest.fixture(scope="module", params=TAPS)
+@pytest.fixture(scope="module", params=FEATURES)
 def referee(request, tmp_path_factory):
     """A whole keras.applications network, random, and a folder with its saved weights."""
     keras.utils.set_random_seed(1)
@@ -205,46 +190,47 @@ def referee(request, tmp_path_factory):
     return request.param, network, folder
 
 
-def test_encoder_taps_are_those_of_keras_applications(referee):
-    """Loaded from a folder or from a file, the weights give the same features."""
+def test_encoder_features_are_those_of_keras_applications(referee):
     name, network, folder = referee
-    build, layers, parameters = TAPS[name]
-    image = images(1, 64)
-    expected = keras.Model(
-        network.input, [network.get_layer(layer).output for layer in layers]
-    ).predict(image, verbose=0)
-    for path in (folder, str(next(folder.iterdir()))):
-        source = keras.Input((64, 64, 3))
-        taps = build(source, path)
-        encoder = keras.Model(source, taps)
-        assert encoder.count_params() == parameters
-        assert [tap.shape[1] for tap in taps] == [32, 16, 8, 4]
-        for ours, theirs in zip(encoder.predict(image, verbose=0), expected, strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    build, layers, parameters = FEATURES[name]
+    image, source = images(1, 64), keras.Input((64, 64, 3))
+    features = build(source, folder)
+    encoder = keras.Model(source, features)
+    assert encoder.count_params() == parameters
+    assert [one.shape[1] for one in features] == [32, 16, 8, 4]
+    expected = keras.Model(network.input, [network.get_layer(layer).output for layer in layers])
+    for ours, theirs in zip(encoder(image), expected(image), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_a_network_starts_from_the_weights_of_its_own_encoder(referee):
     name, network, folder = referee
-    for model_name in models.MODELS:
-        if models.encoder_of(model_name) == name:
-            model = models.build_model(model_name, 32, encoder_weights=folder)
-            shared = {layer.name for layer in network.layers} & {x.name for x in model.layers}
-            kernels = [x for x in shared if hasattr(model.get_layer(x), "kernel")]
-            assert len(kernels) >= 10
-            for layer in kernels:
-                ours, theirs = model.get_layer(layer).kernel, network.get_layer(layer).kernel
-                np.testing.assert_array_equal(ours, theirs)
-
-
-def test_keras_own_file_names_and_format_are_accepted(referee, tmp_path):
-    """The files of keras.applications are in the older HDF5 layout."""
-    name, network, _ = referee
-    file = tmp_path / encoders.WEIGHT_FILES[name][0]
-    save_older_layout(network, file)
-    assert encoders.find_weights(name, tmp_path) == file
-    loaded = encoders.load_encoder(name, keras.Input((64, 64, 3)), tmp_path)
-    for ours, theirs in zip(loaded.get_weights(), network.get_weights(), strict=True):
+    model_name = {"VGG16": "vgg_unet", "ResNet50": "resnet50_unet"}[name]
+    assert models.encoder_of(model_name) == name and models.encoder_of("unet") is None
+    model = models.build_model(model_name, 32, encoder_weights=folder)
+    shared = {layer.name for layer in network.layers} & {x.name for x in model.layers}
+    kernels = [x for x in shared if hasattr(model.get_layer(x), "kernel")]
+    assert len(kernels) >= 10
+    for layer in kernels:
+        ours, theirs = model.get_layer(layer).kernel, network.get_layer(layer).kernel
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.fixture(scope="module")
+def vgg16():
+    """A random VGG16; what is tested with it does not depend on the network."""
+    return keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+
+
+def test_keras_own_file_names_and_format_are_accepted(vgg16, tmp_path):
+    """The files of keras.applications are in the older HDF5 layout."""
+    file = tmp_path / encoders.WEIGHT_FILES["VGG16"][0]
+    save_older_layout(vgg16, file)
+    assert encoders.find_weights("VGG16", tmp_path) == file
+    for path in (tmp_path, str(file)):
+        loaded = encoders.load_encoder("VGG16", keras.Input((32, 32, 3)), path)
+        for ours, theirs in zip(loaded.get_weights(), vgg16.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def save_older_layout(network, file):
@@ -262,9 +248,8 @@ def save_older_layout(network, file):
 
 
 @pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
-def test_unusable_encoder_weights_are_one_line_that_says_what_to_do(referee, tmp_path):
-    name, _, folder = referee
-    image = keras.Input((64, 64, 3))
+def test_unusable_encoder_weights_are_one_line_that_says_what_to_do(tmp_path):
+    image = keras.Input((32, 32, 3))
     other = tmp_path / "other.weights.h5"
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save_weights(other)
     text = tmp_path / "text.h5"
@@ -274,11 +259,11 @@ def test_unusable_encoder_weights_are_one_line_that_says_what_to_do(referee, tmp
     for path, words in (
         (empty, "put .*notop.h5 or .*notop.weights.h5 into this folder"),
         (tmp_path / "nowhere", "no weights of"),
-        (other, f"not the weights of {name}"),
-        (text, f"not the weights of {name}"),
+        (other, "not the weights of VGG16"),
+        (text, "not the weights of VGG16"),
     ):
         with pytest.raises(models.EncoderWeightsError, match=words) as caught:
-            encoders.load_encoder(name, image, path)
+            encoders.load_encoder("VGG16", image, path)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -292,9 +277,3 @@ def test_a_failed_download_is_one_line_that_says_what_to_do(monkeypatch):
         models.build_model("vgg_unet", 32, encoder_weights="imagenet")
     assert "\n" not in str(caught.value)
     assert issubclass(models.EncoderWeightsError, ValueError)
-
-
-def test_models_without_a_pretrained_encoder_have_none():
-    assert {name: models.encoder_of(name) for name in models.MODELS} == dict.fromkeys(
-        models.MODELS
-    ) | {"vgg_unet": "VGG16", "resnet50_unet": "ResNet50"}

@@ -1,13 +1,8 @@
-from dataclasses import replace
-
 import keras
 import numpy as np
 import pytest
-import SimpleITK
-from scipy import ndimage
 
 from bonelib import metrics, prediction
-from bonelib.segment.probabilities import fit_to_scan, segment_scan
 from bonelib.settings import BASELINE, get_settings
 from tests.synthetic_results import ellipses
 
@@ -77,46 +72,3 @@ def test_the_baseline_fills_marrow_and_drops_specks():
     predicted, _ = prediction.threshold_segmenter(SETTINGS)(image[None])
     assert (predicted[0, 20:30, 20:30] == 2).all()
     assert predicted[0, 50, 50] == 1
-
-
-@pytest.mark.parametrize("spacing_mm", [(3, 0.8, 0.8), (3, 1.1, 0.7), (1, 2.5, 2.5)])
-def test_a_scan_of_any_grid_is_segmented_where_its_tissues_lie(
-    half_size_network, make_image, spacing_mm
-):
-    """Grey left of a line, bright below another; spacing, shape and origin differ."""
-    settings = replace(SETTINGS, image_size=32, field_of_view_mm=50.0)
-    rows, columns = (round(80 / spacing) for spacing in spacing_mm[1:])
-    truth = np.zeros((2, rows, columns - 7), np.uint8)
-    truth[:, :, truth.shape[2] // 3 :] = 1
-    truth[1, truth.shape[1] // 2 :] = 2
-    image_hu = np.array([-1000, 180, 700], np.float32)[truth]
-    scan = make_image(image_hu, spacing_mm)
-    fitted = fit_to_scan(settings, scan)
-    assert fitted.pixel_spacing_mm == settings.pixel_spacing_mm
-    assert fitted.field_of_view_mm >= max(np.multiply(scan.GetSize()[:2], scan.GetSpacing()[:2]))
-    size = fitted.image_size
-    model = keras.models.clone_model(half_size_network, keras.Input((size, size, 3)))
-    model.set_weights(half_size_network.get_weights())
-    found = segment_scan(model, scan, fitted)
-    assert found.GetSpacing() == scan.GetSpacing() and found.GetOrigin() == scan.GetOrigin()
-    labels = SimpleITK.GetArrayFromImage(found)
-    edge = ndimage.maximum_filter(truth, (1, 9, 9)) != ndimage.minimum_filter(truth, (1, 9, 9))
-    inner = np.s_[:, 1:-1, 1:-1]  # beyond the scan there is air
-    np.testing.assert_array_equal(labels[inner][~edge[inner]], truth[inner][~edge[inner]])
-    assert (labels != truth).mean() < 0.04  # pixels on an edge
-
-
-@pytest.mark.parametrize("start", [8, 9])
-def test_an_edge_within_an_output_pixel_is_found(half_size_network, make_image, start):
-    """The network sees blocks of 2 x 2 pixels; a square may begin in the middle of one."""
-    settings = replace(SETTINGS, image_size=32, field_of_view_mm=32.0)
-    truth = np.zeros((1, 32, 32), np.uint8)
-    truth[:, start : start + 11, start : start + 12] = 2
-    scan = make_image(np.array([-1000, 180, 700], np.float32)[truth], (1, 1, 1))
-    model = keras.models.clone_model(half_size_network, keras.Input((32, 32, 3)))
-    model.set_weights(half_size_network.get_weights())
-    labels = SimpleITK.GetArrayFromImage(segment_scan(model, scan, settings))
-    inner = ndimage.binary_erosion(truth[0] == 2)
-    assert (labels[0][inner] == 2).all()
-    outside = ~ndimage.binary_dilation(truth[0] == 2)
-    assert (labels[0][outside] == 0).all()

@@ -12,11 +12,12 @@ import pytest
 import SimpleITK
 
 from bonelib import __main__ as command
-from bonelib import augment
+from bonelib import augment, devices, phantom
 from bonelib.models import build_model, load_pretrained, save_pretrained
 from bonelib.phantom import Tissue
 from bonelib.phantom.rendering import draw_texture
-from bonelib.pretraining.corpus import PLANES, write_corpus
+from bonelib.pretraining import corpus as corpora
+from bonelib.pretraining.corpus import write_corpus
 from bonelib.pretraining.model_card import score_cases
 from bonelib.pretraining.random_ct import random_slice
 from bonelib.settings import BACKGROUND, BONE, PATIENT, PRETRAINING
@@ -88,7 +89,17 @@ def test_a_pixel_on_an_edge_is_shared(trunk, texture):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_is_loaded_in_order_is_what_a_loop_gives(workers):
-    assert list(augment.in_order(abs, iter([-3, 2, -1, 5, -7]), workers)) == [3, 2, 1, 5, 7]
+    assert list(devices.in_order(abs, iter([-3, 2, -1, 5, -7]), workers)) == [3, 2, 1, 5, 7]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    """Fewer planes a patient and three series in the default data set."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpora, "PLANES", 6)
+        splits = (("train01", "train"), ("validation01", "validation"), ("test01", "test"))
+        patch.setattr(phantom, "PAPER_SERIES", [(*pair, 40) for pair in splits])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +107,8 @@ def corpus(tmp_path_factory):
     return write_corpus(tmp_path_factory.mktemp("corpus"), [], TINY, 1, 1)
 
 
-def test_a_corpus_holds_every_level_of_a_patient_and_is_written_once(corpus):
-    assert len(corpus.phantoms) == PLANES
+def test_a_corpus_shows_all_of_a_patient_and_is_written_once(corpus):
+    assert len(corpus.phantoms) == 6
     path, pixel_mm = corpus.phantoms[0]
     planes = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path, _ in corpus.phantoms]
     bone_mm2 = [(plane >= Tissue.MARROW).sum() * pixel_mm**2 for plane in planes]
@@ -137,10 +148,11 @@ def test_the_command_trains_goes_on_and_begins_with_given_weights(tmp_path, caps
     assert command.main([*arguments, "--set", *settings]) == 0
     assert "trained already" in capsys.readouterr().out
     card = (first / "weights" / "unet.md").read_text()
-    assert "1 made-up patients" in card and "| test05" in card and "| threshold |" in card
+    assert "1 made-up patients" in card and "| test01" in card and "| threshold |" in card
     assert "{" not in card and "--start" not in card
 
-    shutil.copytree(first / "corpus", second / "corpus")
+    for folder in ("corpus", "phantom", "validation"):
+        shutil.copytree(first / folder, second / folder)
     arguments[arguments.index(str(first))] = str(second)
     start = first / "weights" / "unet.keras"
     still = [*settings, "learning_rate=0"]

@@ -253,7 +253,7 @@ def test_totalsegmentator_3_has_no_validation(tmp_path):
     ("text", "words"),
     [
         ("image_id,split\ns0000,train\n", "columns image_id and split"),
-        ("image_id;split\ns0000;all\n", "splits other than train, val, test"),
+        ("image_id;split\ns0000;all\n", "split (train, val, test)"),
         ("", "columns image_id and split"),
         (None, "holds 0 files meta.csv"),
     ],
@@ -392,5 +392,9 @@ def test_a_set_without_pelves_is_refused(tmp_path):
 
 def test_nothing_is_written_among_other_files(tmp_path):
     root = write_ct_org(tmp_path / "o", [0])
-    with pytest.raises(InputError, match="o: holds other files; name a new or empty folder"):
-        convert("ct_org", root, root)
+    with pytest.raises(InputError, match="o/out: is inside the source; name a folder elsewhere"):
+        convert("ct_org", root, root / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="mine: holds other files; name a new or empty folder"):
+        convert("ct_org", root, tmp_path / "mine")

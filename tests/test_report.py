@@ -18,16 +18,7 @@ from bonelib.evaluation import scoring
 from bonelib.paths import ResultFolder, SegmentationFolder
 from bonelib.provenance import write_json
 from bonelib.report.claims import AGAINST, COUNTS, FINDINGS, OWN, claims, finding
-from bonelib.report.verdicts import (
-    FAILS,
-    HOLDS,
-    UNCERTAIN,
-    UNTESTED,
-    Estimate,
-    exact,
-    judge,
-    same,
-)
+from bonelib.report.verdicts import FAILS, HOLDS, UNCERTAIN, UNTESTED, Estimate, exact, judge, same
 from bonelib.settings import BASELINE, Settings, deviations
 from tests.synthetic_results import MODELS, SETTINGS, small_results
 from tests.test_browser import CHROMIUM, CHROMIUM_OPTIONS, MILLISECONDS
@@ -182,13 +173,13 @@ def test_on_the_papers_own_numbers_its_claims_hold_where_it_agrees_with_itself(o
     assert not others[UNCERTAIN]
 
 
+def with_iou(model, epochs, *ious):
+    return world(paper_scores({(model, epochs): ious}, by_level))
+
+
 def swapped(one, other, epochs=SHORT):
     pair = {(one, epochs): PAPERS_IOU[other, epochs], (other, epochs): PAPERS_IOU[one, epochs]}
     return world(paper_scores(pair, by_level))
-
-
-def with_iou(model, epochs, *ious):
-    return world(paper_scores({(model, epochs): ious}, by_level))
 
 
 def with_records(**changes):
@@ -409,9 +400,11 @@ def test_a_network_without_bone_tests_no_claim_that_compares_it():
     assert found.why == "not trained: FCN32, PSPNet find no bone"
     for words in ("points above FCN8's", "on either encoder", "Both FCN take"):
         assert claim(words, evidence).verdict == HOLDS
+    scores.loc[(scores["model"] == "unet") & (scores["epochs"] == SHORT), "n22"] = 0
+    assert claim("Longer training", world(scores)).why == "not trained: U-net finds no bone"
 
 
-def test_levels_causes_and_classes_must_be_there():
+def test_levels_causes_classes_and_more_than_one_slice_must_be_there():
     evidence = world()
     bare = replace(evidence, scores=evidence.scores.assign(level=np.nan),
                    false_bone=evidence.false_bone.head(0))  # fmt: skip
@@ -423,11 +416,10 @@ def test_levels_causes_and_classes_must_be_there():
         assert item.verdict == UNTESTED or "IoU of bone" not in item.claim
     found = report.findings(world(settings=replace(PAPER, class_scheme="bones")))
     assert all("class scheme bones" in item.why and not item.ours for item in found)
-
-
-def test_a_single_slice_has_no_interval_and_tests_nothing():
+    untimed = with_records(fcn32={"milliseconds_per_slice": math.nan})
+    assert claim("Both FCN take", untimed).why == "no milliseconds per slice of FCN32"
     scores = paper_scores()
-    one = scores[(scores["series"] == "test01") & (scores["slice"] == 0)]
+    one = scores[(scores["series"] == "test01") & (scores["slice"] == 0)]  # has no interval
     assert claim("U-net is the best of the five", world(one)).verdict == UNTESTED
 
 

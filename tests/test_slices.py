@@ -1,3 +1,5 @@
+"""Prepared slices: window, grid, the folder's contents, and what is prepared again."""
+
 import json
 import shutil
 import subprocess
@@ -29,9 +31,8 @@ def prepare(tmp_path):
     directory = tmp_path / "prepared" / "scans"
 
     def run(root, settings=SMOKE, workers=1):
-        table = preparation.prepare(
-            find_cases("folder", root, settings), directory, settings, workers
-        )
+        cases = find_cases("folder", root, settings)
+        table = preparation.prepare(cases, directory, settings, workers)
         return table, SliceFolder(directory)
 
     return run
@@ -50,16 +51,15 @@ def series_written(before, after):
     return {name.split("/")[1].split("_")[0] for name in changed if name.startswith("images/")}
 
 
-@pytest.mark.parametrize(
-    ("hu", "grey"), [(-3000, 0), (-200, 0), (0, 64), (400, 191), (600, 255), (3000, 255)]
-)
-def test_window_by_hand(hu, grey):
-    assert slices.window(np.array([hu]), SMOKE).tolist() == [grey]
-    assert slices.window(np.array([hu]), SMOKE).dtype == np.uint8
+def described(folder):
+    return json.loads(folder.description.read_text())
 
 
 @given(st.lists(st.floats(-4000, 30000), min_size=2))
-def test_window_never_turns_brighter_into_darker(image_hu):
+def test_window_is_linear_between_its_ends(image_hu):
+    hand = np.array([-3000, -200, 0, 400, 600, 3000])
+    grey = slices.window(hand, SMOKE)
+    assert grey.tolist() == [0, 0, 64, 191, 255, 255] and grey.dtype == np.uint8
     grey = slices.window(np.sort(np.array(image_hu)), SMOKE).astype(int)
     assert (np.diff(grey) >= 0).all()
 
@@ -93,19 +93,13 @@ def test_label_grid_is_nearest_neighbour(make_image):
     ]
 
 
-def test_coarser_grid_does_not_alias(make_image):
+def test_coarser_grid_neither_aliases_nor_takes_in_padding_below_air(make_image):
     settings = replace(SMOKE, image_size=16, field_of_view_mm=80.0)
     stripes = np.broadcast_to(np.where(np.arange(80) % 2, 1000, -1000), (1, 80, 80))
     grid = values(preparation.to_grid(make_image(stripes.astype(np.int16), (5, 1, 1)), settings))
     assert np.abs(grid[:, 2:-2, 2:-2]).max() < 20
-
-
-def test_padding_below_air_does_not_bleed(make_image):
-    image_hu = np.full((1, 40, 40), -3024, np.int16)
-    grid = preparation.to_grid(
-        make_image(image_hu, (5, 1, 1)), replace(SMOKE, field_of_view_mm=80.0)
-    )
-    assert (values(grid) == AIR_HU).all()
+    padding = make_image(np.full((1, 40, 40), -3024, np.int16), (5, 1, 1))
+    np.testing.assert_allclose(values(preparation.to_grid(padding, settings)), AIR_HU, rtol=1e-5)
 
 
 @hypothesis_settings(max_examples=20, deadline=None)
@@ -123,7 +117,7 @@ def test_a_point_keeps_its_place(row, column, field_mm):
     np.testing.assert_allclose(point_mm, (column + 7, row - 5, 3), atol=0.3)
 
 
-def test_prepared_folder_is_as_agreed(write_dataset, prepare):
+def test_the_prepared_folder_keeps_its_contract(write_dataset, prepare):
     root = write_dataset()
     (root / "bone_names.csv").write_text("id,name\n3,left hip\n255,ignore\n")
     table, folder = prepare(root)
@@ -147,70 +141,46 @@ def test_prepared_folder_is_as_agreed(write_dataset, prepare):
         assert (label == 2).sum() == row.bone_pixels
         assert image[label == 2].min() > image[label == 0].max()
         assert np.argwhere(label == 2).mean(axis=0)[1] > 32  # the left side is on the right
-    description = json.loads(folder.description.read_text())
+    description = described(folder)
     assert description["dataset"] == "scans"
     assert description["classes"] == ["background", "patient", "bone"]
     assert description["ignore"] == IGNORE
     assert description["settings"]["window_low_hu"] == SMOKE.window_low_hu
     assert description["series"]["b"]["slices"] == 6
     assert {"train", "validation", "test"} == {s["split"] for s in description["series"].values()}
-
-
-def test_load_gives_rows_in_the_order_of_the_table(write_dataset, prepare):
-    table, folder = prepare(write_dataset())
     rows = table[table.split == "test"].iloc[::-1]
     images, labels = slices.load(folder.root, rows)
     assert images.shape == labels.shape == (6, 64, 64)
-    assert images.dtype == labels.dtype == np.uint8
     np.testing.assert_array_equal(images[0], np.asarray(Image.open(folder.image("c", 5))))
     np.testing.assert_array_equal(labels[5], np.asarray(Image.open(folder.labels("c", 0))))
-    assert (slices.read_table(folder.root) == table).all().all()
 
 
-def test_second_preparation_writes_nothing(write_dataset, prepare):
+def test_only_changes_are_prepared_again(write_dataset, prepare):
     root = write_dataset()
     _, folder = prepare(root)
-    before = times(folder)
+    before, fingerprint = times(folder), described(folder)["fingerprint"]
     prepare(root)
     assert times(folder) == before
+    prepare(root, replace(SMOKE, epochs=10))  # of no concern to slices
+    assert times(folder) == before
 
-
-def test_only_the_series_that_changed_is_prepared_again(write_dataset, prepare):
-    root = write_dataset()
-    _, folder = prepare(root)
-    before, fingerprint = times(folder), json.loads(folder.description.read_text())["fingerprint"]
-    path = root / "b" / "ct.nii.gz"
-    scan = SimpleITK.ReadImage(str(path))
-    SimpleITK.WriteImage(scan[:, :, :4], str(path))
-    table, _ = prepare(root)
-    assert series_written(before, times(folder)) == {"b"}
-    assert (table.series == "b").sum() == 4
-    assert not folder.image("b", 4).exists() and not folder.labels("b", 5).exists()
-    assert json.loads(folder.description.read_text())["fingerprint"] != fingerprint
-
-
-def test_a_copy_with_new_dates_keeps_the_fingerprint(write_dataset, prepare):
-    root = write_dataset()
-    _, folder = prepare(root)
-    fingerprint = json.loads(folder.description.read_text())["fingerprint"]
-    for file in root.rglob("*.nii.gz"):
+    for file in root.rglob("*.nii.gz"):  # a copy with new dates
         file.touch()
-    before = times(folder)
     prepare(root)
     assert series_written(before, times(folder)) == {"a", "b", "c"}
-    assert json.loads(folder.description.read_text())["fingerprint"] == fingerprint
+    assert described(folder)["fingerprint"] == fingerprint
 
+    before, path = times(folder), root / "b" / "ct.nii.gz"
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(path))[:, :, :4], str(path))
+    folder.labels("c", 2).unlink()
+    table, _ = prepare(root)
+    assert series_written(before, times(folder)) == {"b", "c"}
+    assert (table.series == "b").sum() == 4 and folder.labels("c", 2).exists()
+    assert not folder.image("b", 4).exists() and not folder.labels("b", 5).exists()
+    assert described(folder)["fingerprint"] != fingerprint
 
-def test_other_settings_prepare_everything_again(write_dataset, prepare):
-    root = write_dataset()
-    _, folder = prepare(root)
-    before = times(folder)
-    table, _ = prepare(root, replace(SMOKE, image_size=32, epochs=9))
-    assert series_written(before, times(folder)) == {"a", "b", "c"}
-    assert slices.load(folder.root, table)[0].shape == (18, 32, 32)
-    before = times(folder)
-    prepare(root, replace(SMOKE, image_size=32, epochs=10))  # of no concern to slices
-    assert times(folder) == before
+    table, _ = prepare(root, replace(SMOKE, image_size=32))
+    assert slices.load(folder.root, table)[0].shape == (16, 32, 32)
 
 
 def test_series_that_left_are_removed(write_dataset, prepare):
@@ -225,16 +195,15 @@ def test_series_that_left_are_removed(write_dataset, prepare):
     assert not folder.series("a").exists()
 
 
-def test_killed_half_way_it_goes_on(write_dataset, prepare, monkeypatch):
+def test_a_killed_preparation_goes_on(write_dataset, prepare, monkeypatch):
     root = write_dataset()
     whole = preparation._prepare_series
 
-    def killed_at_b(case, *rest):
+    def killed_at_b(case, folder, *rest):
         if case.series_id == "b":
-            folder = SliceFolder(rest[0])
             folder.image("b", 0).write_bytes(b"half a picture")
             raise KeyboardInterrupt
-        return whole(case, *rest)
+        return whole(case, folder, *rest)
 
     monkeypatch.setattr(preparation, "_prepare_series", killed_at_b)
     with pytest.raises(KeyboardInterrupt):
@@ -249,15 +218,7 @@ def test_killed_half_way_it_goes_on(write_dataset, prepare, monkeypatch):
     assert slices.load(folder.root, table)[0].shape == (18, 64, 64)
 
 
-def test_a_picture_that_went_missing_comes_back(write_dataset, prepare):
-    root = write_dataset()
-    _, folder = prepare(root)
-    folder.labels("c", 2).unlink()
-    prepare(root)
-    assert folder.labels("c", 2).exists()
-
-
-def test_bad_case_is_refused_from_a_worker_process_too(write_dataset, prepare):
+def test_worker_processes_give_the_same_slices_and_refuse_bad_cases(write_dataset, prepare):
     root = write_dataset()
     one, folder = prepare(root)
     pictures = {file: file.read_bytes() for file in folder.root.rglob("*.png")}
@@ -265,12 +226,11 @@ def test_bad_case_is_refused_from_a_worker_process_too(write_dataset, prepare):
     two, _ = prepare(root, workers=2)
     assert (one == two).all().all()
     assert {file: file.read_bytes() for file in folder.root.rglob("*.png")} == pictures
-
     for series_id in "bc":
         (root / series_id / "ct.nii.gz").write_bytes(b"nothing")
     with pytest.raises(InputError, match="ct.nii.gz: cannot be read as a volume"):
         prepare(root, workers=2)
-    assert not folder.description.exists()
+    assert not folder.description.exists() and not list(folder.root.glob("images/b_*"))
 
 
 def test_real_series_of_two_formats(shared_data, tmp_path, prepare):
@@ -305,20 +265,15 @@ def test_slices_of_another_class_scheme(write_dataset, prepare):
     root = write_dataset()
     (root / "bone_names.csv").write_text("id,name\n3,left hip\n")
     table, folder = prepare(root)
-    before, plain = times(folder), json.loads(folder.description.read_text())
-    _, plain_labels = slices.load(folder.root, table)
+    plain, plain_labels = described(folder), slices.load(folder.root, table)[1]
     bones = replace(SMOKE, class_scheme="bones")
     again, _ = prepare(root, bones)
     _, labels = slices.load(folder.root, again)
     np.testing.assert_array_equal(labels, np.where(plain_labels == 2, 3, plain_labels))
     pandas.testing.assert_frame_equal(again, table)  # as many pixels of bone
-    description = json.loads(folder.description.read_text())
-    assert description["classes"] == list(bones.class_names)
-    assert description["fingerprint"] != plain["fingerprint"]
+    assert described(folder)["classes"] == list(bones.class_names)
+    assert described(folder)["fingerprint"] != plain["fingerprint"]
     shares = slices.class_shares(folder.root, again)
     assert list(shares) == list(bones.class_names)
     assert (shares["hip bone"] > 0).all() and (shares["sacrum"] == 0).all()
     np.testing.assert_allclose(shares.sum(axis=1), 100)
-    prepare(root)
-    assert json.loads(folder.description.read_text()) == plain
-    assert series_written(before, times(folder)) == {"a", "b", "c"}

@@ -138,31 +138,19 @@ def test_optimizer_and_batch_norm_are_the_protocols():
     model, start = training.new_model("segnet", SETTINGS)
     assert start is None
     assert isinstance(model.optimizer, keras.optimizers.Adadelta)
-    assert float(model.optimizer.learning_rate) == 1.0
+    assert float(model.optimizer.learning_rate) == 1.0 and not model.optimizer.use_ema
     momenta = {layer.momentum for layer in model.layers if "batch" in type(layer).__name__.lower()}
     assert momenta == {0.99}
 
 
-def test_an_epoch_ends_with_the_average_of_its_weights():
-    steps, momentum = 3, 0.6
-    settings = replace(SETTINGS, steps_per_epoch=steps)
-    random = np.random.default_rng(1)
-    images = random.normal(0, 50, (2, SIZE, SIZE, 3)).astype(np.float32)
-    labels = random.integers(0, 3, (2, SIZE // 2, SIZE // 2), dtype=np.uint8)
-
-    def weights_after_each_step(settings):
-        keras.utils.set_random_seed(0)
-        model, _ = training.new_model("unet", settings)
-        for _ in range(steps):
-            model.train_on_batch(images, labels)
-            yield keras.ops.convert_to_numpy(model.trainable_variables[0]).copy()
-
-    first, *others = weights_after_each_step(settings)
-    average = first
-    for weights in others:
-        average = momentum * average + (1 - momentum) * weights
-    *_, last = weights_after_each_step(replace(settings, weight_average=momentum))
-    np.testing.assert_allclose(last, average, rtol=1e-4, atol=1e-6)
+def test_a_short_training_may_average_its_weights_and_decay_its_learning_rate():
+    settings = replace(SETTINGS, weight_average=0.9, optimizer="adam", learning_rate=0.001)
+    optimizer = training.new_model("segnet", settings)[0].optimizer
+    assert optimizer.use_ema and optimizer.ema_momentum == 0.9
+    assert optimizer.ema_overwrite_frequency == settings.steps_per_epoch  # as an epoch ends
+    assert float(optimizer.learning_rate) == pytest.approx(0.001)
+    optimizer.iterations.assign(settings.steps_per_epoch * settings.epochs)  # SegNet's last step
+    assert float(optimizer.learning_rate) == pytest.approx(0)
 
 
 def test_batch_norm_statistics_are_those_of_the_images():

@@ -7,9 +7,10 @@ import pytest
 import SimpleITK
 import trimesh
 
+from bonelib import segment as segmentation
 from bonelib.errors import InputError
 from bonelib.paths import SegmentationFolder
-from bonelib.segment import segmentation, workbench
+from bonelib.segment import workbench
 from tests.test_planes import inside, named
 
 RECORD = {
@@ -33,8 +34,8 @@ def calls(monkeypatch):
     """Put a stand-in in the place of the segmentation; collect what it was asked for."""
     made = []
 
-    def segment(path, directory, options, progress):
-        made.append((path, options))
+    def segment(path, directory, series, bones, overwrite, progress):
+        made.append((path, series, bones, overwrite))
         folder = SegmentationFolder(directory)
         image = SimpleITK.ReadImage(str(path))
         for done in range(3):
@@ -43,7 +44,7 @@ def calls(monkeypatch):
         labels = SimpleITK.Cast((image > 500) + (image > -200), SimpleITK.sitkUInt8)
         SimpleITK.WriteImage(labels, str(folder.label_map))
         files = {"segmentation.nii.gz", "bone.stl"}
-        names = ("femur_left", "hip_left") if options.bones else ()
+        names = ("femur_left", "hip_left") if bones else ()
         for file in (folder.surface, *map(folder.bone_surface, names)):
             trimesh.creation.box([20, 20, 20]).export(file)
             files.add(file.relative_to(directory).as_posix())
@@ -97,9 +98,8 @@ def test_segment_shows_what_was_made(scan, calls, monkeypatch, tmp_path):
 def test_options_are_those_that_are_ticked(scan, calls, tmp_path):
     bench = workbench.Workbench(scan, tmp_path / "out")
     named(bench.controls, "single bones").value = False
-    named(bench.controls, "find the bone's region first").value = True
     named(bench.controls, "Segment").click()
-    assert calls == [(scan, segmentation.Options(bones=False, roi=True))]
+    assert calls == [(scan, None, False, True)]
     assert "femur" not in bench.surface.value and "<iframe" in bench.surface.value
 
 
@@ -143,7 +143,7 @@ def test_another_scan_empties_what_the_last_one_made(scan, calls, make_image, tm
 def test_a_button_says_in_one_line_what_went_wrong(scan, monkeypatch, tmp_path, error, said):
     bench = workbench.Workbench(scan, tmp_path / "out")
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise error
 
     monkeypatch.setattr(segmentation, "segment", refuse)

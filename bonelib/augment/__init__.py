@@ -4,16 +4,12 @@
 module, so that it stays free of Keras.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import cache, partial
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -21,10 +17,10 @@ import numpy as np
 
 from bonelib.augment.imgaug_fast import resize_labels
 from bonelib.augment.policy import augment_slice
-from bonelib.devices import num_cores
+from bonelib.devices import in_order, num_cores
 from bonelib.settings import Settings
 
-BATCHES_AHEAD = 2  # batches prepared in advance by each loader process
+BATCHES_AHEAD = 2  # batches on the device before the network asks for them
 
 Sample = tuple[Path, Path, tuple[int, ...]]  # image file, label file, seed of the augmentation
 
@@ -107,44 +103,8 @@ def num_workers(settings: Settings) -> int:
     return num_cores() - 1
 
 
-def _start_loader() -> None:
-    """Leave interrupts to the parent, use one thread, and end when the parent is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)
-
-    def follow_parent() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow_parent, daemon=True).start()
-
-
-def in_order(load: Callable, jobs: Iterator, workers: int) -> Iterator:
-    """Yield `load(job)` of each job in turn, `workers` processes ahead; 0 loads in this one.
-
-    `load` and the jobs have to be picklable. The processes end with the generator.
-    """
-    if workers == 0:
-        yield from map(load, jobs)
-        return
-    # A forked copy of a process in which TensorFlow has threads can hang, hence "spawn".
-    executor = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_loader
-    )
-    try:
-        waiting = deque(executor.submit(load, job) for job in islice(jobs, BATCHES_AHEAD * workers))
-        for job in jobs:
-            loaded = waiting.popleft().result()
-            waiting.append(executor.submit(load, job))
-            yield loaded
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
 def ahead(batches: Generator, count: int = BATCHES_AHEAD) -> Iterator:
-    """Yield what `batches` yields, made by a thread, `count` ahead; closes `batches`."""
+    """Yield from `batches` with a thread that works `count` batches ahead; closes `batches`."""
     with closing(batches), ThreadPoolExecutor(1) as thread:
         waiting = deque(thread.submit(next, batches, None) for _ in range(count))
         try:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from bonelib import paths, provenance
 from bonelib.datasets import folder
-from bonelib.datasets.case import BONE_NAMES_FILE, Case
-from bonelib.datasets.folder import MASK_STEMS, SOURCE_FILE, SPLIT_FILE, read_bone_names
+from bonelib.datasets.case import Case
+from bonelib.datasets.folder import SOURCE_FILE, SPLIT_FILE, read_bone_names
 from bonelib.datasets.public_sets import PUBLIC_SETS
 from bonelib.errors import InputError
 from bonelib.settings import SPLITS, Settings
 
 __all__ = [
-    "BONE_NAMES_FILE", "CONVERTIBLE", "Case", "DATASETS", "MASK_STEMS", "SPLIT_FILE", "check",
-    "find_cases", "note", "prepared_name", "read_bone_names",
+    "CONVERTIBLE", "Case", "DATASETS", "check", "find_cases", "note", "prepared_name",
+    "read_bone_names",
 ]  # fmt: skip
 
 DATASETS = ("phantom", "folder")

@@ -54,10 +54,6 @@ class Case:
         self._check_overlap(labels.bone_of(mask, names), scan)
         return structures, names
 
-    def structures(self, scan: SimpleITK.Image | None = None) -> SimpleITK.Image:
-        """Read the ids of the mask on the scan's grid, as `annotation` does."""
-        return self.annotation(scan)[0]
-
     def label_map(
         self,
         scan: SimpleITK.Image | None = None,

@@ -105,32 +105,22 @@ def read_split(directory: Path) -> list[Row]:
 
 def read_bone_names(file: Path) -> dict[int | str, str] | None:
     """Read the names of bones by id or by pattern; return None where there is no file."""
-    if not file.exists():
-        return None
-    table = read_columns(file, ("id", "name"), ("pattern", "name"))
-    if table.columns[0] == "id":
-        return read_names(file, "name")
-    names = {}
-    for pattern, name in table.itertuples(index=False, name=None):
-        if not pattern or pattern in names or not name:
-            raise InputError(
-                f"{file}: line '{pattern},{name}' needs a pattern, used once, and a name; "
-                "correct it"
-            )
-        names[pattern] = "_".join(name.split())
-    return names
+    return read_names(file, ("id", "name"), ("pattern", "name")) if file.exists() else None
 
 
-def read_names(file: Path, column: str) -> dict[int, str]:
-    """Read a CSV file with columns id and `column` as names by id."""
+def read_names(file: Path, *layouts: tuple[str, str]) -> dict[int | str, str]:
+    """Read a CSV file of two columns as names by id or, as its first column says, by pattern."""
+    table = read_columns(file, *layouts)
+    by_id = table.columns[0] == "id"
     names = {}
-    for number, name in read_columns(file, ("id", column)).itertuples(index=False, name=None):
-        if not number.isdecimal() or int(number) == 0 or int(number) in names or not name:
+    for text, name in table.itertuples(index=False, name=None):
+        key = int(text) if by_id and text.isdecimal() else text
+        if not key or key in names or not name or (by_id and isinstance(key, str)):
             raise InputError(
-                f"{file}: line '{number},{name}' needs an id above 0, used once, and a name; "
-                "correct it"
+                f"{file}: line '{text},{name}' needs {'an id above 0' if by_id else 'a pattern'}, "
+                "used once, and a name; correct it"
             )
-        names[int(number)] = "_".join(name.split())
+        names[key] = "_".join(name.split())
     return names
 
 

@@ -6,12 +6,10 @@ about 210 mm high. Bone that the owner did not label becomes `ignore`.
 """
 
 import hashlib
-import multiprocessing
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +18,12 @@ import pandas
 import SimpleITK
 from tqdm import tqdm
 
-from bonelib import labels, provenance, scans
+from bonelib import labels, scans
 from bonelib.datasets.case import BONE_NAMES_FILE
 from bonelib.datasets.folder import SPLIT_FILE, start_conversion
+from bonelib.devices import in_order
 from bonelib.errors import InputError, InputWarning
+from bonelib.labels.grids import image_like
 from bonelib.settings import IGNORE, SPLITS
 
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}  # of patients, near the paper's
@@ -50,7 +50,7 @@ class PublicSet(NamedTuple):
     above_mm: float = 100.0
 
 
-def convert(name: str, directory: Path, output: Path, workers: int = 1) -> Counter:
+def convert(name: str, directory: Path, output: Path, workers: int = 0) -> Counter:
     """Write the pelvic scans of data set `name` in `directory` as a `folder` data set.
 
     Series that `output` already holds are kept, so a conversion that was stopped continues.
@@ -58,12 +58,16 @@ def convert(name: str, directory: Path, output: Path, workers: int = 1) -> Count
     converted, lack the pelvis or were left out. Raises InputError where none can be used.
     """
     public = PUBLIC_SETS[name]
+    if output.resolve().is_relative_to(directory.resolve()):
+        raise InputError(f"{output}: is inside the source; name a folder elsewhere")
     pairs = _pairs(public, directory)
     splits = _splits(name, list(pairs), _owners_splits(name, directory, list(pairs)))
     start_conversion(output, {"name": name, "note": public.note})
     counts, rows = Counter(), ["series,split"]
     jobs = [(name, output / series_id, *pairs[series_id]) for series_id in splits]
-    results = tqdm(_run(jobs, workers), "converting", len(jobs), unit="series")
+    results = tqdm(
+        in_order(_convert_series, iter(jobs), workers), "converting", len(jobs), unit="series"
+    )
     for series_id, (outcome, notes) in zip(splits, results, strict=True):
         counts[outcome] += 1
         for note in notes:
@@ -78,15 +82,6 @@ def convert(name: str, directory: Path, output: Path, workers: int = 1) -> Count
     names = ["id,name", *(f"{number},{bone}" for bone, number in _ids(public).items())]
     (output / BONE_NAMES_FILE).write_text("\n".join(names) + "\n")
     return counts
-
-
-def _run(jobs: list[tuple], workers: int) -> Iterator[tuple[str, list[str]]]:
-    if workers == 1:
-        yield from map(_convert_series, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(_convert_series, jobs)
 
 
 def _convert_series(job: tuple[str, Path, Path, Path]) -> tuple[str, list[str]]:
@@ -114,13 +109,12 @@ def _write_pelvis(public: PublicSet, folder: Path, scan_path: Path, mask_path: P
         new_ids[number] = _ids(public)[bone]
     scan, bones = scan[:, :, region], new_ids[found[region]]
     if not public.complete:
-        drawn = _like((bones > 0).astype(np.uint8), scan)
+        drawn = image_like((bones > 0).astype(np.uint8), scan)
         unlabelled = labels.unlabelled_bone(scan, drawn, labels.body_mask(scan))
         bones[SimpleITK.GetArrayViewFromImage(unlabelled) > 0] = IGNORE
     # A series is whole when its scan is there, so the scan comes last.
-    for image, stem in ((_like(bones, scan), "mask"), (scan, "ct")):
-        with provenance.replacing(folder / f"{stem}.nii.gz") as scratch:
-            SimpleITK.WriteImage(image, str(scratch), useCompression=True)
+    scans.write_volume(image_like(bones, scan), folder / "mask.nii.gz")
+    scans.write_volume(scan, folder / "ct.nii.gz")
     return "converted"
 
 
@@ -156,12 +150,6 @@ def _ids(public: PublicSet) -> dict[str, int]:
     names = dict.fromkeys(public.bone_names.values())
     ids = {name: number for number, name in enumerate(names, start=1)}
     return ids if public.complete else ids | {labels.IGNORE_NAME: IGNORE}
-
-
-def _like(values: np.ndarray, scan: SimpleITK.Image) -> SimpleITK.Image:
-    image = SimpleITK.GetImageFromArray(values)
-    image.CopyInformation(scan)
-    return image
 
 
 def _pairs(public: PublicSet, directory: Path) -> dict[str, tuple[Path, Path]]:
@@ -244,15 +232,13 @@ def _owners_splits(name: str, directory: Path, series_ids: list[str]) -> dict[st
         raise InputError(f"{directory}: holds {len(files)} files meta.csv; give one release")
     try:
         table = pandas.read_csv(files[0], sep=";", encoding="utf-8-sig", dtype=str)
-        splits = table["split"].map({"train": "train", "val": "validation", "test": "test"})
-        owner = dict(zip(table["image_id"], splits, strict=True))
-    except (ValueError, KeyError) as error:
+        names = {"train": "train", "val": "validation", "test": "test"}
+        return {row.image_id: names[row.split] for row in table.itertuples()}
+    except (ValueError, KeyError, AttributeError) as error:
         raise InputError(
-            f"{files[0]}: has no columns image_id and split; get the data set again"
+            f"{files[0]}: needs columns image_id and split (train, val, test); get the data set "
+            "again"
         ) from error
-    if splits.isna().any():
-        raise InputError(f"{files[0]}: has splits other than train, val, test; get it again")
-    return owner
 
 
 def _splits(name: str, series_ids: list[str], owner: dict[str, str]) -> dict[str, str]:

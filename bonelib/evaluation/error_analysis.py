@@ -134,6 +134,17 @@ def reliability(probabilities: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.stack(counts)
 
 
+def expected_calibration_error(rows: pd.DataFrame) -> float:
+    """Return the mean gap in % between probability and truth, weighted by pixels.
+
+    `rows` are rows of scoring.read_reliability for one class. NaN without pixels.
+    """
+    bins = rows.groupby("bin")[["pixels", "probability", "positive"]].sum()
+    pixels = bins["pixels"].sum()
+    gaps = (bins["positive"] - bins["probability"]).abs().sum()
+    return 100 * float(gaps / pixels) if pixels else np.nan
+
+
 def _margin_of_bone(bone: np.ndarray, spacing_mm, margin_mm: float) -> np.ndarray:
     """Return the pixels within the margin of bone, in their slice or across slices."""
     margin = np.zeros(bone.shape, bool)
@@ -159,15 +170,3 @@ def _patches_reaching(mask: np.ndarray, region: np.ndarray) -> np.ndarray:
     _, patches = cv2.connectedComponents(mask.astype(np.uint8))
     chosen = np.unique(patches[mask & region])
     return np.isin(patches, chosen) & mask
-
-
-def expected_calibration_error(rows: pd.DataFrame) -> float:
-    """Return the expected calibration error of one class in %, its bins weighted by pixels.
-
-    `rows` are those of scoring.read_reliability for the class; equal bins are pooled. NaN
-    without pixels.
-    """
-    bins = rows.groupby("bin")[["pixels", "probability", "positive"]].sum()
-    pixels = bins["pixels"].sum()
-    gaps = (bins["positive"] - bins["probability"]).abs().sum()
-    return 100 * float(gaps / pixels) if pixels else np.nan

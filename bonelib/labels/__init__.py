@@ -1,15 +1,15 @@
 """Bone mask of any format + scan -> label map: 0 background, 1 patient, from 2 on bone.
 
-A mask holds ids of structures, or just zero and not zero; a label map holds classes. Both
-are integers and are resampled by nearest neighbour only.
+A mask holds ids of structures, or only zero and not zero; a label map holds classes. Both are
+integers and are resampled by nearest neighbour only.
 """
 
 from bonelib.labels.body import body_mask
-from bonelib.labels.classes import UNNAMED, bone_of, label_map
 from bonelib.labels.grids import on_grid
-from bonelib.labels.reading import read_mask
+from bonelib.labels.label_map import UNNAMED, bone_of, label_map
+from bonelib.labels.masks import read_mask
 from bonelib.labels.structures import BONE_PATTERNS, IGNORE_NAME, class_of, looks_like_bone
-from bonelib.labels.undrawn import unlabelled_bone
+from bonelib.labels.unlabelled_bone import unlabelled_bone
 
 __all__ = [
     "BONE_PATTERNS", "IGNORE_NAME", "UNNAMED", "body_mask", "bone_of", "class_of", "label_map",

@@ -1,34 +1,38 @@
 """A mask in space -> the same on a scan's grid, or a refusal where the two lie apart."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK
 
 from bonelib.errors import InputError
-from bonelib.labels.structures import Choice
 
 
-def on_grid(mask: SimpleITK.Image, scan: SimpleITK.Image) -> SimpleITK.Image:
-    """Bring a mask to the scan's grid by nearest neighbour; beyond the mask is 0.
+def on_grid(
+    mask: SimpleITK.Image, scan: SimpleITK.Image, path: Path | None = None
+) -> SimpleITK.Image:
+    """Resample a mask to the scan's grid by nearest neighbour; outside the mask is 0.
 
-    Raises InputError where the two do not overlap in space.
+    Raises InputError, naming `path`, where the two do not overlap in space.
     """
-    check_overlap(scan, *_extent_mm(mask))
+    check_overlap(path, scan, *_extent_mm(mask))
     return SimpleITK.Resample(
         mask, scan, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, 0, mask.GetPixelID()
     )
 
 
-def check_overlap(scan: SimpleITK.Image, mask_low: np.ndarray, mask_high: np.ndarray) -> None:
-    """Raise InputError where a box from `mask_low` to `mask_high` (mm) lies off the scan."""
-    low, high = _extent_mm(scan)
-    if (np.minimum(high, mask_high) <= np.maximum(low, mask_low)).any():
+def check_overlap(
+    path: Path | None, scan: SimpleITK.Image, mask_low_mm: np.ndarray, mask_high_mm: np.ndarray
+) -> None:
+    """Raise InputError where the box of a mask lies outside the scan."""
+    low_mm, high_mm = _extent_mm(scan)
+    if (np.minimum(high_mm, mask_high_mm) <= np.maximum(low_mm, mask_low_mm)).any():
         raise InputError(
-            "mask and scan lie apart in space "
-            f"(scan from {_point(low)} to {_point(high)} mm, mask from {_point(mask_low)} to "
-            f"{_point(mask_high)} mm); export both with the same origin"
+            f"{path}: " * (path is not None) + "mask and scan lie apart in space "
+            f"(scan from {_point(low_mm)} to {_point(high_mm)} mm, mask from "
+            f"{_point(mask_low_mm)} to {_point(mask_high_mm)} mm); export both with the same origin"
         )
 
 
@@ -40,27 +44,24 @@ def image_like(values: np.ndarray, grid: SimpleITK.Image) -> SimpleITK.Image:
 
 
 def merge(
-    chosen: Sequence[Choice], draw: Callable[[Any], np.ndarray], grid: SimpleITK.Image
+    chosen: Sequence[tuple[str, Any]], draw: Callable[[Any], np.ndarray], grid: SimpleITK.Image
 ) -> tuple[SimpleITK.Image, dict[int, str]]:
-    """Draw what was chosen over each other, as ids from 1 on `grid`.
+    """Draw the chosen structures over each other, as ids from 1 on `grid`; later ones win.
 
-    `draw(source)` returns true where a structure is, of shape (slice, row, column). Later
-    ones win. Returns the ids, uint8 or int32, and the bones' names by id.
+    `chosen` holds a bone's name and what `draw` takes to return true where it is, (slice,
+    row, column). Returns the ids, uint8 or int32, and the bones' names by id.
     """
-    names = {number: choice.bone for number, choice in enumerate(chosen, start=1)}
-    ids = np.zeros(grid.GetSize()[::-1], np.uint8 if len(names) < 256 else np.int32)
-    for number, choice in enumerate(chosen, start=1):
-        ids[draw(choice.source)] = number
-    return image_like(ids, grid), names
+    ids = np.zeros(grid.GetSize()[::-1], np.uint8 if len(chosen) < 256 else np.int32)
+    for number, (_, source) in enumerate(chosen, start=1):
+        ids[draw(source)] = number
+    return image_like(ids, grid), {number: bone for number, (bone, _) in enumerate(chosen, start=1)}
 
 
 def _extent_mm(image: SimpleITK.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and highest x, y, z of an image's corners in millimetres."""
+    """Return the lowest and highest x, y, z of an image's corners."""
     ends = [(-0.5, size - 0.5) for size in image.GetSize()]
-    corners = np.stack(np.meshgrid(*ends), axis=-1).reshape(-1, 3)
-    points_mm = np.array(
-        [image.TransformContinuousIndexToPhysicalPoint(corner) for corner in corners.tolist()]
-    )
+    corners = np.stack(np.meshgrid(*ends), axis=-1).reshape(-1, 3).tolist()
+    points_mm = np.array([image.TransformContinuousIndexToPhysicalPoint(item) for item in corners])
     return points_mm.min(axis=0), points_mm.max(axis=0)
 
 

@@ -1,22 +1,44 @@
-"""Names and numbers of a mask's structures -> which of them are bone, and what they are called."""
+"""Names and numbers of a mask's structures -> those that are bone, and the bones' names."""
 
 import re
 import unicodedata
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from bonelib.errors import InputError, InputWarning
+from bonelib.errors import InputError, warn
 from bonelib.settings import BONE, CLASS_SCHEMES, IGNORE
 
 IGNORE_NAME = "ignore"  # among bone names: voxels of which nobody knows the class
 
-# One or more whole words of a name, in small letters and without accents; * as in file names.
+# Patterns are one or more whole words of a name, in small letters and without accents; * as in
+# file names. The first class that fits counts. A bone of no class is IGNORE, and so is one whose
+# name may mean several classes, such as "pelvis" or "spine".
+CLASS_PATTERNS = {
+    "bone": ("*",),
+    "femur": (
+        "femur*", "*femur", "femora", "femoral", "femoral head*", "femoral neck*",
+        "femoralhead*", "femhead*", "fem head*", "caput femor*", "collum femor*",
+        "trochanter*", "huftkopf*", "hueftkopf*", "oberschenkelkopf*", "schenkelhals*",
+        "tete femorale", "col femoral", "udow*",
+    ),
+    "hip bone": (
+        "hip", "hips", "lefthip", "righthip", "innominate*", "coxa", "coxae", "ilium",
+        "iliac crest*", "iliac wing*", "ischium", "pubis", "pubic ramus", "pubic rami",
+        "acetabul*", "hufte*", "huefte*", "huftbein*", "hueftbein*", "darmbein*", "sitzbein*",
+        "schambein*", "hanche*", "iliaque", "biodr*",
+    ),
+    "sacrum": ("sacrum*", "vertebra* s[1-5]", "kreuzbein*", "krzyzow*"),
+    "vertebra": (
+        "vertebra*", "l[1-6]", "th[1-9]", "th1[0-2]", "t1[0-2]", "wirbel*", "vertebre*",
+        "kregi", "kreg*", "krag",
+    ),
+}  # fmt: skip
+
 BONE_PATTERNS = (
-    *(pattern for patterns in CLASS_SCHEMES["bones"].values() for pattern in patterns),
+    *(pattern for name in CLASS_SCHEMES["bones"] for pattern in CLASS_PATTERNS[name]),
     "bone*", "*bone", "bony *", "skeleton*",
     "pelvis", "pelvic girdle", "pelvic ring", "os *", "ossa *", "coccyx*", "tailbone", "spine",
     "rib", "rib[0-9]*", "ribs", "ribcage", "costa", "costae", "sternum", "clavic*", "scapula*",
@@ -54,34 +76,30 @@ class Structure:
     number: int | None = None  # an id, ROINumber or SegmentNumber
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A structure that counts, and the name of its bone in results."""
-
-    bone: str
-    source: Any
-
-
 def choose(
     path: Path, structures: Sequence[Structure], bone_names: dict[int | str, str] | None
-) -> list[Choice]:
-    """Return the structures that count, those called "ignore" first.
+) -> list[tuple[str, Any]]:
+    """Return bone name and source of the structures that count, those called "ignore" first.
 
     `bone_names` maps numbers, and patterns of whole names, to names of bones; the first that
-    fits wins. Without it a name tells bone, or else a structure that is alone is taken.
-    Raises InputError where none counts.
+    fits wins. Without it a name tells bone, or else a single structure is taken. Raises
+    InputError where none counts.
     """
-    named = _by_looks(structures) if bone_names is None else _by_table(structures, bone_names)
+    if bone_names is None:
+        named = _by_looks(structures)
+    else:
+        several = [(_by_table(structure, bone_names), structure.source) for structure in structures]
+        named = [(bone, source) for bone, source in several if bone is not None]
     if not named:
-        names = ["/".join(names) for names in (item.names for item in structures)]
+        names = [_one_line("/".join(structure.names)) for structure in structures]
         more = f" and {len(names) - LONGEST_LIST} more" if len(names) > LONGEST_LIST else ""
-        listed = ", ".join(_one_line(name) for name in names[:LONGEST_LIST]) + more or "none"
         raise InputError(
-            f"{path}: no structure counts as bone among those it holds ({listed}); "
-            "name the bones, by pattern or by number"
+            f"{path}: no structure counts as bone among those it holds "
+            f"({', '.join(names[:LONGEST_LIST]) + more or 'none'}); name the bones, by pattern or "
+            "by number"
         )
-    choices = [Choice(_one_line(bone), structure.source) for structure, bone in named]
-    return sorted(choices, key=lambda choice: choice.bone != IGNORE_NAME)
+    chosen = [(_one_line(bone), source) for bone, source in named]
+    return sorted(chosen, key=lambda choice: choice[0] != IGNORE_NAME)
 
 
 def ids_of(path: Path, bone_names: dict[int | str, str] | None) -> dict[int, str] | None:
@@ -99,8 +117,10 @@ def class_of(name: str, class_scheme: str) -> int:
     """Return the class of a bone by its name; `IGNORE` for one of no class and for "ignore"."""
     if name == IGNORE_NAME:
         return IGNORE
-    classes = enumerate(CLASS_SCHEMES[class_scheme].values(), BONE)
-    return next((number for number, patterns in classes if _has_words(name, patterns)), IGNORE)
+    for number, class_name in enumerate(CLASS_SCHEMES[class_scheme], BONE):
+        if _has_words(name, CLASS_PATTERNS[class_name]):
+            return number
+    return IGNORE
 
 
 def looks_like_bone(name: str) -> bool:
@@ -108,35 +128,28 @@ def looks_like_bone(name: str) -> bool:
     return _has_words(name, BONE_PATTERNS) and not _has_words(name, NOT_BONE_PATTERNS)
 
 
-def _by_table(
-    structures: Sequence[Structure], bone_names: dict[int | str, str]
-) -> list[tuple[Structure, str]]:
-    def fits(structure: Structure, key: int | str) -> bool:
-        if isinstance(key, str):
-            return any(fnmatch(name.lower(), key.lower()) for name in structure.names)
-        return key == structure.number
-
-    return [
-        (structure, next(bone for key, bone in bone_names.items() if fits(structure, key)))
-        for structure in structures
-        if any(fits(structure, key) for key in bone_names)
-    ]
+def _by_table(structure: Structure, bone_names: dict[int | str, str]) -> str | None:
+    for key, bone in bone_names.items():
+        if key == structure.number:
+            return bone
+        if isinstance(key, str) and any(
+            fnmatch(name.lower(), key.lower()) for name in structure.names
+        ):
+            return bone
+    return None
 
 
-def _by_looks(structures: Sequence[Structure]) -> list[tuple[Structure, str]]:
-    found = [
-        (structure, next(filter(looks_like_bone, structure.names)))
-        for structure in structures
-        if any(map(looks_like_bone, structure.names))
-        and not any(_has_words(name, NOT_BONE_PATTERNS) for name in structure.names)
-    ]
+def _by_looks(structures: Sequence[Structure]) -> list[tuple[str, Any]]:
+    found = []
+    for structure in structures:
+        bones = [name for name in structure.names if looks_like_bone(name)]
+        if bones and not any(_has_words(name, NOT_BONE_PATTERNS) for name in structure.names):
+            found.append((bones[0], structure.source))
     if not found and len(structures) == 1:
-        text = "the mask's only structure is taken for bone, whatever its name"
-        warnings.warn(text, InputWarning, stacklevel=2)
-        return [(structures[0], structures[0].names[0])]
+        warn("the mask's only structure is taken for bone, whatever its name")
+        return [(structures[0].names[0], structures[0].source)]
     if found and len(found) < len(structures):
-        text = f"{len(found)} of {len(structures)} structures are taken for bone, by their names"
-        warnings.warn(text, InputWarning, stacklevel=2)
+        warn(f"{len(found)} of {len(structures)} structures are taken for bone, by their names")
     return found
 
 

@@ -1,7 +1,7 @@
 """A patient -> the tissues and bones of any axial slice.
 
-Everything is a formula of the position, so that a slice costs no more than itself. Positions
-are the patient's, in mm.
+Every tissue is a formula of the position in the patient, in mm, so single slices can be
+computed.
 """
 
 import numpy as np
@@ -20,19 +20,19 @@ from bonelib.phantom.skeleton import (
 )
 from bonelib.phantom.tissues import Tissue, spongy
 
-PELVIC_FLOOR = -45.0  # z below which no bowel lies
+PELVIC_FLOOR = -45.0  # lowest z of bowel
 CROTCH = -72.0  # z where the legs part
-GENITALS = (-140.0, -10.0)  # z between which they lie
+GENITALS = (-140.0, -10.0)  # their range of z
 SKIN_THICKNESS = 1.8
-DENSE_CORTEX = 2.5  # thickness from which a cortex is not thinned by partial volume
-SHEET = 1.15  # thickness below which it is a sheet of trabeculae
-UNEVEN_CORTEX = 0.4  # relative change of thickness in patches of one bone
-MOST_UNEVEN = 0.7  # and in mm at most
-PERIOSTEUM = 1.6  # outside of a thick cortex, less dense
+DENSE_CORTEX = 2.5  # minimum thickness of a fully dense cortex
+SHEET = 1.15  # a thinner cortex is a sheet of trabeculae
+UNEVEN_CORTEX = 0.4  # relative variation of thickness in patches of one bone
+MOST_UNEVEN = 0.7  # maximum variation in mm
+PERIOSTEUM = 1.6  # less dense outer layer of a thick cortex
 COUCH_THICKNESS, COUCH_SHELL = 42.0, 2.4
 COUCH_HALF_WIDTH = 235.0
 
-# The artery to each leg: z, then how far inwards and in front of the femur; z, x and y above.
+# The artery of each leg: z and distances inwards and in front of the femur; above, z, x and y.
 THIGH_ARTERY = ((-400.0, 4, -30), (-250.0, 30, 16), (-100.0, 40, 50))
 PELVIC_ARTERY = (
     (0.0, 74, -62),
@@ -42,7 +42,7 @@ PELVIC_ARTERY = (
     (200.0, 6, -30),
 )
 
-# Muscles as their middle lines: x, y at each height; fat fills the gaps between them.
+# Centre lines of the muscles: x, y at each height; fat fills the gaps between them.
 MUSCLE_HEIGHTS = (-400, -200, -90, -30, 20, 80, 160)
 MUSCLE_LINES = np.array(
     [
@@ -62,17 +62,12 @@ MUSCLE_LINES = np.array(
 
 
 def cut_slice(patient: Patient, x_mm, y_mm, z_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the tissues and the bone numbers, both (row, column) uint8, of one slice.
+    """Return the tissues and the bone numbers of one slice, both (row, column) uint8.
 
     `x_mm` (columns) and `y_mm` (rows) are the pixel centres in the patient's coordinates.
     """
-    x = np.asarray(x_mm, np.float32)[None, :]
-    y = np.asarray(y_mm, np.float32)[:, None]
-    tissues = np.zeros((y.size, x.size), np.uint8)
-    bones = np.zeros_like(tissues)
-    canvas = _Canvas(patient, x, y, z_mm, tissues, bones)
-    paint_couch(tissues, x, y - canvas.couch_surface - patient.cushion)
-    canvas.paint_cushion()
+    canvas = _Canvas(patient, x_mm, y_mm, z_mm)
+    canvas.paint_support()
     canvas.paint_body()
     canvas.paint_organs()
     canvas.paint_vessels()
@@ -83,11 +78,11 @@ def cut_slice(patient: Patient, x_mm, y_mm, z_mm: float) -> tuple[np.ndarray, np
     for bone in patient.skeleton:
         if bone.number in patient.replaced_hips:
             canvas.paint_prosthesis(bone)
-    return tissues, bones
+    return canvas.tissues, canvas.bones
 
 
 def paint_couch(tissues: np.ndarray, x, below) -> None:
-    """Paint the couch; `x` is from its middle, `below` from its surface, in mm."""
+    """Paint the couch; `x` is measured from its middle, `below` from its surface, in mm."""
     half_width = COUCH_HALF_WIDTH - np.maximum(below - 20, 0)
     inside = (below > 0) & (below < COUCH_THICKNESS) & (np.abs(x) < half_width)
     tissues[inside] = Tissue.COUCH_CORE
@@ -97,29 +92,32 @@ def paint_couch(tissues: np.ndarray, x, below) -> None:
 
 
 class _Canvas:
-    """One slice while it is painted, from the outside to the inside."""
+    """One slice, painted from the outside to the inside."""
 
-    def __init__(self, patient: Patient, x, y, z: float, tissues, bones):
-        self.patient, self.x, self.y, self.z = patient, x, y, np.float32(z)
-        self.tissues, self.bones = tissues, bones
-        self.couch_surface = patient.couch_top - x**2 / (2 * patient.couch_curve)
+    def __init__(self, patient: Patient, x_mm, y_mm, z_mm: float):
+        self.patient, self.z = patient, np.float32(z_mm)
+        self.x = np.asarray(x_mm, np.float32)[None, :]
+        self.y = np.asarray(y_mm, np.float32)[:, None]
+        self.tissues, self.bones = np.zeros((2, self.y.size, self.x.size), np.uint8)
+        self.couch_surface = patient.couch_top - self.x**2 / (2 * patient.couch_curve)
         self.groin_y = -0.42 * np.sqrt(DEPTH * patient.half_depth)
 
     def window(self, low, high) -> tuple[slice, slice] | None:
-        """Return the rows and columns between two corners, or None if the slice is outside."""
+        """Return the rows and columns between two corners, or None if the slice misses the box."""
         columns = np.searchsorted(self.x[0], (low[0], high[0]))
         rows = np.searchsorted(self.y[:, 0], (low[1], high[1]))
         if not low[2] <= self.z <= high[2] or columns[0] == columns[1] or rows[0] == rows[1]:
             return None
         return slice(*rows), slice(*columns)
 
-    def paint_cushion(self):
+    def paint_support(self):
         below = self.y - self.couch_surface
+        paint_couch(self.tissues, self.x, below - self.patient.cushion)
         wide = np.abs(self.x) < COUCH_HALF_WIDTH - 8
         self.tissues[(below > 0) & (below < self.patient.cushion) & wide] = Tissue.CUSHION
 
     def _outlines(self):
-        """Return the distance to the skin, and to it without what is fat and skin only."""
+        """Return the distances to the skin and to the trunk and thighs without appendages."""
         patient, z = self.patient, float(self.z)
         core = self._trunk()
         if z < 60:
@@ -169,7 +167,7 @@ class _Canvas:
         return intersection(thighs, z - 40, 60)
 
     def _add_front(self, trunk):
-        """Return the outline with a hanging belly and with what lies between the thighs."""
+        """Return the outline with a hanging belly and the genitals."""
         patient, points, front = self.patient, (self.x, self.y, self.z), self.groin_y
         if patient.obesity > 0.2:
             apron = (0, -0.72 * patient.half_depth, 62)
@@ -289,7 +287,7 @@ class _Canvas:
             filling = Tissue.BLOOD if patient.stool else Tissue.FLUID
             gas = self.y < rectum_y - (9 if patient.stool else 4) + 0 * self.x
             content = np.where(gas, Tissue.GAS, filling)
-            self._fill((slice(None), slice(None)), distance, content, wall_mm=3.5)
+            self._fill(np.s_[:, :], distance, content, wall_mm=3.5)
         points = self.x, self.y, z
         gland = ellipsoid(points, (0, -6, -24), (24, 20, 20 if patient.male else 16))
         self.tissues[gland < 0] = Tissue.MUSCLE
@@ -298,7 +296,7 @@ class _Canvas:
         content = np.where(
             self.y > patient.bladder_contrast + 0 * self.x, Tissue.BOWEL_CONTRAST, Tissue.FLUID
         )
-        self._fill((slice(None), slice(None)), bladder, content, wall_mm=3)
+        self._fill(np.s_[:, :], bladder, content, wall_mm=3)
 
     def _fill(self, window, distance, content, wall_mm: float):
         region = self.tissues[window]
@@ -331,7 +329,7 @@ class _Canvas:
 
     def paint_discs(self):
         for bone in self.patient.skeleton:
-            window = self.window(*bone.frame.bounds(bone.low, bone.high))
+            window = self.window(*bone.frame.bounds(bone.shape.low, bone.shape.high))
             if bone.number in VERTEBRAE and window is not None:
                 points = bone.frame.local((self.x[:, window[1]], self.y[window[0]], self.z))
                 self.tissues[window][disc_distance(points) < 0] = Tissue.CARTILAGE
@@ -357,15 +355,15 @@ class _Canvas:
                 self.tissues[rows, columns] = Tissue.GOLD_SEED
 
     def paint_bone(self, bone: Bone):
-        window = self.window(*bone.frame.bounds(bone.low, bone.high))
+        window = self.window(*bone.frame.bounds(bone.shape.low, bone.shape.high))
         if window is None:
             return
         points = bone.frame.local((self.x[:, window[1]], self.y[window[0]], self.z))
         distance = bone.distance(points) * bone.frame.scale
         tissues, bones = self.tissues[window], self.bones[window]
         older = bones > 0
-        gap = older & (distance < bone.joint_gap_mm)
-        tissues[older & (distance < bone.joint_gap_mm + 1.2)] = Tissue.THIN_CORTICAL
+        gap = older & (distance < bone.shape.joint_gap_mm)
+        tissues[older & (distance < bone.shape.joint_gap_mm + 1.2)] = Tissue.THIN_CORTICAL
         tissues[gap] = Tissue.CARTILAGE
         bones[gap] = 0
         inside = distance < 0
@@ -395,7 +393,7 @@ class _Canvas:
 
 
 def _patches(x, y, z) -> tuple[np.ndarray, np.ndarray]:
-    """Return a coarse and a fine pattern of bone, from -1 to 1: formulas of the position."""
+    """Return a coarse and a fine pattern of bone, from -1 to 1."""
     coarse = np.sin(0.37 * x + 2.9 * np.sin(0.23 * y + 0.2 * z) + 1.7 * np.sin(0.13 * z - 0.3 * x))
     fine = np.sin(1.7 * x + 2.3 * np.sin(1.3 * y)) * np.sin(1.9 * y + 1.1 * z)
     return coarse, fine

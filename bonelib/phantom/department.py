@@ -1,9 +1,9 @@
 """The fifteen patients of the default data set: one department, one protocol.
 
-They stand in for the paper's, who came from one oncology institute. Each level of the pelvis
-takes a like share of training, validation and test; what is unusual (contrast medium,
-calcified arteries, markers, a hip prosthesis) is a minority in both training and test. The
-wide variety of patients and scanners is `patient`'s and `rendering`'s own.
+They stand in for the paper's patients, who came from one oncology institute. Each level of
+the pelvis has a similar share of training, validation and test; unusual findings (contrast
+medium, calcified arteries, markers, a hip prosthesis) are a minority in training and test.
+Other seeds draw a wider variety of patients and scanners.
 """
 
 from dataclasses import dataclass, replace
@@ -15,9 +15,9 @@ from bonelib.phantom.rendering import Protocol
 from bonelib.phantom.skeleton import ARMS, FEMURS
 from bonelib.phantom.tissues import Tissue
 
-FLAT_COUCH = 20_000.0  # radius of its hollow in mm: the flat top of a radiotherapy couch
-DOSES = (0.8, 1.3)  # relative; the tube current follows the patient's size
-FAT_MM = (26.0, 42.0)  # mean thickness below the skin: bodies that the field of view holds
+FLAT_COUCH = 20_000.0  # radius of curvature in mm: the flat top of a radiotherapy couch
+DOSES = (0.8, 1.3)  # relative; the tube current adapts to the patient's size
+FAT_MM = (26.0, 42.0)  # mean thickness below the skin: the body fits the field of view
 FIELD_CENTRE_MM = 8.0  # standard deviation of the field's centre from the patient's
 CONTRAST, CALCIFICATION, MARKERS, SEEDS, CATHETER, PROSTHESIS = UNUSUAL = (
     "contrast medium", "calcified arteries", "skin markers", "gold seeds", "catheter",
@@ -27,7 +27,7 @@ CONTRAST, CALCIFICATION, MARKERS, SEEDS, CATHETER, PROSTHESIS = UNUSUAL = (
 
 @dataclass(frozen=True)
 class Visit:
-    """What is planned of one patient and scan; the seed draws the rest."""
+    """The planned traits of one patient and scan; the seed draws the rest."""
 
     male: bool
     scale: float  # of the skeleton
@@ -55,7 +55,7 @@ VISITS = {
 
 
 def draw_patient(visit: Visit, seed: int) -> Patient:
-    """Draw the patient of a visit: build, pose, ageing, organs."""
+    """Draw the patient of a visit."""
     patient = Patient.from_seed(seed, visit.male, visit.scale)
     random = np.random.default_rng([seed, 14])
     has = {name: name in visit.unusual for name in UNUSUAL}

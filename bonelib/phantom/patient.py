@@ -1,4 +1,4 @@
-"""A seed -> a patient on the couch: build, bones, organs and what is unusual about them.
+"""A seed -> a patient on the couch: build, bones, organs and findings.
 
 The patient's x grows to the left, y to the back, z to the head, in mm; z is 0 at the hip
 joints.
@@ -13,22 +13,22 @@ from bonelib.phantom.shapes import Frame
 from bonelib.phantom.skeleton import SPINE_TOP, Ageing, Bone, build_skeleton
 from bonelib.phantom.tissues import Tissue
 
-THIGH_SCANS = 0.3  # share of scans that show the thighs; the paper calls its pelves the minority
+THIGH_SCANS = 0.3  # share of scans of the thighs; in the paper, pelves are the minority
 LONG_SCAN_MM = 400.0  # a scan of this length shows thighs and pelvis
 MEAN_FAT_MM = 28.0
-WIDTH, DEPTH = 201.0, 124.0  # half a trunk's, of mean fat, at the hips
+WIDTH, DEPTH = 201.0, 124.0  # half the trunk's at the hips, with mean fat
 FLESH_WIDTH, FLESH_DEPTH = WIDTH - MEAN_FAT_MM, DEPTH - MEAN_FAT_MM
 BOWEL_LOOPS = 26
 
 
 @dataclass(frozen=True)
 class BowelLoop:
-    """A bent tube of bowel through `nodes` (x, y, z in mm) and what it holds."""
+    """A tube of bowel bent through `nodes` (x, y, z in mm), and its content."""
 
     nodes: np.ndarray
     radius: float
     content: Tissue
-    gas_above: float  # y in mm in front of which gas has gathered
+    gas_above: float  # y in mm; gas lies in front of it
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Patient:
     bowel: tuple[BowelLoop, ...]
     stool: bool  # in the rectum, else gas and fluid
     bladder: tuple[float, float, float]  # half axes
-    bladder_contrast: float  # y behind which contrast has settled
+    bladder_contrast: float  # y; contrast lies behind it
     catheter: bool
     ureters_enhanced: bool
     vessels_enhanced: bool
@@ -65,10 +65,7 @@ class Patient:
     def from_seed(
         cls, seed: int, male: bool | None = None, scale: float | None = None
     ) -> "Patient":
-        """Draw a patient; the same seed gives the same patient.
-
-        Sex and scale of the skeleton are drawn, too, where they are not given.
-        """
+        """Draw a patient, with sex and scale of the skeleton unless they are given."""
         random = np.random.default_rng([seed, 1])
         drawn_male = bool(random.random() < 0.6)
         male = drawn_male if male is None else male
@@ -135,30 +132,30 @@ class Patient:
 
     @property
     def half_width(self) -> float:
-        """Return half of the trunk's width at the hips."""
+        """Return half the width of the trunk at the hips."""
         return self.flesh_width + self.fat
 
     @property
     def half_depth(self) -> float:
-        """Return half of the trunk's depth at the hips, with room for the sacrum."""
+        """Return half the depth of the trunk at the hips, with room for the sacrum."""
         return max(self.flesh_depth + self.fat, 101 * self.scale)
 
     @property
     def obesity(self) -> float:
-        """Return 0 for mean fat, 1 for the fattest, less than 0 for thin."""
+        """Return 0 for mean fat, 1 for the fattest, less than 0 for a thin patient."""
         return (self.fat - MEAN_FAT_MM) / 47
 
     @property
     def couch_top(self) -> float:
-        """Return the y of what the body lies on, at its middle."""
+        """Return the y of the surface that the body lies on, at its middle."""
         return 16 + 0.955 * self.half_depth
 
     def positions_mm(self, num_slices: int, distance_mm: float) -> np.ndarray:
         """Return the z of each slice, feet to head.
 
-        A scan of the pelvis has shaft, hip and sacrum in view. What it is longer than that
-        goes to both ends, but not above the vertebra L4; a shorter one ends lower. A scan of
-        the thighs ends below or at the hip joint, unless it is long enough for both.
+        A scan of the pelvis shows femoral shaft, hip and sacrum. A longer one extends at both
+        ends, but not above L4; a shorter one ends lower. A scan of the thighs ends at or below
+        the hip joint, unless it is long enough for both.
         """
         span = (num_slices - 1) * distance_mm
         lowest, highest = -86 * self.scale, 104 * self.scale

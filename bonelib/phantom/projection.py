@@ -1,13 +1,13 @@
-"""HU of a slice -> what its X-rays add to it: beam hardening and noise.
+"""HU of a slice -> the beam hardening and the noise that its X-rays cause.
 
-A parallel beam sees the slice on a coarse grid, which is enough for bands and streaks.
+A parallel beam is projected on a coarse grid, which is enough for bands and streaks.
 
 ::
 
-    HU -> paths through water and through what is denser -> signal of two energies
-       -> as water of the same signal, less the true paths  -> filtered back -> hardening
-       -> variance of each ray  -> back -> deviation of the noise
-                                -> rays with few photons -> filtered back -> streaks
+    HU -> path lengths in water and in denser material -> signal of two energies
+       -> equivalent water path minus true path  -> filtered back-projection -> hardening
+       -> variance of each ray -> back-projection -> standard deviation of the noise
+                               -> rays with few photons -> filtered -> streaks
 """
 
 import cv2
@@ -39,13 +39,18 @@ STREAK_FINENESS = 2  # pixels of the streaks a side for each of the coarse grid
 def artefacts(
     image_hu: np.ndarray, spacing_mm: float, kv: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return hardening in HU, deviation and streaks of the noise, each (row, column) float32.
+    """Return hardening in HU and the noise's deviation and streaks, each (row, column) float32.
 
-    `image_hu` (row, column) is the slice without them, of pixels of `spacing_mm`, taken at a
-    tube voltage of `kv` (80, 100, 120 or 140). Deviation and streaks are to be multiplied by
-    the noise in the middle of 30 cm of water; streaks are drawn from `random`, the rest is not.
+    `image_hu` (row, column) is the ideal slice with pixels of `spacing_mm`, `kv` the tube
+    voltage (80, 100, 120 or 140). Deviation and streaks are relative to the noise in the
+    middle of 30 cm of water. Only the streaks use `random`.
     """
-    coarse, pixel_cm = _shrink(image_hu, spacing_mm)
+    rows, columns = image_hu.shape
+    side = max(rows, columns)
+    size = min(GRID, side)
+    pixel_cm = spacing_mm / 10 / (size / side)
+    square = np.pad(image_hu, ((0, side - rows), (0, side - columns)), constant_values=AIR_HU)
+    coarse = _shrink(square, size)
     dense = np.where(coarse > DENSE_HU, coarse, 0) / 1000
     paths_cm = pixel_cm * _project(np.dstack([1 + coarse / 1000 - dense, dense]))
     water_cm, dense_cm = np.maximum(paths_cm[..., 0], 0), paths_cm[..., 1]
@@ -53,42 +58,27 @@ def artefacts(
     variance = _ray_variance(water_cm, seen_cm)
     added = _filter(seen_cm - water_cm - dense_cm) * np.pi / pixel_cm
     usual = np.minimum(variance, STARVED_VARIANCE)
-    size = min(GRID, max(image_hu.shape))
     back = _project_back(np.dstack([added, usual]), range(NUM_ANGLES), size) / NUM_ANGLES
     hardening_hu = np.clip(1000 * back[..., 0], -LARGEST_HARDENING_HU, LARGEST_HARDENING_HU)
     deviation = np.sqrt(np.maximum(back[..., 1], 0))
     streaks = _draw_streaks(np.sqrt(variance - usual), STREAK_FINENESS * size, random)
-    return tuple(_enlarge(plane, image_hu.shape) for plane in (hardening_hu, deviation, streaks))
-
-
-def _shrink(image_hu: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, float]:
-    """Return the slice in the middle of a square that any turn of it fits into, and cm a pixel."""
-    size = min(GRID, max(image_hu.shape))
-    scale = size / max(image_hu.shape)
-    rows, columns = (max(round(side * scale), 1) for side in image_hu.shape)
-    image = np.maximum(image_hu, AIR_HU).astype(np.float32)
-    width = _width(size)
-    coarse = np.full((width, width), AIR_HU, np.float32)
-    top, left = (width - rows) // 2, (width - columns) // 2
-    coarse[top : top + rows, left : left + columns] = cv2.resize(
-        image, (columns, rows), interpolation=cv2.INTER_AREA
+    return tuple(
+        cv2.resize(plane.astype(np.float32), (side, side))[:rows, :columns]
+        for plane in (hardening_hu, deviation, streaks)
     )
-    return coarse, spacing_mm / 10 / scale
 
 
-def _enlarge(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return what `_shrink` put into the square, in the pixels of the slice again."""
-    scale = len(plane) / max(shape)
-    rows, columns = (max(round(side * scale), 1) for side in shape)
-    # As `_shrink` and `_project_back` halve odd margins.
-    margin = (_width(len(plane)) - len(plane)) // 2
-    top, left = ((_width(len(plane)) - side) // 2 - margin for side in (rows, columns))
-    part = plane[top : top + rows, left : left + columns].astype(np.float32)
-    return cv2.resize(part, shape[::-1], interpolation=cv2.INTER_LINEAR)
+def _shrink(image_hu: np.ndarray, size: int) -> np.ndarray:
+    """Return the image at `size` pixels a side, in a square that holds every rotation of it."""
+    image = np.maximum(image_hu, AIR_HU).astype(np.float32)
+    coarse = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    width = _width(size)
+    before = (width - size) // 2
+    return np.pad(coarse, (before, width - size - before), constant_values=AIR_HU)
 
 
 def _width(size: int) -> int:
-    """Return the even number of detectors that see all of a square of `size` pixels a side."""
+    """Return the even number of detectors that cover a square of `size` pixels a side."""
     return 2 * int(np.ceil(size / np.sqrt(2)))
 
 
@@ -107,7 +97,7 @@ def _project(image: np.ndarray) -> np.ndarray:
 
 
 def _project_back(rays: np.ndarray, numbers, size: int) -> np.ndarray:
-    """Return the sum of what the rays at the angles of these `numbers` smear over a square.
+    """Return the back-projection of rays at the angles `numbers`.
 
     `rays` is (angle, ray, channel), the result (size, size, channel).
     """
@@ -122,7 +112,7 @@ def _project_back(rays: np.ndarray, numbers, size: int) -> np.ndarray:
 
 
 def _filter(rays: np.ndarray) -> np.ndarray:
-    """Return (angle, ray) after the ramp filter, Kak and Slaney, chapter 3, equation 61."""
+    """Return rays (angle, ray) after the ramp filter (Kak and Slaney, chapter 3, equation 61)."""
     width = rays.shape[1]
     lags = np.arange(-width, width)
     response = np.zeros(2 * width)
@@ -134,7 +124,7 @@ def _filter(rays: np.ndarray) -> np.ndarray:
 
 
 def _seen_as_water(water_cm: np.ndarray, dense_cm: np.ndarray, kv: int) -> np.ndarray:
-    """Return the water in cm that leaves as much signal, as a scanner corrects for water."""
+    """Return the path in water, in cm, of the same signal: a scanner corrects for water only."""
     low = LOW_ENERGY_SHARE[kv]
     shares = np.array([low, 1 - low])
     left = shares * np.exp(-WATER_PER_CM * USUAL_WATER_CM)
@@ -160,7 +150,7 @@ def _ray_variance(water_cm: np.ndarray, seen_cm: np.ndarray) -> np.ndarray:
 
 
 def _draw_streaks(deviation: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
-    """Return the noise of rays of such deviations, (size, size), filtered and back."""
+    """Return the back-projected noise, (size, size), of rays with these deviations."""
     numbers = np.flatnonzero(deviation.any(axis=1))
     if not len(numbers):
         return np.zeros((size, size), np.float32)

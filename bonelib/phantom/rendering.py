@@ -1,14 +1,14 @@
-"""Tissues of a slice -> what a CT scanner would show of them, in HU.
+"""Tissues of a slice -> its image in HU, as a CT scanner shows it.
 
 ::
 
     a seed -> protocol: tube voltage, kernel, dose, slice thickness
            -> scanner: HU of each tissue at that voltage, texture
     tissues of several cuts of a slice -> mean HU -> blur of the kernel
-           -> + beam hardening, noise of the kernel's grain, streaks (`projection`)
+           -> + beam hardening, noise with the kernel's grain, streaks (`projection`)
 
-Trabecular bone overlaps soft tissue, and contrast, calcification and markers overlap bone,
-so that no threshold separates the classes.
+HU of trabecular bone overlap those of soft tissue, and HU of contrast media, calcification
+and markers overlap those of bone, so no threshold separates the classes.
 """
 
 from dataclasses import dataclass
@@ -19,16 +19,15 @@ from scipy import fft
 from scipy.ndimage import gaussian_filter
 
 from bonelib.phantom.projection import artefacts
-from bonelib.phantom.tissues import Tissue
-from bonelib.settings import AIR_HU
+from bonelib.phantom.tissues import TISSUE_HU, Tissue
 
 NOISE_HU = 10.0  # standard deviation in the middle of 30 cm of water, usual protocol
 USUAL_THICKNESS_MM = 2.5
 LOW_NOISE_PER_MM = 0.1  # what the noise's spectrum keeps at its low end, as spatial frequency
 TEXTURE_VOXEL_MM = 4.0
 TEXTURE_GRAIN_MM = 0.5  # standard deviation of the blur of the fine texture
-# Share of the protocols by tube voltage; what it makes of the HU above soft tissue's of what
-# holds calcium, iodine or metal; and what it adds to fat's HU.
+# By tube voltage: its share of the protocols, the factor for HU above soft tissue of tissues
+# that hold calcium, iodine or metal, and the change of fat's HU.
 VOLTAGES = {80: (0.08, 1.4, -15), 100: (0.2, 1.17, -7), 120: (0.54, 1.0, 0), 140: (0.18, 0.92, 4)}
 THICKNESSES_MM = {1.0: 0.1, 1.25: 0.1, 2.5: 0.35, 3.0: 0.35, 5.0: 0.1}  # and their shares
 SOFT_TISSUE_HU = 50.0
@@ -41,43 +40,14 @@ HEAVY = [
     *(tissue for tissue in Tissue if tissue > Tissue.MARROW),
 ]
 
-# Mean, difference between patients, coarse texture and fine texture, each in HU.
-HU = {
-    Tissue.AIR: (AIR_HU, 0, 0, 0),
-    Tissue.COUCH_CORE: (-930, 15, 0, 8),
-    Tissue.COUCH_SHELL: (150, 60, 0, 30),
-    Tissue.CUSHION: (-955, 20, 0, 6),
-    Tissue.SKIN_MARKER: (1200, 400, 0, 0),
-    Tissue.GAS: (-960, 5, 0, 0),
-    Tissue.FAT: (-102, 4, 9, 5),
-    Tissue.SKIN: (10, 10, 15, 10),
-    Tissue.MUSCLE: (42, 6, 10, 12),
-    Tissue.BOWEL_WALL: (40, 5, 8, 5),
-    Tissue.FLUID: (12, 6, 12, 5),
-    Tissue.BLOOD: (45, 8, 3, 3),
-    Tissue.CARTILAGE: (75, 8, 6, 5),
-    Tissue.ENHANCED_BLOOD: (240, 60, 5, 5),
-    Tissue.BOWEL_CONTRAST: (330, 90, 60, 15),
-    Tissue.CALCIFICATION: (750, 150, 100, 100),
-    Tissue.GOLD_SEED: (2500, 200, 0, 0),
-    Tissue.CATHETER: (180, 60, 0, 0),
-    Tissue.METAL: (6000, 1500, 0, 0),
-    Tissue.MARROW: (-15, 20, 25, 15),
-    Tissue.SPARSE_TRABECULAR: (70, 30, 60, 55),
-    Tissue.TRABECULAR: (185, 35, 55, 70),
-    Tissue.VERTEBRAL_SHELL: (420, 50, 110, 90),
-    Tissue.THIN_CORTICAL: (620, 80, 150, 110),
-    Tissue.CORTICAL: (1380, 110, 120, 80),
-}
-
 
 @dataclass(frozen=True)
 class Kernel:
-    """A reconstruction kernel: how sharp it shows edges and how much noise it lets through."""
+    """A reconstruction kernel: sharpness and noise."""
 
     share: float  # of the protocols
     point_spread_mm: float  # standard deviation of the blur in plane
-    overshoot: float  # at edges: share of what a blur twice as wide takes away
+    overshoot: float  # at edges: share of the difference to a blur twice as wide
     noise: float  # relative standard deviation
     noise_cutoff_per_mm: float  # spatial frequency above which noise fades
 
@@ -91,7 +61,7 @@ KERNELS = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a series is taken."""
+    """The scan parameters of a series."""
 
     kv: int = 120  # one of VOLTAGES
     kernel: str = "standard"  # one of KERNELS
@@ -100,7 +70,7 @@ class Protocol:
 
     @classmethod
     def from_seed(cls, seed: int) -> "Protocol":
-        """Draw a protocol; the same seed draws the same."""
+        """Draw a protocol."""
         random = np.random.default_rng([seed, 12])
         voltages = [share for share, *_ in VOLTAGES.values()]
         kernels = [kernel.share for kernel in KERNELS.values()]
@@ -116,7 +86,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Scanner:
-    """How one patient's tissues look: HU by tissue, and a texture that continues in z."""
+    """The look of one patient's tissues: HU by tissue and a texture that is continuous in z."""
 
     tissue_hu: np.ndarray  # (tissues, 3): mean, coarse and fine standard deviation
     texture: np.ndarray  # (slice, row, column), cyclic, unit variance, TEXTURE_VOXEL_MM
@@ -125,24 +95,22 @@ class Scanner:
 
     @classmethod
     def from_seed(cls, seed: int, protocol: Protocol | None = None) -> "Scanner":
-        """Draw the tissues' HU, the texture and, where it is not given, the protocol."""
+        """Draw the tissues' HU, the texture and, unless given, the protocol."""
         protocol = protocol or Protocol.from_seed(seed)
         random = np.random.default_rng([seed, 2])
-        rows = np.array([HU[tissue] for tissue in Tissue], np.float32)
-        rows[:, 0] += rows[:, 1] * np.clip(random.normal(size=len(rows)), -2, 2)
-        tissue_hu = _at_voltage(rows[:, [0, 2, 3]], protocol.kv)
+        tissue_hu = TISSUE_HU[:, [0, 2, 3]]
+        tissue_hu[:, 0] += TISSUE_HU[:, 1] * np.clip(random.normal(size=len(Tissue)), -2, 2)
+        tissue_hu = _at_voltage(tissue_hu, protocol.kv)
         return cls(tissue_hu, draw_texture(random), seed, protocol)
 
     def render(self, tissues, oversampling: int, spacing_mm: float, z_mm: float, index: int):
-        """Return the HU, (row, column) int16, of a slice of tissues.
+        """Return the HU of a slice, (row, column) int16, with pixels of `spacing_mm`.
 
-        `tissues` is (row, column) or, cut several times within the slice's thickness,
-        (cut, row, column). It holds `oversampling` pixels a side for each of the result,
-        whose pixels are `spacing_mm` wide; `index` picks the noise.
+        `tissues` is (cut, row, column), one or more cuts within the slice's thickness, with
+        `oversampling` pixels along each side of a pixel of the result. `index` seeds the noise.
         """
         random = np.random.default_rng([self.seed, 3, index])
-        cuts = as_cuts(tissues)
-        mean, coarse, fine = (self.tissue_hu[:, column][cuts].mean(axis=0) for column in range(3))
+        mean, coarse, fine = (values[tissues].mean(axis=0) for values in self.tissue_hu.T)
         fine_spacing_mm = spacing_mm / oversampling
         grain = _grain(random, mean.shape, TEXTURE_GRAIN_MM / fine_spacing_mm)
         plane = texture_plane(self.texture, mean.shape, fine_spacing_mm, z_mm)
@@ -165,12 +133,6 @@ class Scanner:
         """Return the noise in the middle of 30 cm of water with the standard kernel."""
         photons = self.protocol.dose * self.protocol.slice_thickness_mm
         return NOISE_HU * float(np.sqrt(USUAL_THICKNESS_MM / photons))
-
-
-def as_cuts(planes) -> np.ndarray:
-    """Return one plane (row, column), or several, as (cut, row, column)."""
-    planes = np.asarray(planes)
-    return planes.reshape(-1, *planes.shape[-2:])
 
 
 def draw_texture(random) -> np.ndarray:
@@ -210,7 +172,7 @@ def _at_voltage(tissue_hu: np.ndarray, kv: int) -> np.ndarray:
 
 
 def _reconstruct(image: np.ndarray, kernel: Kernel, spacing_mm: float) -> np.ndarray:
-    """Return the image as the kernel blurs it and overshoots at its edges."""
+    """Return the image blurred by the kernel, with its overshoot at edges."""
     sigma = kernel.point_spread_mm / spacing_mm
     image = cv2.GaussianBlur(image, (0, 0), sigma)
     if kernel.overshoot:
@@ -219,9 +181,9 @@ def _reconstruct(image: np.ndarray, kernel: Kernel, spacing_mm: float) -> np.nda
 
 
 def _noise_grain(random, shape, spacing_mm: float, cutoff_per_mm: float) -> np.ndarray:
-    """Return noise of unit variance with the spectrum of a filtered back-projection.
+    """Return noise of unit variance with the spectrum of filtered back-projection.
 
-    Its power grows with the spatial frequency, as the ramp filter's, until the kernel ends it.
+    Its power grows with the spatial frequency, like the ramp filter, up to the kernel's cutoff.
     """
     rows, columns = shape
     frequency = np.hypot(fft.fftfreq(rows, spacing_mm)[:, None], fft.rfftfreq(columns, spacing_mm))

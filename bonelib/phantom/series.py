@@ -10,11 +10,9 @@
 """
 
 import csv
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,23 +20,25 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, generate_uid
 from tqdm import tqdm
 
+from bonelib import devices
 from bonelib.phantom import department
 from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.department import Visit
 from bonelib.phantom.patient import Patient
-from bonelib.phantom.rendering import Protocol, Scanner, as_cuts
+from bonelib.phantom.rendering import Protocol, Scanner
 from bonelib.phantom.tissues import Tissue
 from bonelib.provenance import read_json, replacing, text_hash, write_json
 from bonelib.settings import Settings
 
 FIELD_OF_VIEW_MM = 500.0  # a common large reconstruction field
+FIELD_CENTRE_MM = 4.0  # standard deviation of the field's centre from the patient's
 NARROW_FIELDS = 1 / 6  # share of series whose field cuts the body
 NARROW_FIELD_MM = (380.0, 450.0)
-FINEST_MATRIX = 384  # pixels a side that tissues are drawn with at least, for partial volume
-# Where a voxel is cut: x and y in pixels of the tissues, z in thicknesses of the slice.
+FINEST_MATRIX = 384  # minimum matrix in which tissues are drawn, for partial volume
+# Positions of the cuts in a voxel: x and y in pixels of the tissues, z in slice thicknesses.
 CUTS = np.array([(-1, 1, -1), (0, -1, 0), (1, 0, 1)]) / 3
 RESCALE_INTERCEPT = -1024
 RECORD_NAME = "phantom.json"
@@ -47,7 +47,7 @@ FIRST_BODY_TISSUE, FIRST_BONE_TISSUE = Tissue.GAS, Tissue.MARROW
 
 @dataclass(frozen=True)
 class PhantomSeries:
-    """One series in memory; all three share one grid, slices from feet to head."""
+    """One series in memory, on one grid, slices from feet to head."""
 
     scan: sitk.Image  # HU, int16
     tissues: np.ndarray  # (slice, row, column) uint8, of `Tissue`
@@ -56,50 +56,45 @@ class PhantomSeries:
 
     @property
     def body(self) -> np.ndarray:
-        """Return where the patient is, bone and gas inside included: (slice, row, column)."""
+        """Return the mask of the body with bone and gas inside it: (slice, row, column)."""
         return self.tissues >= FIRST_BODY_TISSUE
 
 
 def make_series(
     seed: int, num_slices: int, settings: Settings, protocol: Protocol | None = None
 ) -> PhantomSeries:
-    """Return a series of the patient that `seed` draws, of any build and with any findings.
+    """Return a series of a random patient, of any build and with any findings.
 
-    The seed draws the protocol, too, where it is not given.
+    The protocol is drawn as well, unless it is given.
     """
     patient, scanner = Patient.from_seed(seed), Scanner.from_seed(seed, protocol)
-    random = np.random.default_rng([seed, 4])
-    centre = random.normal((0, 28), 4)  # of the field in the patient, who lies off its middle
-    table_mm = np.round(random.uniform(-900, -300), 1)  # where the table's z is counted from
-    narrow = random.random() < NARROW_FIELDS
-    field_mm = np.round(random.uniform(*NARROW_FIELD_MM)) if narrow else FIELD_OF_VIEW_MM
     positions_mm = patient.positions_mm(num_slices, settings.phantom_slice_distance_mm)
-    return _scan(patient, scanner, positions_mm, field_mm, centre, table_mm, settings)
+    return _scan(patient, scanner, positions_mm, settings, FIELD_CENTRE_MM, NARROW_FIELDS)
 
 
 def make_visit(visit: Visit, seed: int, num_slices: int, settings: Settings) -> PhantomSeries:
     """Return the series of one visit to the department; `seed` draws what is not planned."""
     patient = department.draw_patient(visit, seed)
     scanner = Scanner.from_seed(seed, department.draw_protocol(seed))
-    positions_mm = department.positions_mm(
-        visit, patient, num_slices, settings.phantom_slice_distance_mm
-    )
-    random = np.random.default_rng([seed, 4])
-    centre = random.normal((0, 28), department.FIELD_CENTRE_MM)
-    table_mm = np.round(random.uniform(-900, -300), 1)
-    return _scan(patient, scanner, positions_mm, FIELD_OF_VIEW_MM, centre, table_mm, settings)
+    distance_mm = settings.phantom_slice_distance_mm
+    positions_mm = department.positions_mm(visit, patient, num_slices, distance_mm)
+    return _scan(patient, scanner, positions_mm, settings, department.FIELD_CENTRE_MM, 0.0)
 
 
 def _scan(
     patient: Patient,
     scanner: Scanner,
     positions_mm: np.ndarray,
-    field_mm: float,
-    centre: np.ndarray,
-    table_mm: float,
     settings: Settings,
+    field_centre_mm: float,
+    narrow_fields: float,
 ) -> PhantomSeries:
-    matrix, distance_mm = settings.phantom_matrix, settings.phantom_slice_distance_mm
+    random = np.random.default_rng([scanner.seed, 4])
+    centre = random.normal((0, 28), field_centre_mm)
+    table_mm = np.round(random.uniform(-900, -300), 1)  # z of the table's origin
+    narrow = random.random() < narrow_fields
+    field_mm = np.round(random.uniform(*NARROW_FIELD_MM)) if narrow else FIELD_OF_VIEW_MM
+    matrix = settings.phantom_matrix
     oversampling = -(-FINEST_MATRIX // matrix)
     spacing_mm = field_mm / matrix
     pixel_mm = spacing_mm / oversampling
@@ -108,18 +103,16 @@ def _scan(
     steps_mm = CUTS * (pixel_mm, pixel_mm, scanner.protocol.slice_thickness_mm)
     slices = ((z_mm, *_cut_voxels(patient, x_mm, y_mm, z_mm, steps_mm)) for z_mm in positions_mm)
     image, tissues, bones = scan_slices(slices, scanner, oversampling, spacing_mm)
-    corner = (spacing_mm - field_mm) / 2
-    origin = corner, corner, table_mm
-    return PhantomSeries(
-        _image(image, origin, spacing_mm, distance_mm),
-        tissues,
-        _image(bones, origin, spacing_mm, distance_mm),
-        scanner.protocol,
-    )
+    images = [sitk.GetImageFromArray(voxels) for voxels in (image, bones)]
+    corner_mm = (spacing_mm - field_mm) / 2
+    for volume in images:
+        volume.SetOrigin((corner_mm, corner_mm, float(table_mm)))
+        volume.SetSpacing((spacing_mm, spacing_mm, settings.phantom_slice_distance_mm))
+    return PhantomSeries(images[0], tissues, images[1], scanner.protocol)
 
 
 def _cut_voxels(patient, x_mm, y_mm, z_mm: float, steps_mm) -> tuple[np.ndarray, np.ndarray]:
-    """Return tissues and bones, both (cut, row, column), at each of the steps from a slice."""
+    """Return tissues and bones, both (cut, row, column), at each step from a slice."""
     cuts = [cut_slice(patient, x_mm + dx, y_mm + dy, z_mm + dz) for dx, dy, dz in steps_mm]
     tissues, bones = zip(*cuts, strict=True)
     return np.stack(tissues), np.stack(bones)
@@ -128,11 +121,10 @@ def _cut_voxels(patient, x_mm, y_mm, z_mm: float, steps_mm) -> tuple[np.ndarray,
 def scan_slices(
     slices: Iterable[tuple], scanner: Scanner, oversampling: int, spacing_mm: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return HU, tissues and bones, each (slice, row, column), of slices drawn finer.
+    """Return HU, tissues and bones, each (slice, row, column), with pixels of `spacing_mm`.
 
-    `slices` yields z in mm, tissues and bones, both (row, column) or, where a slice is cut
-    several times within its thickness, (cut, row, column). They have `oversampling` pixels a
-    side for each of the result, whose pixels are `spacing_mm` wide.
+    `slices` yields z in mm, tissues and bones, both (cut, row, column) in finer pixels,
+    `oversampling` along each side of a pixel of the result.
     """
     planes = [
         (
@@ -145,82 +137,75 @@ def scan_slices(
     return tuple(np.stack(part) for part in zip(*planes, strict=True))
 
 
-def _majority(labels, oversampling: int) -> np.ndarray:
-    """Return the middle label of each block of all cuts, which is bone where half of it is.
+def _majority(cuts: np.ndarray, oversampling: int) -> np.ndarray:
+    """Return the median label of each block of pixels in all cuts.
 
-    Bone has the highest numbers, so that the middle of the sorted labels tells.
+    Bone has the highest numbers, so a block is bone if at least half of it is.
     """
-    cuts = as_cuts(labels)
     rows, columns = (size // oversampling for size in cuts.shape[1:])
     blocks = cuts.reshape(-1, rows, oversampling, columns, oversampling)
     blocks = blocks.transpose(1, 3, 0, 2, 4).reshape(rows, columns, -1)
     return np.sort(blocks, axis=2)[:, :, blocks.shape[2] // 2]
 
 
-def _image(voxels: np.ndarray, origin, spacing_mm: float, distance_mm: float) -> sitk.Image:
-    image = sitk.GetImageFromArray(voxels)
-    image.SetOrigin(tuple(float(value) for value in origin))
-    image.SetSpacing((spacing_mm, spacing_mm, distance_mm))
-    return image
-
-
 def write_dicom(
     scan: sitk.Image, folder: Path, series_id: str, seed: int, protocol: Protocol
 ) -> None:
-    """Write `scan` to `folder`, one CT file a slice; the same input gives the same bytes."""
+    """Write `scan` to `folder`, one CT file per slice; the same input gives the same bytes."""
     folder.mkdir(parents=True)
-    voxels = sitk.GetArrayViewFromImage(scan)
     column_mm, row_mm, distance_mm = scan.GetSpacing()
-    for index, slice_hu in enumerate(voxels):
+    axes = np.reshape(scan.GetDirection(), (3, 3))
+    series = {
+        "SpecificCharacterSet": "ISO_IR 100",
+        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+        "SOPClassUID": CTImageStorage,
+        **dict.fromkeys(("StudyDate", "SeriesDate", "ContentDate"), "20200101"),
+        **dict.fromkeys(("StudyTime", "SeriesTime", "ContentTime"), "120000"),
+        "AccessionNumber": "",
+        "Modality": "CT",
+        "Manufacturer": "bonelib",
+        "ManufacturerModelName": "phantom",
+        "ReferringPhysicianName": "",
+        "SeriesDescription": "Pelvic phantom",
+        "PatientName": f"Phantom^{series_id}",
+        "PatientID": f"phantom-{series_id}",
+        "PatientBirthDate": "",
+        "PatientSex": "O",
+        "PatientPosition": "HFS",
+        "SliceThickness": protocol.slice_thickness_mm,
+        "SpacingBetweenSlices": distance_mm,
+        "KVP": protocol.kv,
+        "ConvolutionKernel": protocol.kernel.upper(),
+        "ReconstructionDiameter": round(column_mm * scan.GetWidth(), 6),
+        "StudyInstanceUID": _uid(seed, series_id, "study"),
+        "SeriesInstanceUID": _uid(seed, series_id, "series"),
+        "FrameOfReferenceUID": _uid(seed, series_id, "frame"),
+        "PositionReferenceIndicator": "",
+        "StudyID": "1",
+        "SeriesNumber": 1,
+        "AcquisitionNumber": 1,
+        "ImageOrientationPatient": axes[:, :2].T.round(9).ravel().tolist(),
+        "PixelSpacing": [row_mm, column_mm],
+        "RescaleIntercept": RESCALE_INTERCEPT,
+        "RescaleSlope": 1,
+        "RescaleType": "HU",
+        "WindowCenter": 300,
+        "WindowWidth": 1500,
+    }
+    for index, slice_hu in enumerate(sitk.GetArrayViewFromImage(scan)):
+        position_mm = [
+            round(value, 6) for value in scan.TransformIndexToPhysicalPoint((0, 0, index))
+        ]
         dataset = Dataset()
-        dataset.SpecificCharacterSet = "ISO_IR 100"
-        dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-        dataset.SOPClassUID = CTImageStorage
-        dataset.SOPInstanceUID = _uid(seed, series_id, "slice", index)
-        dataset.StudyDate = dataset.SeriesDate = dataset.ContentDate = "20200101"
-        dataset.StudyTime = dataset.SeriesTime = dataset.ContentTime = "120000"
-        dataset.AccessionNumber = ""
-        dataset.Modality = "CT"
-        dataset.Manufacturer = "bonelib"
-        dataset.ManufacturerModelName = "phantom"
-        dataset.ReferringPhysicianName = ""
-        dataset.SeriesDescription = "Pelvic phantom"
-        dataset.PatientName = f"Phantom^{series_id}"
-        dataset.PatientID = f"phantom-{series_id}"
-        dataset.PatientBirthDate = ""
-        dataset.PatientSex = "O"
-        dataset.PatientPosition = "HFS"
-        dataset.SliceThickness = protocol.slice_thickness_mm
-        dataset.SpacingBetweenSlices = distance_mm
-        dataset.KVP = protocol.kv
-        dataset.ConvolutionKernel = protocol.kernel.upper()
-        dataset.ReconstructionDiameter = round(column_mm * slice_hu.shape[1], 6)
-        dataset.StudyInstanceUID = _uid(seed, series_id, "study")
-        dataset.SeriesInstanceUID = _uid(seed, series_id, "series")
-        dataset.FrameOfReferenceUID = _uid(seed, series_id, "frame")
-        dataset.PositionReferenceIndicator = ""
-        dataset.StudyID = dataset.SeriesNumber = "1"
-        dataset.AcquisitionNumber = 1
-        dataset.InstanceNumber = index + 1
-        position_mm = scan.TransformIndexToPhysicalPoint((0, 0, index))
-        dataset.ImagePositionPatient = [round(value, 6) for value in position_mm]
-        axes = np.reshape(scan.GetDirection(), (3, 3))
-        dataset.ImageOrientationPatient = axes[:, :2].T.round(9).ravel().tolist()
-        dataset.SliceLocation = round(position_mm[2], 6)
-        dataset.PixelSpacing = [row_mm, column_mm]
-        dataset.Rows, dataset.Columns = slice_hu.shape
-        dataset.SamplesPerPixel = 1
-        dataset.PhotometricInterpretation = "MONOCHROME2"
-        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
-        dataset.PixelRepresentation = 0
-        dataset.RescaleIntercept, dataset.RescaleSlope = RESCALE_INTERCEPT, 1
-        dataset.RescaleType = "HU"
-        dataset.WindowCenter, dataset.WindowWidth = 300, 1500
-        stored = (slice_hu.astype(np.int32) - RESCALE_INTERCEPT).astype("<u2")
-        dataset.PixelData = stored.tobytes()
-        dataset["PixelData"].VR = "OW"
         dataset.file_meta = FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        for keyword, value in series.items():
+            setattr(dataset, keyword, value)
+        dataset.SOPInstanceUID = _uid(seed, series_id, "slice", index)
+        dataset.InstanceNumber = index + 1
+        dataset.ImagePositionPatient = position_mm
+        dataset.SliceLocation = position_mm[2]
+        stored = (slice_hu.astype(np.int32) - RESCALE_INTERCEPT).astype(np.uint16)
+        dataset.set_pixel_data(stored, "MONOCHROME2", 16, generate_instance_uid=False)
         dataset.save_as(folder / f"{index + 1:04d}.dcm", enforce_file_format=True)
 
 
@@ -263,9 +248,8 @@ def write_folders(
         if written.get("fingerprint") != record["fingerprint"]:
             waiting.append(record)
     job = partial(_write_folder, directory=directory, write=write)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        done = (pool.map if workers > 1 and len(waiting) > 1 else map)(job, waiting)
-        list(tqdm(done, "rendering", len(waiting), unit="series", disable=not waiting))
+    done = devices.in_order(job, waiting, workers if min(workers, len(waiting)) > 1 else 0)
+    list(tqdm(done, "rendering", len(waiting), unit="series", disable=not waiting))
 
 
 def _write_folder(record: dict, directory: Path, write: Callable[[Path, dict], None]) -> None:

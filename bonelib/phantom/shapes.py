@@ -1,4 +1,4 @@
-"""Signed distances in mm, negative inside, of the shapes that the phantom is built from.
+"""Signed distances in mm, negative inside, of the phantom's building blocks.
 
 Points are a tuple (x, y, z) of arrays in mm that broadcast against each other.
 """
@@ -13,16 +13,16 @@ Points = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Frame:
-    """A place, an attitude and a size: world = origin + axes @ local, both in mm."""
+    """A position, orientation and scale: world = origin + axes @ local, both in mm."""
 
     origin: np.ndarray  # (3,), mm
     axes: np.ndarray  # (3, 3), columns are the local axes times the scale
     scale: float
 
     def child(self, origin, degrees=(0.0, 0.0, 0.0), mirror: bool = False) -> "Frame":
-        """Return a frame placed in this one and turned about x, y and z by `degrees`.
+        """Return a frame at `origin` in this one, rotated about x, y and z by `degrees`.
 
-        With `mirror` its x axis points the other way, so that a left bone becomes a right.
+        With `mirror` its x axis is reversed, which turns a left bone into a right one.
         """
         flip = np.diag([-1.0 if mirror else 1.0, 1.0, 1.0])
         turn = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
@@ -44,7 +44,7 @@ class Frame:
 
 
 def ellipsoid(points: Points, centre, radii):
-    """Return the distance to an ellipsoid, near the surface to first order."""
+    """Return the distance to an ellipsoid, to first order near its surface."""
     offsets = [(p - c) / r for p, c, r in zip(points, centre, radii, strict=True)]
     ratio = np.sqrt(sum(o**2 for o in offsets)) + 1e-3
     gradient = np.sqrt(sum((o / r) ** 2 for o, r in zip(offsets, radii, strict=True)))
@@ -52,7 +52,7 @@ def ellipsoid(points: Points, centre, radii):
 
 
 def capsule(points: Points, start, end, start_radius, end_radius):
-    """Return the distance to a rod with round ends whose radius changes along it."""
+    """Return the distance to a rod with round ends and a linearly changing radius."""
     axis = [e - s for s, e in zip(start, end, strict=True)]
     offsets = [p - s for p, s in zip(points, start, strict=True)]
     length_squared = sum(a**2 for a in axis) + 1e-6
@@ -63,7 +63,7 @@ def capsule(points: Points, start, end, start_radius, end_radius):
 
 
 def ellipse(x, y, half_width, half_depth, exponent=2.0):
-    """Return the distance, along the ray from the centre, to a (super)ellipse round 0, 0."""
+    """Return the distance along the ray from the centre to a (super)ellipse around 0, 0."""
     ratio = (np.abs(x / half_width) ** exponent + np.abs(y / half_depth) ** exponent) ** (
         1 / exponent
     )
@@ -71,11 +71,11 @@ def ellipse(x, y, half_width, half_depth, exponent=2.0):
 
 
 def union(first, second, blend_mm):
-    """Return the union, whose crease is filled over about `blend_mm`."""
+    """Return the union, with its crease filled over about `blend_mm`."""
     overlap = np.maximum(blend_mm - np.abs(first - second), 0) / blend_mm
     return np.minimum(first, second) - overlap**2 * blend_mm / 4
 
 
 def intersection(first, second, blend_mm):
-    """Return the intersection, whose edge is rounded over about `blend_mm`."""
+    """Return the intersection, with its edge rounded over about `blend_mm`."""
     return -union(-first, -second, blend_mm)

@@ -1,13 +1,12 @@
-"""The bones as signed distances, each in a frame of its own.
+"""The bones as signed distances, each in its own frame.
 
 The pelvis frame has its origin midway between the hip joints, x to the patient's left, y to
-the back, z to the head. Hip bones and femurs are described once, for the left side; mirrored
-frames make the right ones. Numbers are those of an adult, in mm.
+the back, z to the head. Hip bones and femurs are described for the left side; mirrored frames
+give the right side. Dimensions are those of an adult, in mm.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -36,7 +35,7 @@ SPINE_TOP = 173.0  # the upper end plate of L4
 
 @dataclass(frozen=True)
 class Ageing:
-    """What years do to bones."""
+    """Age-related changes of the bones."""
 
     density: float  # difference from the mean, for `tissues.spongy`; low in osteoporosis
     wall: float  # thickness of the cortex, relative
@@ -55,22 +54,8 @@ class Ageing:
         )
 
 
-@dataclass(frozen=True)
-class Bone:
-    """One bone: where it is, how far its surface is, how thick its cortex is."""
-
-    number: int  # its id in the label volume, of BONE_NAMES
-    frame: Frame
-    low: tuple[float, float, float]  # its box in the frame, mm
-    high: tuple[float, float, float]
-    distance: Callable[[Points], np.ndarray]  # mm, negative inside
-    cortex: Callable[[Points], np.ndarray | float]  # thickness, mm
-    density: Callable[[Points], np.ndarray | float]  # of the inside, for `tissues.spongy`
-    joint_gap_mm: float  # cartilage that it keeps to a bone painted before it
-
-
 def _table(levels: dict[float, tuple]) -> Callable:
-    """Return a look-up in z of the rows in `levels`, smooth and flat outside them."""
+    """Return a smooth interpolator in z of the rows in `levels`, constant outside them."""
     keys = sorted(levels)
     step = 0.5
     grid = np.arange(keys[0], keys[-1] + step, step)
@@ -156,7 +141,7 @@ _SACRUM = _table(
 _FORAMINA = ((77, 27, 56, 6), (58, 24, 69, 5.5), (41, 20, 77, 4.5), (25, 15, 78, 3.5))
 
 
-def _sacrum(points: Points) -> np.ndarray:
+def _sacrum(points: Points, ageing: Ageing) -> np.ndarray:
     x, y, z = points
     front, back, half_width, canal_width, canal_depth = _SACRUM(z)
     side = np.abs(x)
@@ -206,7 +191,7 @@ _SHAFT = _table(
 )
 
 
-def _femur(points: Points) -> np.ndarray:
+def _femur(points: Points, ageing: Ageing) -> np.ndarray:
     x, y, z = points
     centre_x, centre_y, radius, _ = _SHAFT(z)
     shaft = intersection(np.hypot(x - centre_x, y - centre_y) - radius, z + 30, 8)
@@ -229,8 +214,8 @@ def _femur_density(points: Points, ageing: Ageing) -> np.ndarray:
     return np.interp(z, (-420, -360, -115, -75, -30, -10), (0.4, -1.2, -1.2, 0.7, 1.0, 1.6)) + load
 
 
-def femur_middle(femur: Bone, z_mm: float) -> tuple[float, float]:
-    """Return the world x and y of the shaft's middle line at the world's `z_mm`."""
+def femur_middle(femur: "Bone", z_mm: float) -> tuple[float, float]:
+    """Return the world x and y of the shaft's axis at the world's `z_mm`."""
     heights = np.arange(-430.0, 0.0, 5.0)
     x, y, _, _ = _SHAFT(heights)
     line = femur.frame.origin[:, None] + femur.frame.axes @ np.stack([x, y, heights])
@@ -238,9 +223,9 @@ def femur_middle(femur: Bone, z_mm: float) -> tuple[float, float]:
 
 
 def prosthesis(points: Points) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distances to a hip prosthesis, its cup's lining and what was cut off for it.
+    """Return the distances to a hip prosthesis, the lining of its cup and the resected bone.
 
-    `points` are in the femur's frame, at the head's centre.
+    `points` are in the femur's frame.
     """
     x, y, z = points
     radius = np.sqrt(x**2 + y**2 + z**2)
@@ -276,7 +261,7 @@ def disc_distance(points: Points) -> np.ndarray:
     return ellipsoid(points, (0, 1, -19), (25, 17, 9))
 
 
-def _arm(points: Points) -> np.ndarray:
+def _arm(points: Points, ageing: Ageing) -> np.ndarray:
     """Return the distance to a forearm and hand, palm inwards, in a frame at the wrist."""
     bone = capsule(points, (-3, -11, 12), (4, -8, 240), 9, 8)
     bone = union(bone, ellipsoid(points, (-1, -9, 12), (11, 15, 13)), 5)
@@ -304,66 +289,82 @@ def arm_outline(points: Points) -> np.ndarray:
     return np.where((z > -172) & (z < 400), np.minimum(arm, thumb), np.float32(np.inf))
 
 
+def _arm_cortex(points: Points) -> np.ndarray:
+    return np.where(points[2] > 30, 3.2, 1.2)
+
+
+def _arm_density(points: Points, ageing: Ageing) -> np.ndarray:
+    return np.interp(points[2], (-200, 30, 60), (0.3, 0.2, -1.5))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The shape of one kind of bone in its own frame; lengths in mm."""
+
+    low: tuple[float, float, float]  # its box
+    high: tuple[float, float, float]
+    distance: Callable[[Points, Ageing], np.ndarray]  # to the surface, negative inside
+    cortex: Callable[[Points], np.ndarray | float]  # thickness
+    density: Callable[[Points, Ageing], np.ndarray | float]  # inside, for `tissues.spongy`
+    joint_gap_mm: float  # cartilage between it and a bone painted before it
+
+
+SHAPES = {
+    "hip": Shape((0, -76, -76), (150, 106, 142), _hip, lambda _: 1.9, _hip_density, 0),
+    "sacrum": Shape((-80, 8, -36), (80, 112, 122), _sacrum, lambda _: 1.3, lambda *_: 0.0, 2.4),
+    "femur": Shape((-42, -36, -430), (70, 42, 28), _femur, _femur_cortex, _femur_density, 3.0),
+    "vertebra": Shape((-52, -26, -33), (52, 82, 26), _vertebra, lambda _: 1.1, lambda *_: 0.9, 1.6),
+    "arm": Shape((-26, -58, -165), (26, 42, 250), _arm, _arm_cortex, _arm_density, 0.0),
+}
+
+
+@dataclass(frozen=True)
+class Bone:
+    """One bone of a patient."""
+
+    number: int  # of BONE_NAMES
+    frame: Frame
+    shape: Shape
+    ageing: Ageing
+
+    def distance(self, points: Points) -> np.ndarray:
+        """Return the distance to the surface in the frame, negative inside."""
+        return self.shape.distance(points, self.ageing)
+
+    def cortex(self, points: Points) -> np.ndarray | float:
+        """Return the thickness of the cortex in mm."""
+        return self.shape.cortex(points) * self.ageing.wall
+
+    def density(self, points: Points) -> np.ndarray | float:
+        """Return the density of the inside, for `tissues.spongy`."""
+        return self.shape.density(points, self.ageing) + self.ageing.density
+
+
 def build_skeleton(
     pelvis: Frame,
     leg_degrees: dict[str, tuple[float, float, float]],
     ageing: Ageing,
     wrists: dict[str, tuple[float, float, float]],
 ) -> list[Bone]:
-    """Return the bones in the order of painting, with the femurs turned in their sockets.
+    """Return the bones in the order of painting.
 
-    `leg_degrees` holds flexion, abduction and rotation of "left" and "right", `wrists` where
-    the arms beside the body are, in mm from the hip joints' middle; {} leaves them out.
+    `leg_degrees` holds flexion, abduction and rotation of the femurs, `wrists` the positions
+    of the arms in mm from the middle of the hip joints, both by "left" and "right"; without
+    wrists there are no arms.
     """
-    numbers = {name: number for number, name in BONE_NAMES.items()}
-    hip = {
-        "distance": partial(_hip, ageing=ageing),
-        "density": partial(_hip_density, ageing=ageing),
-    }
-    thigh = {"distance": _femur, "density": partial(_femur_density, ageing=ageing)}
-    spine = {"distance": partial(_vertebra, ageing=ageing), "density": lambda _: 0.9}
-    sides = ("left", False), ("right", True)
-    skeleton = []
-
-    def add(name, frame, box, cortex, gap, distance, density):
-        skeleton.append(
-            Bone(
-                numbers[name],
-                frame,
-                *box,
-                distance,
-                lambda points: cortex(points) * ageing.wall,
-                lambda points: density(points) + ageing.density,
-                gap,
-            )
-        )
-
-    for side, mirror in sides:
-        box = (0, -76, -76), (150, 106, 142)
-        add(f"hip_{side}", pelvis.child((0, 0, 0), mirror=mirror), box, lambda _: 1.9, 0, **hip)
-    box = (-80, 8, -36), (80, 112, 122)
-    add("sacrum", pelvis, box, lambda _: 1.3, 2.4, _sacrum, lambda _: 0.0)
-    for side, mirror in sides:
-        frame = pelvis.child((0, 0, 0), mirror=mirror).child(FEMORAL_HEAD, leg_degrees[side])
-        box = (-42, -36, -430), (70, 42, 28)
-        add(f"femur_{side}", frame, box, _femur_cortex, 3.0, **thigh)
-    for name, centre in VERTEBRA_CENTRES.items():
-        frame = pelvis.child(centre, (VERTEBRA_TILTS[name], 0, 0))
-        add(name, frame, ((-52, -26, -33), (52, 82, 26)), lambda _: 1.1, 1.6, **spine)
-    for side, mirror in sides:
+    frames = {"sacrum": pelvis}
+    for side, mirror in (("left", False), ("right", True)):
+        hip = pelvis.child((0, 0, 0), mirror=mirror)
+        frames[f"hip_{side}"] = hip
+        frames[f"femur_{side}"] = hip.child(FEMORAL_HEAD, leg_degrees[side])
         if side in wrists:
             x, y, z = wrists[side]
-            frame = Frame(
-                np.array([-x if mirror else x, y, z]), np.diag([-1.0 if mirror else 1.0, 1, 1]), 1.0
-            )
-            box = (-26, -58, -165), (26, 42, 250)
-            add(f"arm_{side}", frame, box, _arm_cortex, 0.0, _arm, _arm_density)
-    return skeleton
-
-
-def _arm_cortex(points: Points) -> np.ndarray:
-    return np.where(points[2] > 30, 3.2, 1.2)
-
-
-def _arm_density(points: Points) -> np.ndarray:
-    return np.interp(points[2], (-200, 30, 60), (0.3, 0.2, -1.5))
+            sign = -1.0 if mirror else 1.0
+            frames[f"arm_{side}"] = Frame(np.array([sign * x, y, z]), np.diag([sign, 1, 1]), 1.0)
+    for name, centre in VERTEBRA_CENTRES.items():
+        frames[name] = pelvis.child(centre, (VERTEBRA_TILTS[name], 0, 0))
+    return [
+        Bone(number, frames[name], SHAPES[name.split("_")[0]], ageing)
+        for number, name in BONE_NAMES.items()
+        if name in frames
+    ]

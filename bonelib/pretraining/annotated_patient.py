@@ -94,7 +94,7 @@ class AnnotatedPatient:
 
 
 class _Slice:
-    """One slice while it is painted, from the outside to the inside."""
+    """One slice, painted from the outside to the inside."""
 
     def __init__(self, patient: AnnotatedPatient, index: int):
         annotation = patient.annotation
@@ -300,7 +300,7 @@ def render_annotation(annotation: Annotation, seed: int) -> PhantomSeries:
     """
     patient = AnnotatedPatient.from_seed(annotation, seed)
     slices = (
-        (index * annotation.distance_mm, *patient.cut_slice(index))
+        (index * annotation.distance_mm, *(plane[None] for plane in patient.cut_slice(index)))
         for index in range(len(annotation.body))
     )
     scanner = _draw_scanner(seed)

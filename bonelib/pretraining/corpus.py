@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bonelib import augment, provenance, slices
+from bonelib import augment, devices, provenance, slices
 from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.patient import Patient
 from bonelib.phantom.rendering import draw_texture
@@ -48,7 +48,7 @@ class Corpus:
         """Yield random batches without end; each depends on the seed and its number only."""
         load = partial(_draw_batch, corpus=self, output_size=output_size)
         numbers = count(first_epoch * self.settings.steps_per_epoch)
-        return augment.in_order(load, numbers, self.workers)
+        return devices.in_order(load, numbers, self.workers)
 
     def examples(self, number: int) -> np.ndarray:
         """Return the first `number` training images."""

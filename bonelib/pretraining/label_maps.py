@@ -69,7 +69,7 @@ def convert(
 def read_label_maps(directory: Path) -> list[Subject]:
     """Return the subjects in a folder, in the order of its split file."""
     rows = read_split(directory)
-    names = read_names(directory / TISSUES_FILE, "tissue")
+    names = read_names(directory / TISSUES_FILE, ("id", "tissue"))
     try:
         bones = bones_of(names)
     except InputError as error:

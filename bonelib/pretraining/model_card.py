@@ -3,15 +3,14 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import SimpleITK
 
-from bonelib import devices, metrics, models, prediction, provenance, slices
+from bonelib import devices, metrics, prediction, provenance, slices
 from bonelib.pretraining.corpus import Corpus
-from bonelib.segment.probabilities import fit_to_scan, segment_scan
+from bonelib.segment import Network, segment_image
 from bonelib.settings import BASELINE, BONE, PRETRAINING, Settings
 
 CARD = """# Model card: {name}
@@ -21,8 +20,8 @@ background, patient and bone.
 
 - **For research, not for diagnosis or treatment.** An expert must check every result.
 - **Input**: any scan in HU, resampled in plane to {spacing:g} mm, window {low:g} to {high:g} HU;
-  `bonelib.segment.probabilities.segment_scan` does this. The network sees single slices, each
-  four times, shifted by half of its output pixel.
+  `bonelib.segment.segment_image` does this. The network sees single slices, each four times,
+  shifted by half of its output pixel.
 - **Training data**: {phantoms} made-up patients and {maps}: {planes} planes of tissues, shown
   {samples} times, each time rotated, bent, and with a random contrast, blur and noise; the target
   is the share of each class in a pixel. No real CT took part in training or in the choice of the
@@ -71,13 +70,10 @@ def network(name: str, settings: Settings, weights: Path) -> Callable:
     """Return a function that segments a scan by network `name` with the weights in a folder."""
     devices.set_precision(settings)
 
-    @cache
-    def load(image_size: int):
-        return models.load_pretrained(name, image_size, weights)
+    trained = Network(name, weights / f"{name}.keras", settings)
 
     def segment(scan: SimpleITK.Image) -> SimpleITK.Image:
-        fitted = fit_to_scan(settings, scan)
-        return segment_scan(load(fitted.image_size), scan, fitted)
+        return segment_image(scan, trained)
 
     return segment
 

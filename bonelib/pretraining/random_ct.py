@@ -1,22 +1,22 @@
-"""Tissues of a slice and a random generator -> what any scanner might show of it.
+"""Tissues of a slice and a random generator -> a training sample of random appearance.
 
-`rendering` draws a patient as one scanner would; this draws each slice anew with a turn, a
-size, a contrast, a blur and a noise of its own, so that a network learns shape and context
-instead of brightness (domain randomisation). It is cheap enough to run while one trains.
+`phantom.rendering` shows a patient as one scanner would. This module draws rotation, size,
+contrast, blur and noise anew for every sample, so that a network learns shape and context
+instead of brightness (domain randomisation). It is fast enough to run during training.
 """
 
 import cv2
 import numpy as np
 
 from bonelib.phantom.projection import LOW_ENERGY_SHARE, artefacts
-from bonelib.phantom.rendering import HU, texture_plane
-from bonelib.phantom.tissues import Tissue
+from bonelib.phantom.rendering import texture_plane
+from bonelib.phantom.tissues import TISSUE_HU, Tissue
 from bonelib.settings import AIR_HU, BACKGROUND
 
 OVERSAMPLING = 2  # tissue pixels a side for each of the image, for partial volume
 SOFT = [tissue for tissue in Tissue if Tissue.GAS <= tissue < Tissue.MARROW]
 SPONGY = (Tissue.MARROW, Tissue.SPARSE_TRABECULAR, Tissue.TRABECULAR, Tissue.VERTEBRAL_SHELL)
-# Share of slices on which a tissue is as bright as contrast can be, and its range in HU.
+# Share of slices in which a tissue holds contrast medium, and its range in HU there.
 ENHANCED = {
     Tissue.FLUID: (0.2, 60, 900),  # bladder and bowel
     Tissue.BLOOD: (0.25, 70, 400),  # vessels, kidneys, stool
@@ -35,11 +35,11 @@ def random_slice(
     spacing_mm: float,
     random: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return HU, (image_size, image_size), and shares, (image_size, image_size, 3), float32.
+    """Return HU, (image_size, image_size), and class shares, (image_size, image_size, 3), float32.
 
-    Shares are how much of a pixel is background, patient and bone. `tissues` (row, column)
-    holds `Tissue` in pixels of `pixel_mm`; `texture` is one of `rendering.draw_texture`. The
-    slice is turned, stretched, shifted and bent.
+    The shares of a pixel are those of background, patient and bone. `tissues` (row, column)
+    holds `Tissue` in pixels of `pixel_mm`, `texture` is from `rendering.draw_texture`. The
+    slice is rotated, stretched, shifted and bent.
     """
     size, fine_mm = image_size * OVERSAMPLING, spacing_mm / OVERSAMPLING
     tissues = _warp(tissues, pixel_mm, size, fine_mm, random)
@@ -63,7 +63,7 @@ def random_slice(
 
 
 def _warp(tissues, pixel_mm: float, size: int, fine_mm: float, random) -> np.ndarray:
-    """Return the tissues on a square grid round the body, as another patient might lie there."""
+    """Return the tissues, deformed at random, on a square grid around the body."""
     rows, columns = np.nonzero(tissues[::4, ::4] >= Tissue.GAS)
     rows, columns = rows * 4.0, columns * 4.0
     centre = np.array([np.ptp(columns) / 2 + columns.min(), np.ptp(rows) / 2 + rows.min()])
@@ -73,7 +73,7 @@ def _warp(tissues, pixel_mm: float, size: int, fine_mm: float, random) -> np.nda
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = turn @ np.diag([flip / zoom[0], 1 / zoom[1]]) * (fine_mm / pixel_mm)
     shift_mm = random.normal(0, 18, 2)
-    axis = (np.arange(size, dtype=np.float32) - (size - 1) / 2).astype(np.float32)
+    axis = np.arange(size, dtype=np.float32) - (size - 1) / 2
     x, y = axis[None, :] - shift_mm[0] / fine_mm, axis[:, None] - shift_mm[1] / fine_mm
     bends = [_smooth(random, random.uniform(0, 5) / pixel_mm, 7, (size, size)) for _ in range(2)]
     sources = [
@@ -86,7 +86,7 @@ def _warp(tissues, pixel_mm: float, size: int, fine_mm: float, random) -> np.nda
 
 
 def _add_distractors(tissues: np.ndarray, fine_mm: float, random) -> None:
-    """Paint bright tubes, blobs and crumbs into soft tissue: none of them is bone."""
+    """Paint bright tubes, blobs and crumbs that are not bone into soft tissue."""
     if random.random() < 0.4:
         return
     soft = np.isin(tissues, (Tissue.FAT, Tissue.MUSCLE, Tissue.BOWEL_WALL, Tissue.FLUID))
@@ -112,7 +112,7 @@ def _add_distractors(tissues: np.ndarray, fine_mm: float, random) -> None:
 
 
 def _add_cloth(tissues: np.ndarray, body: np.ndarray, fine_mm: float, random) -> None:
-    """Paint a sheet or a gown that lies round a part of the body."""
+    """Paint a sheet or a gown around a part of the body."""
     away_mm = cv2.distanceTransform(1 - body.astype(np.uint8), cv2.DIST_L2, 3) * fine_mm
     near_mm = random.uniform(0.5, 12) + _smooth(random, 4, 6, tissues.shape)
     sheet = (away_mm > near_mm) & (away_mm < near_mm + random.uniform(0.6, 1.6)) & ~body
@@ -121,9 +121,8 @@ def _add_cloth(tissues: np.ndarray, body: np.ndarray, fine_mm: float, random) ->
 
 
 def _scan(tissues, texture, fine_mm: float, random) -> np.ndarray:
-    """Return HU without noise, blurred by the scanner, in fine pixels."""
-    table = np.array([HU[tissue] for tissue in Tissue], np.float32)
-    mean, between = table[:, 0].copy(), table[:, 1]
+    """Return HU without noise, blurred as by a scanner, in fine pixels."""
+    mean, between, coarse, fine = TISSUE_HU.T.copy()
     mean += 1.5 * between * random.normal(size=len(mean))
     mean[SOFT] += random.normal(0, 8)
     for tissue, (share, low, high) in ENHANCED.items():
@@ -133,38 +132,39 @@ def _scan(tissues, texture, fine_mm: float, random) -> np.ndarray:
     mean[list(SPONGY)] += density
     mean[Tissue.MARROW :] *= energy
     mean[Tissue.MARROW] = max(mean[Tissue.MARROW], -110)
-    coarse, fine = table[:, 2] * random.uniform(0.2, 1.5), table[:, 3] * random.uniform(0.2, 1.5)
+    coarse *= random.uniform(0.2, 1.5)
+    fine *= random.uniform(0.2, 1.5)
     z_mm = random.uniform(0, 1000)
     plane = texture_plane(texture, tissues.shape, fine_mm, z_mm)
     grain = cv2.GaussianBlur(
         random.standard_normal(tissues.shape, np.float32), (0, 0), random.uniform(0.6, 1.6)
     )
     image = mean[tissues] + coarse[tissues] * plane + fine[tissues] * (grain / grain.std())
-    if random.random() < 0.3:  # a thick slice holds its neighbours' edges, too
+    if random.random() < 0.3:  # a thick slice includes its neighbours' edges
         image = (image + _displaced(image, random.uniform(0.5, 3) / fine_mm, random)) / 2
     blur_mm = random.uniform(0.3, 1.6)
     smooth = cv2.GaussianBlur(image, (0, 0), blur_mm / fine_mm)
     if random.random() < 0.3:  # a sharp kernel overshoots at edges
         smooth += random.uniform(0.2, 0.8) * (image - cv2.GaussianBlur(image, (0, 0), 2 / fine_mm))
     field = _smooth(random, random.uniform(0, 14), 4, tissues.shape)
-    return smooth + field * (tissues >= Tissue.GAS)  # hardening and scatter are slow in space
+    return smooth + field * (tissues >= Tissue.GAS)  # hardening and scatter vary slowly
 
 
 def _displaced(image: np.ndarray, pixels: float, random) -> np.ndarray:
-    """Return the image bent by about `pixels`, smoothly."""
+    """Return the image smoothly bent by about `pixels`."""
     columns, rows = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in image.shape[::-1]))
     sources = [axis + _smooth(random, pixels, 8, image.shape) for axis in (columns, rows)]
     return cv2.remap(image, *sources, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _smooth(random, deviation: float, cells: int, shape: tuple[int, int]) -> np.ndarray:
-    """Return a field of `shape` that changes over about 1/`cells` of its side, mean 0."""
+    """Return a random field of mean 0 that varies over about 1/`cells` of its side."""
     nodes = random.normal(0, deviation, (cells, cells)).astype(np.float32)
     return cv2.resize(nodes, shape[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 def _physics(image: np.ndarray, spacing_mm: float, random) -> np.ndarray:
-    """Return beam hardening and noise in HU as the X-rays bring them about."""
+    """Return simulated beam hardening and noise in HU."""
     kv = int(random.choice(list(LOW_ENERGY_SHARE)))
     hardening_hu, deviation, streaks = artefacts(image, spacing_mm, kv, random)
     noise = _grain(random, image.shape, spacing_mm) * deviation + streaks
@@ -176,7 +176,7 @@ def _strength(random) -> float:
 
 
 def _noise(inside, spacing_mm: float, random) -> np.ndarray:
-    """Return correlated noise in HU, strongest deep in the body, streaked where that is wide."""
+    """Return correlated noise in HU, strongest deep in the body, sometimes with streaks."""
     depth = cv2.GaussianBlur(inside, (0, 0), 60 / spacing_mm)
     noise = _strength(random) * _grain(random, inside.shape, spacing_mm)
     if random.random() < 0.3:
@@ -187,7 +187,7 @@ def _noise(inside, spacing_mm: float, random) -> np.ndarray:
 
 
 def _grain(random, shape: tuple[int, int], spacing_mm: float) -> np.ndarray:
-    """Return noise of unit variance, correlated over some distance."""
+    """Return noise of unit variance with a random correlation length."""
     noise = random.standard_normal(shape, np.float32)
     grain_mm = random.uniform(0, 1.8)
     if grain_mm > 0.5:
@@ -196,7 +196,7 @@ def _grain(random, shape: tuple[int, int], spacing_mm: float) -> np.ndarray:
 
 
 def _cut_by_field(image: np.ndarray, shares: np.ndarray, random) -> None:
-    """Blank what lies outside of a circle, as outside of a scanner's field."""
+    """Fill with air outside a circle, as outside a scanner's field of view."""
     size = len(image)
     centre = size / 2 + random.normal(0, 0.05 * size, 2)
     axis = np.arange(size)

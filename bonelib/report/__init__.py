@@ -25,18 +25,17 @@ from bonelib.evaluation import statistics
 from bonelib.paths import REPOSITORY, ResultFolder, SegmentationFolder
 from bonelib.provenance import read_json, replacing
 from bonelib.report import claims
-from bonelib.report.claims import Finding, dice_check, findings, lists, tally, verdict
+from bonelib.report.claims import dice_check, findings, lists, verdict
 from bonelib.report.evidence import FIVE, THREE, Evidence, NotTestable, gather
-from bonelib.report.verdicts import VERDICTS, extreme, listed, name_of
+from bonelib.report.verdicts import extreme, listed, name_of
 from bonelib.settings import Settings, deviations
 
 __all__ = [
-    "PARTS", "Evidence", "Finding", "dice_check", "findings", "gather", "lists", "sentences",
-    "tally", "verdict", "write_report",
+    "PARTS", "Evidence", "dice_check", "findings", "gather", "lists", "sentences", "verdict",
+    "write_report",
 ]  # fmt: skip
 
 MM_PER_INCH = 25.4
-WIDE_COLUMNS = 12  # of a table that is printed across the page
 
 # The parts of the page in its order: template and title.
 PARTS = {
@@ -48,10 +47,6 @@ PARTS = {
     "limits": "Limits",
     "colophon": "How to cite, environment, notebooks",
 }
-PAPERS = [f"table{number}" for number in range(1, 5)] + [
-    f"figure{number}" for number in range(1, 8)
-]
-
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(claims.TEMPLATES),
     autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -75,27 +70,25 @@ def sentences(evidence: Evidence) -> dict[str, str]:
     return {name: text for name, text in made.items() if text}
 
 
-def _picture(path: Path) -> dict:
-    """Return a PNG as a data URI with its caption and its width in print."""
-    data = base64.b64encode(path.read_bytes()).decode()
-    with Image.open(path) as image:
-        width_mm = MM_PER_INCH * image.width / image.info["dpi"][0]
-    return {
-        "uri": f"data:image/png;base64,{data}",
-        "caption": figures.read_caption(path),
-        "width_mm": round(width_mm, 1),
-    }
-
-
 def _pictures(results: ResultFolder) -> dict[str, dict]:
-    """Return every expected figure, then all others; a missing one has no `uri`."""
-    names = [name for name in figures.CAPTIONS if name.startswith("figure")]
-    others = sorted(path.stem for path in results.figures.glob("*.png") if path.stem not in names)
-    paths = {name: results.figures / f"{name}.png" for name in (*names, *others)}
-    return {
-        name: _picture(path) if path.exists() else {"caption": figures.CAPTIONS[name]}
-        for name, path in paths.items()
+    """Return every figure, the expected ones first: caption, PNG as data URI, width in print.
+
+    A figure that was not drawn has only a caption.
+    """
+    pictures = {
+        name: {"caption": caption}
+        for name, caption in figures.CAPTIONS.items()
+        if name.startswith("figure")
     }
+    for path in sorted(results.figures.glob("*.png")):
+        with Image.open(path) as image:
+            width_mm = MM_PER_INCH * image.width / image.info["dpi"][0]
+        pictures[path.stem] = {
+            "caption": figures.read_caption(path),
+            "uri": f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}",
+            "width_mm": round(width_mm, 1),
+        }
+    return pictures
 
 
 def write_report(results: ResultFolder, settings: Settings, models: Sequence[str]) -> Path:
@@ -105,27 +98,19 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
     parts are shown as not run. `models` are the methods to show, including the baseline.
     """
     evidence = gather(results, models, settings)
-    tested = findings(evidence)
     manifest = read_json(results.manifest)
     data_note = manifest.get("data_note", "")
     surface_page = SegmentationFolder(results.meshes).viewer
+    meshes = sorted(results.meshes.glob("**/*.stl"))
     text = ENVIRONMENT.get_template("page.html.j2").render(
         parts=PARTS,
-        verdict=verdict(tested),
-        verdicts=VERDICTS,
-        tally=tally,
-        lists=lists(tested),
-        dice=dice_check().to_dict("records"),
+        claims=claims,
+        tested=findings(evidence),
         tables=tables.all_tables(results, models, settings, data_note),
-        papers=PAPERS,
-        wide_columns=WIDE_COLUMNS,
         pictures=_pictures(results),
         sentences=sentences(evidence),
         surface=surface_page.read_text() if surface_page.exists() else "",
-        meshes=[
-            path.relative_to(results.root).as_posix()
-            for path in sorted(results.meshes.glob("**/*.stl"))
-        ],
+        meshes=[path.relative_to(results.root).as_posix() for path in meshes],
         settings=settings,
         deviations=deviations(settings),
         published=published,
@@ -135,9 +120,6 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
         citation=yaml.safe_load((REPOSITORY / "CITATION.cff").read_text()),
         data_note=data_note,
         manifest=manifest,
-        not_run=[
-            name for model, name in published.METHOD_NAMES.items() if model not in evidence.records
-        ],
     )
     with replacing(results.report) as scratch:
         scratch.write_text(text)

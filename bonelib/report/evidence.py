@@ -29,6 +29,9 @@ class Group(NamedTuple):
     part: tuple[str, str] | None = None  # a column of the scores and its value
 
 
+Groups = Mapping[str, Group]
+Estimates = dict[str, Estimate]
+
 FIVE = {model: Group(model, SHORT) for model in TABLE1_MODELS}
 THREE = {model: Group(model, LONG) for model in TABLE3_MODELS}
 
@@ -54,21 +57,22 @@ class Evidence:
             raise NotTestable("no network was run") from error
         return (FIVE | THREE)[model]
 
-    def require(self, groups: Mapping[str, Group]) -> None:
+    def require(self, groups: Groups) -> None:
         """Raise NotTestable unless all groups have scores and the encoders they need."""
-        absent = [name_of(group.model) for group in groups.values() if self.rows(group).empty]
-        random = [
-            name_of(group.model)
-            for group in groups.values()
-            if group.encoder
-            and self.records.get(group.model, {}).get("encoder_weights") == "random"
-        ]
+        absent, random = [], []
+        for group in groups.values():
+            encoder = self.records.get(group.model, {}).get("encoder_weights")
+            if self.rows(group).empty:
+                absent.append(name_of(group.model))
+            elif group.encoder and encoder == "random":
+                random.append(name_of(group.model))
         reasons = {"not trained": absent, "random encoder, not ImageNet's": random}
-        found = [f"{reason}: {', '.join(names)}" for reason, names in reasons.items() if names]
-        if found:
-            raise NotTestable("; ".join(found))
+        if absent or random:
+            raise NotTestable("; ".join(
+                f"{reason}: {', '.join(names)}" for reason, names in reasons.items() if names
+            ))  # fmt: skip
 
-    def untrained(self, groups: Mapping[str, Group]) -> str:
+    def untrained(self, groups: Groups) -> str:
         """Return why trainings fall short of the paper's, "" where none does.
 
         A training falls short if it has fewer steps, counted in the paper's batches, or if
@@ -122,14 +126,13 @@ class Evidence:
         if ("score", group, measure) not in self.kept:
             rows = self.rows(group)
             values = scoring.named(scoring.pooled(rows, measure), self.settings)
-            ends = statistics.intervals(rows, measure)
-            found = {key: Estimate(value, *ends[key]) for key, value in values.items()}
-            self.kept["score", group, measure] = found
+            self.kept["score", group, measure] = {
+                key: Estimate(values[key], *ends)
+                for key, ends in statistics.intervals(rows, measure).items()
+            }
         return self.kept["score", group, measure][name]
 
-    def scores_of(
-        self, groups: Mapping[str, Group], name: str = "mean", measure: str = "iou"
-    ) -> dict[str, Estimate]:
+    def scores_of(self, groups: Groups, name: str = "mean", measure: str = "iou") -> Estimates:
         """Return `score` of each group; raise NotTestable where one has none."""
         self.require(groups)
         scores = {key: self.score(group, name, measure) for key, group in groups.items()}
@@ -141,8 +144,9 @@ class Evidence:
         """Return the points by which `one` exceeds `other` on the same slices."""
         if ("lead", one, other, measure) not in self.kept:
             found = statistics.difference(self.rows(one), self.rows(other), measure)
-            found = {key: Estimate(*ends) for key, ends in found.items()}
-            self.kept["lead", one, other, measure] = found
+            self.kept["lead", one, other, measure] = {
+                key: Estimate(*ends) for key, ends in found.items()
+            }
         return self.kept["lead", one, other, measure][name]
 
     def bone_iou(self, group: Group) -> pd.Series:
@@ -192,7 +196,10 @@ class Evidence:
         missing = [name_of(model) for model in models if model not in self.records]
         if missing:
             raise NotTestable(f"not run: {', '.join(missing)}")
-        return {model: self.records[model][column] for model in models}
+        costs = {model: self.records[model][column] for model in models}
+        if unknown := [name_of(model) for model, value in costs.items() if pd.isna(value)]:
+            raise NotTestable(f"no {column.replace('_', ' ')} of {', '.join(unknown)}")
+        return costs
 
 
 def gather(results: ResultFolder, methods: Iterable[str], settings: Settings) -> Evidence:

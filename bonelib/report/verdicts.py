@@ -81,7 +81,7 @@ def listed(values: Mapping[str, float | Estimate], unit: str = "", decimals: int
             return f"{value:,}"
         return str(value) if isinstance(value, Estimate) else f"{value:.{decimals}f}"
 
-    ordered = sorted(values, key=lambda key: _number(values[key]), reverse=True)
+    ordered = sorted(values, key=values.get, reverse=True)
     return ", ".join(f"{name_of(key)} {text(values[key])}{unit}" for key in ordered)
 
 
@@ -89,9 +89,5 @@ def extreme(values: Mapping[str, float | Estimate], choose: Callable = min) -> t
     """Return the name and value of the lowest of `values`, or of the highest by `max`."""
     if not values:
         raise NotTestable("there is nothing to compare")
-    name = choose(values, key=lambda key: _number(values[key]))
+    name = choose(values, key=values.get)
     return name, values[name]
-
-
-def _number(value: float | Estimate) -> float:
-    return value.value if isinstance(value, Estimate) else value

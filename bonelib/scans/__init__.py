@@ -12,15 +12,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
-from bonelib import archives
-from bonelib.errors import InputError
+from bonelib.errors import InputError, warn
+from bonelib.scans.archive import is_archive, unpacked
 from bonelib.scans.dicom import HIGHEST_HU, Frame, clip_hu, is_dicom, modality
 from bonelib.scans.dicom_series import (
     Series,
     choose_series,
     files_below,
     files_of_dicomdir,
-    warn,
 )
 from bonelib.scans.dicom_volume import read_series
 from bonelib.scans.volumes import (
@@ -33,7 +32,7 @@ from bonelib.scans.volumes import (
 )
 
 __all__ = [
-    "VOLUME_SUFFIXES", "Frame", "Grid", "StoredScan", "holds_dicom", "is_dicom", "is_scan_file",
+    "VOLUME_SUFFIXES", "Frame", "Grid", "StoredScan", "is_dicom", "is_scan_file",
     "modality", "open_scan", "read_scan", "read_volume", "source_files", "volume_stem",
     "write_volume",
 ]  # fmt: skip
@@ -107,12 +106,7 @@ def read_volume(path: Path | str) -> SimpleITK.Image:
 def is_scan_file(path: Path) -> bool:
     """Tell whether `read_scan` takes a file by itself: a volume, an archive, a DICOMDIR."""
     named = volume_stem(path) is not None or path.name.upper() == DICOMDIR
-    return path.is_file() and (named or archives.is_archive(path))
-
-
-def holds_dicom(directory: Path) -> bool:
-    """Tell whether a folder or a folder below it holds a DICOM file."""
-    return any(is_dicom(file) for file in source_files(directory))
+    return path.is_file() and (named or is_archive(path))
 
 
 def source_files(path: Path) -> list[Path]:
@@ -132,10 +126,10 @@ def source_files(path: Path) -> list[Path]:
 @contextmanager
 def _unpacked(path: Path) -> Iterator[Path]:
     """Yield `path`, or the content of an archive in a temporary folder."""
-    if not archives.is_archive(path):
+    if not is_archive(path):
         yield path
         return
-    with archives.unpacked(path) as folder:
+    with unpacked(path) as folder:
         volumes = [file for file in files_below(folder) if volume_stem(file)]
         if len(volumes) > 1:
             names = ", ".join(file.name for file in volumes[:4])

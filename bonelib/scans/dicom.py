@@ -1,7 +1,6 @@
 """A DICOM file -> its CT slices: headers first, pixels in HU on demand."""
 
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +9,13 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from bonelib.errors import InputError
+from bonelib.errors import InputError, refusing_damage
 
 LOWEST_HU = -1024  # air in 12-bit scans; lower values are padding
 HIGHEST_HU = 32767  # metal on an extended scale reaches 30,000
-MAX_MATRIX = 8192  # pixels a side; more comes from a damaged header
 TISSUE_HU = (-500.0, 3071.0)  # a padding value in this range is a mistake: tissue has it, too
+
+DAMAGED = "the DICOM file is damaged or incomplete; export it again"
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,17 @@ def is_dicom(file: Path) -> bool:
     """
     if not file.is_file():
         return False
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(132)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); check its rights") from error
+    with refusing_damage(file, "cannot be read; check the disk"), file.open("rb") as stream:
+        start = stream.read(132)
     return start[128:] == b"DICM" or start[:2] in (b"\x02\x00", b"\x08\x00")
 
 
 def modality(file: Path) -> str:
     """Return the modality of a DICOM file, "" where it is absent or damaged."""
     try:
-        return _modality(_read_header(file, ["Modality"]))
-    except Exception:  # pydicom's are of many types; whoever reads the file reports the damage
+        with refusing_damage(file, DAMAGED):
+            return _modality(_read_header(file, ["Modality"]))
+    except InputError:  # whoever reads the file reports the damage
         return ""
 
 
@@ -81,16 +79,12 @@ def read_frames(file: Path) -> list[Frame] | str:
     """
     if not is_dicom(file):
         return "not DICOM"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's quote values, which are private
-            header = _read_header(file)
-            return _other_kind(header) or [
-                _frame(file, header, index, attributes)
-                for index, attributes in enumerate(_attributes_of_frames(header))
-            ]
-    except Exception as error:  # pydicom's are of many types
-        raise InputError(f"{file}: the DICOM header is damaged; export the series again") from error
+    with refusing_damage(file, DAMAGED):
+        header = _read_header(file)
+        return _other_kind(header) or [
+            _frame(file, header, index, attributes)
+            for index, attributes in enumerate(_attributes_of_frames(header))
+        ]
 
 
 def decode_hu(frames: list[Frame]) -> list[np.ndarray]:
@@ -99,23 +93,14 @@ def decode_hu(frames: list[Frame]) -> list[np.ndarray]:
     Raises InputError for pixels that cannot be decoded.
     """
     file = frames[0].file
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, force=True)
-            if "TransferSyntaxUID" not in dataset.file_meta:
-                implicit, little_endian = dataset.original_encoding
-                explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
-                syntax = ImplicitVRLittleEndian if implicit else explicit
-                dataset.file_meta.TransferSyntaxUID = syntax
-            stored = dataset.pixel_array.reshape(-1, *frames[0].shape)
-            return [_to_hu(stored[frame.index], frame) for frame in frames]
-    except MemoryError:
-        raise
-    except Exception as error:  # each decoder has its own types
-        raise InputError(
-            f"{file}: the pixels cannot be decoded; export the series again, uncompressed"
-        ) from error
+    with refusing_damage(file, "the pixels cannot be decoded; export the series uncompressed"):
+        dataset = pydicom.dcmread(file, force=True)
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            implicit, little_endian = dataset.original_encoding
+            explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+        stored = dataset.pixel_array.reshape(-1, *frames[0].shape)
+        return [_to_hu(stored[frame.index], frame) for frame in frames]
 
 
 def clip_hu(image_hu: np.ndarray, whole_numbers: bool) -> np.ndarray:
@@ -126,9 +111,7 @@ def clip_hu(image_hu: np.ndarray, whole_numbers: bool) -> np.ndarray:
 
 
 def _read_header(file: Path, tags: list[str] | None = None) -> Dataset:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # values that break the standard but do no harm
-        return pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
+    return pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
 
 
 def _modality(header: Dataset) -> str:
@@ -202,8 +185,6 @@ def _frame(file: Path, header: Dataset, index: int, attributes: Dataset) -> Fram
     numbers = np.concatenate([*numbers, [frame.slope, frame.intercept, frame.tilt_degrees]])
     if not np.isfinite(numbers).all() or frame.slope == 0:
         raise ValueError("numbers that are not finite")
-    if max(frame.shape) > MAX_MATRIX or min(frame.shape) < 1:
-        raise ValueError("a matrix that no scanner has")
     return frame
 
 

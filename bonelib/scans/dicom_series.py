@@ -16,7 +16,7 @@ import numpy as np
 from pydicom.fileset import FileSet
 from tqdm import tqdm
 
-from bonelib.errors import InputError, InputWarning
+from bonelib.errors import InputError, warn
 from bonelib.scans.dicom import Frame, read_frames
 
 LENGTH_STEP_MM = 20.0  # series of about one length are ranked by their slice distance
@@ -68,11 +68,6 @@ class Series:
             "" if self.frames[0].original else ", derived"
         )
         return f"series {self.label} ({slices}, {kind})"
-
-
-def warn(text: str) -> None:
-    """Report a choice or a repair."""
-    warnings.warn(text, InputWarning, stacklevel=3)
 
 
 def files_below(directory: Path) -> list[Path]:

@@ -13,9 +13,9 @@ from scipy import stats
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from bonelib.errors import InputError
+from bonelib.errors import InputError, warn
 from bonelib.scans.dicom import Frame, decode_hu
-from bonelib.scans.dicom_series import MANY, Series, warn
+from bonelib.scans.dicom_series import MANY, Series
 from bonelib.scans.volumes import check_spacing
 
 MAX_GAP_DEVIATION = 0.10  # of a gap from the median gap; beyond, slices are interpolated

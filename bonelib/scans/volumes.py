@@ -4,8 +4,8 @@ A file is read only where its header is complete and agrees with itself.
 """
 
 import gzip
+import re
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ import SimpleITK
 from scipy import optimize
 from scipy.spatial.transform import Rotation
 
-from bonelib.errors import InputError
+from bonelib.errors import InputError, refusing_damage
 from bonelib.provenance import replacing
 from bonelib.scans.dicom import LOWEST_HU, is_dicom
 
@@ -31,17 +31,19 @@ LARGEST_SHIFT = 0.5  # voxels between two statements of one header
 LONGEST_TAIL = 4096  # bytes after the voxels; more, and the header's size is wrong
 MAX_HEADER_BYTES = 2**20  # of a text header
 NIFTI_FLOATS = ("16", "64")  # codes of data types
+DAMAGED = "cannot be read as a volume; the file is damaged or incomplete, export it again"
+SKEW = (
+    "the header's axes are not at right angles, as after a tilted gantry; export the scan as "
+    "DICOM, or resampled to a straight grid"
+)
 
 # The fields of a text header that place a volume, by the names that each may have.
 PLACING_FIELDS = {
-    ".nrrd": (("sizes",), ("space",), ("space directions",), ("space origin",)),
-    ".mha": (
-        ("DimSize",),
-        ("ElementSpacing", "ElementSize"),
-        ("Offset", "Position", "Origin"),
-        ("TransformMatrix", "Rotation", "Orientation"),
-    ),
-}
+    ".nrrd": ("sizes", "space", "space directions", "space origin"),
+    ".mha": ("DimSize", "ElementSpacing|ElementSize", "Offset|Position|Origin",
+             "TransformMatrix|Rotation|Orientation"),
+}  # fmt: skip
+NUMBERS = r"[-+.\deE(), \t]+"
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def read_file(path: Path) -> SimpleITK.Image:
             f"{path}: not a volume file; give a folder of DICOM slices or one of "
             f"{', '.join(VOLUME_SUFFIXES)}"
         )
-    with damage_in_one_line(path), _without_twins(path) as alone:
+    with refusing_damage(path, DAMAGED), _without_twins(path) as alone:
         header = read_header(alone)
         _check_geometry(path, header)
         if _is_nifti(path):
@@ -109,10 +111,16 @@ def read_file(path: Path) -> SimpleITK.Image:
 
 
 def read_header(path: Path) -> SimpleITK.ImageFileReader:
-    """Read what a volume file says of itself, unchecked."""
+    """Read what a volume file says of itself, unchecked; raise InputError for skew axes."""
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     header = SimpleITK.ImageFileReader()
     header.SetFileName(str(path))
-    header.ReadImageInformation()
+    try:
+        header.ReadImageInformation()
+    except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise InputError(f"{path}: {SKEW}") from error
+        raise
     return header
 
 
@@ -155,24 +163,6 @@ def check_spacing(source: Path, spacing_mm: np.ndarray) -> None:
 
 
 @contextmanager
-def damage_in_one_line(path: Path) -> Iterator[None]:
-    """Turn what SimpleITK and gzip raise for a damaged file into an InputError."""
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    except (RuntimeError, EOFError, OSError, zlib.error, OverflowError) as error:
-        reason = "cannot be read as a volume; the file is damaged or incomplete, export it again"
-        if isinstance(error, PermissionError):
-            reason = "may not be read; check its rights"
-        elif "rthonormal" in str(error):
-            reason = (
-                "the header's axes are not at right angles, as after a tilted gantry; export the "
-                "scan as DICOM, or resampled to a straight grid"
-            )
-        raise InputError(f"{path}: {reason}") from error
-
-
-@contextmanager
 def _without_twins(path: Path) -> Iterator[Path]:
     """Yield a link to a NIfTI file in an empty folder.
 
@@ -210,7 +200,7 @@ def _check_geometry(path: Path, header: SimpleITK.ImageFileReader) -> None:
         )
     axes = Grid.of(header).axes
     if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-2):
-        raise RuntimeError("axes that are not orthonormal")
+        raise InputError(f"{path}: {SKEW}")
     needed = np.prod(header.GetSize(), dtype=float) * BYTES_PER_VOXEL
     if needed > psutil.virtual_memory().available:
         raise InputError(
@@ -222,26 +212,16 @@ def _check_geometry(path: Path, header: SimpleITK.ImageFileReader) -> None:
 def _check_text_header(path: Path) -> None:
     """Raise InputError where NRRD or MHA do not state in full and in numbers where they lie."""
     kind = ".nrrd" if path.suffix.lower() == ".nrrd" else ".mha"
-    end, separator = (b"\n\n", ":") if kind == ".nrrd" else (b"ElementDataFile", "=")
     with path.open("rb") as stream:
-        text = stream.read(MAX_HEADER_BYTES).replace(b"\r\n", b"\n").split(end)[0]
-    pairs = [line.partition(separator) for line in text.decode("latin-1").splitlines()]
-    fields = {key.strip(): value for key, _, value in pairs}
+        content = stream.read(MAX_HEADER_BYTES)
+    text = re.split(rb"\r?\n\r?\n|ElementDataFile", content)[0].decode("latin-1")
     for names in PLACING_FIELDS[kind]:
-        found = [fields[name] for name in names if name in fields]
-        if not found:
+        value = ".+" if names == "space" else NUMBERS
+        if not re.search(rf"^({names})\s*[:=]\s*{value}\r?$", text, re.MULTILINE):
             raise InputError(
-                f"{path}: the header has no '{names[0]}', so it does not say where the volume "
-                "lies; export it with its orientation"
+                f"{path}: the header has no '{names.split('|')[0]}' in numbers, so it does not "
+                "say where the volume lies; export it with its orientation"
             )
-        try:
-            if names != ("space",):
-                np.array(found[0].translate(str.maketrans("(),", "   ")).split(), float)
-        except ValueError as error:
-            raise InputError(
-                f"{path}: '{names[0]}' in the header is not made of numbers; the file is "
-                "damaged, export it again"
-            ) from error
 
 
 def _check_nifti(path: Path, header: SimpleITK.ImageFileReader) -> None:

@@ -1,1 +1,348 @@
-"""One scan -> label map, bones, surfaces, DICOM SEG, page."""
+"""One CT scan -> label map, bone surfaces, DICOM SEG, preview and a record of it all.
+
+::
+
+    pretrained       name or weights -> network
+    probabilities    network + scan -> margin: how much more probable bone is than the rest
+    postprocess      margin -> margin without metal, islands and holes
+    standard_pelvis  mask of bone -> where a standard pelvis lies in it
+    bones            mask of bone -> single bones, with names
+    surfaces         margin -> closed surfaces, STL
+    dicom_seg        single bones + DICOM series -> DICOM SEG
+    overview, viewer, planes, workbench   pictures, pages and widgets
+"""
+
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import keras
+import numpy as np
+import SimpleITK
+import trimesh
+from skimage.segmentation import expand_labels
+
+from bonelib import devices, labels, provenance, scans
+from bonelib.errors import InputError, InputWarning
+from bonelib.paths import SegmentationFolder
+from bonelib.segment import dicom_seg, overview, postprocess, surfaces, viewer
+from bonelib.segment.bones import separate
+from bonelib.segment.pretrained import Network, find_network
+from bonelib.segment.probabilities import bone_on_scan, find_region, predict_bone
+from bonelib.settings import BONE, CLASS_NAMES, PATIENT
+
+SCRATCH_PREFIX = ".bonelib-"
+ALL_BONE, PATIENT_NAME = CLASS_NAMES[BONE], CLASS_NAMES[PATIENT]
+PREVIEW_DPI = 110
+EXPANSION = 3  # voxels by which ids grow, so that they cover the bone on the scan's finer grid
+
+Progress = Callable[[str, int, int], None]  # called with stage, parts done, all parts
+
+
+def ignore(stage: str, done: int, total: int) -> None:
+    """Ignore progress."""
+
+
+def segment(
+    path: Path,
+    directory: Path,
+    network: Network | None = None,
+    series: str | None = None,
+    bones: bool = False,
+    overwrite: bool = False,
+    progress: Progress = ignore,
+) -> dict:
+    """Segment the scan at `path`, write the results to `directory` and return their record.
+
+    `paths.SegmentationFolder` lists the files: the label map on the scan's own grid, surfaces
+    in mm in patient coordinates (LPS), a preview, a page that shows the surface in 3-D, the
+    record and, for DICOM, a DICOM SEG; with `bones` also an id and a surface for each bone.
+    `network` is by default the shipped one; `series` names one of several DICOM series.
+
+    A folder that is not empty is refused unless `overwrite` is set; then the files that the
+    record of an earlier run lists are replaced, and no others. Files are moved to the folder
+    when all are finished. Raises InputError for scans, weights and folders that cannot be used.
+    """
+    network = network or find_network()
+    folder = SegmentationFolder(Path(directory))
+    earlier = _earlier_files(folder)
+    _check_folder(folder, earlier, overwrite)
+    stages = _Stages(progress)
+    with _scratch_folder(folder.root) as scratch, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InputWarning)
+        devices.set_precision(network.settings)
+        with stages("reading"):
+            stored = scans.open_scan(path, series)
+        model = _bone_model(stored.image, network, bones, stages)
+        with stages("writing"):
+            notes = _write(model, stored, bones, scratch)
+        repairs = [str(item.message) for item in caught if item.category is InputWarning]
+        notes = [*repairs, *filter(None, [network.note]), *notes]
+        files = [file.relative_to(scratch.root).as_posix() for file in _files(scratch.root)]
+        record = {
+            "options": {"series": series, "bones": bones},
+            **_measure(model),
+            "seconds": stages.seconds,
+            "files": files,
+            "notes": list(dict.fromkeys(notes)),
+            **_origin(Path(path), network),
+        }
+        provenance.write_json(scratch.record, record)
+        _publish(scratch, folder, earlier)
+    return record
+
+
+@dataclass(frozen=True)
+class BoneModel:
+    """All that is found in one scan; the three images share the scan's grid."""
+
+    scan: SimpleITK.Image  # HU
+    label_map: SimpleITK.Image  # background, patient, bone
+    bones: SimpleITK.Image  # ids of single bones, or 1 for all bone
+    names: dict[int, str]  # of the ids
+    surfaces: dict[str, trimesh.Trimesh]  # of all bone, then of the single bones by name
+
+
+@dataclass
+class _Stages:
+    """Reports progress and measures the seconds of each stage."""
+
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """Time a stage; yield the function that reports its progress."""
+        started = time.perf_counter()
+        self.progress(name, 0, 1)
+        yield lambda done, total: self.progress(name, done, total)
+        self.seconds[name] = round(time.perf_counter() - started, 2)
+
+
+def segment_image(scan: SimpleITK.Image, network: Network) -> SimpleITK.Image:
+    """Return the label map, 0/1/2 as uint8, of a scan in HU on the scan's own grid."""
+    margin, body = _find_bone(scan, network, _Stages(ignore))
+    return SimpleITK.Maximum(body, bone_on_scan(margin, scan) * BONE)
+
+
+def _find_bone(
+    scan: SimpleITK.Image, network: Network, stages: _Stages
+) -> tuple[SimpleITK.Image, SimpleITK.Image]:
+    """Return the margin of bone, after post-processing, and the mask of the patient."""
+    with stages("finding bone") as done:
+        region = find_region(network, scan, done)
+    with stages("predicting") as done:
+        margin = predict_bone(network, scan, region, done)
+    with stages("post-processing"):
+        body = labels.body_mask(scan)
+        return postprocess.clean(margin, scan, body), body
+
+
+def _bone_model(scan: SimpleITK.Image, network: Network, bones: bool, stages: _Stages) -> BoneModel:
+    margin, body = _find_bone(scan, network, stages)
+    bone = bone_on_scan(margin, scan)
+    label_map = SimpleITK.Maximum(body, bone * BONE)
+    with stages("surfaces") as done:
+        found = SimpleITK.GetArrayViewFromImage(margin) > 0
+        ids, names = found.astype(np.uint8), {1: ALL_BONE} if found.any() else {}
+        parts = {ALL_BONE: None} if found.any() else {}
+        if bones:
+            spacing_mm = margin.GetSpacing()[::-1]
+            ids, names = separate(found, spacing_mm, _middle_mm(body, margin))
+            parts |= {name: ids == number for number, name in names.items()}
+        shapes = {}
+        for number, (name, part) in enumerate(parts.items(), start=1):
+            try:
+                shapes[name] = surfaces.bone_surface(margin, part)
+            except ValueError:  # a speck between the points of the surface's grid
+                continue
+            done(number, len(parts))
+    return BoneModel(scan, label_map, _ids_on_scan(ids, margin, bone), names, shapes)
+
+
+def _middle_mm(body: SimpleITK.Image, margin: SimpleITK.Image) -> float:
+    """Return the position of the column that halves the patient, from `margin`'s first column.
+
+    Unlike the middle of the bone, it does not shift if bone is found on one side only.
+    """
+    halves = SimpleITK.GetArrayViewFromImage(body).sum(axis=(0, 1)).cumsum()
+    column = float(np.searchsorted(halves, halves[-1] / 2))
+    point = body.TransformContinuousIndexToPhysicalPoint((column, 0.0, 0.0))
+    return margin.TransformPhysicalPointToContinuousIndex(point)[0] * margin.GetSpacing()[0]
+
+
+def _ids_on_scan(
+    ids: np.ndarray, margin: SimpleITK.Image, bone: SimpleITK.Image
+) -> SimpleITK.Image:
+    """Bring the ids of single bones from the grid of `margin` to every voxel of `bone`."""
+    grown = SimpleITK.GetImageFromArray(np.stack([expand_labels(part, EXPANSION) for part in ids]))
+    grown.CopyInformation(margin)
+    on_scan = SimpleITK.Resample(grown, bone, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor)
+    return SimpleITK.Mask(on_scan, bone)
+
+
+def _write(
+    model: BoneModel, stored: scans.StoredScan, bones: bool, folder: SegmentationFolder
+) -> list[str]:
+    """Write all files but the record; return notes on those that could not be written."""
+    notes = []
+    grid = stored.grid.empty()
+    if stored.grid.is_skew:
+        grid = model.scan
+        notes.append("the gantry was tilted, so the label map is on the straightened scan")
+    images = {folder.label_map: model.label_map} | ({folder.bones: model.bones} if bones else {})
+    for file, image in images.items():
+        scans.write_volume(
+            SimpleITK.Resample(image, grid, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor),
+            file,
+        )
+    if stored.frames and model.names:
+        try:
+            dicom_seg.write_dicom_seg(folder.dicom_seg, stored.frames, model.bones, model.names)
+        except ValueError as error:
+            notes.append(f"no DICOM SEG was written: {error}")
+    for name, surface in model.surfaces.items():
+        file = folder.surface if name == ALL_BONE else folder.bone_surface(name)
+        surfaces.write_stl(surface, file)
+    if model.surfaces:
+        single = {name: one for name, one in model.surfaces.items() if name != ALL_BONE}
+        shown = {name.replace("_", " "): one for name, one in (single or model.surfaces).items()}
+        folder.viewer.write_text(viewer.surface_page(shown, "bone model"), encoding="utf-8")
+    else:
+        notes.append("no bone was found, so there is no surface")
+    figure = overview.draw_overview(model.scan, model.label_map, model.surfaces.get(ALL_BONE))
+    figure.savefig(folder.preview, dpi=PREVIEW_DPI)
+    return notes
+
+
+def _measure(model: BoneModel) -> dict:
+    """Return volumes, surface areas and mean HU by structure, and the ids of the bones."""
+    voxel_ml = np.prod(model.scan.GetSpacing()) / 1000
+    statistics = SimpleITK.LabelStatisticsImageFilter()
+    statistics.Execute(model.scan, model.label_map)
+    counts = {ALL_BONE: statistics.GetCount(BONE)}
+    mean_hu = {ALL_BONE: statistics.GetMean(BONE)}
+    patient = statistics.GetCount(PATIENT) + counts[ALL_BONE]
+    statistics.Execute(model.scan, model.bones)
+    counts |= {name: statistics.GetCount(number) for number, name in model.names.items()}
+    mean_hu |= {name: statistics.GetMean(number) for number, name in model.names.items()}
+    return {
+        "scan": {"size": model.scan.GetSize(), "spacing_mm": model.scan.GetSpacing()},
+        "volumes_ml": {
+            name: round(count * voxel_ml, 2)
+            for name, count in ({PATIENT_NAME: patient} | counts).items()
+        },
+        "areas_cm2": {name: round(one.area / 100, 2) for name, one in model.surfaces.items()},
+        "mean_hu": {name: round(mean_hu[name], 1) for name, count in counts.items() if count},
+        "bone_ids": {str(number): name for number, name in model.names.items()},
+        "surfaces": {
+            name: {"triangles": len(surface.faces), "closed": bool(surface.is_watertight)}
+            for name, surface in model.surfaces.items()
+        },
+        "surface_space": "patient coordinates (LPS) in mm: x to the left, y to the back, z up",
+    }
+
+
+def _origin(path: Path, network: Network) -> dict:
+    """Return what a bone model was made from and with."""
+    files = scans.source_files(path)
+    return {
+        "input_sha256": provenance.content_hash(files, path if path.is_dir() else path.parent),
+        "network": {
+            "name": network.name,
+            "weights": network.weights.name,
+            "weights_sha256": provenance.content_hash([network.weights], network.weights.parent),
+            "pixel_spacing_mm": network.settings.pixel_spacing_mm,
+            "window_hu": network.settings.window_hu,
+            "precision": keras.config.dtype_policy().name,
+            "backend": keras.backend.backend(),
+        },
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": provenance.versions(),
+        "git_commit": provenance.git_commit(),
+        "device": devices.machine(),
+    }
+
+
+# The output folder
+
+
+def _earlier_files(folder: SegmentationFolder) -> set[Path]:
+    """Return the files in a folder that the record of an earlier run lists, and the record."""
+    try:
+        record = provenance.read_json(folder.record)
+        listed = {folder.root / name for name in record["files"]}
+    except (KeyError, TypeError, ValueError):  # no record of ours
+        return set()
+    surfaces_of_bones = {file for file in listed if file.parent == folder.bone_surfaces}
+    return {folder.record, *surfaces_of_bones, *listed.intersection(_fixed_files(folder))}
+
+
+def _fixed_files(folder: SegmentationFolder) -> list[Path]:
+    """Return all files but the surfaces of single bones, whose names depend on the scan."""
+    return [
+        folder.label_map, folder.bones, folder.dicom_seg, folder.surface, folder.preview,
+        folder.viewer, folder.record,
+    ]  # fmt: skip
+
+
+def _check_folder(folder: SegmentationFolder, earlier: set[Path], overwrite: bool) -> None:
+    """Raise InputError for a folder that may not be written to."""
+    if not folder.root.exists():
+        return
+    entries = [entry for entry in folder.root.iterdir() if _is_visible(entry)]
+    if entries and not overwrite:
+        raise InputError(
+            f"{folder.root}: is not empty; choose another folder, or overwrite the files of an "
+            "earlier run in it (--overwrite)"
+        )
+    _check_free(_fixed_files(folder), earlier)
+
+
+def _is_visible(entry: Path) -> bool:
+    return not entry.name.startswith(SCRATCH_PREFIX)
+
+
+def _check_free(files: Iterable[Path], earlier: set[Path]) -> None:
+    """Raise InputError if one of the files exists and is not an earlier run's."""
+    for file in files:
+        if file.exists() and file not in earlier:
+            raise InputError(
+                f"{file}: exists, and no earlier run is recorded to have written it; move it or "
+                "choose another folder"
+            )
+
+
+@contextmanager
+def _scratch_folder(directory: Path) -> Iterator[SegmentationFolder]:
+    """Yield a folder within `directory` that is removed at the end, as is a new empty directory."""
+    is_new = not directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=directory) as scratch:
+            yield SegmentationFolder(Path(scratch))
+    finally:
+        if is_new and not any(directory.iterdir()):
+            directory.rmdir()
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted(file for file in root.rglob("*") if file.is_file())
+
+
+def _publish(made: SegmentationFolder, final: SegmentationFolder, earlier: set[Path]) -> None:
+    """Move the finished files to their places, the record last, and remove an earlier run's."""
+    places = {file: final.root / file.relative_to(made.root) for file in _files(made.root)}
+    _check_free(places.values(), earlier)
+    for file in earlier - set(places.values()):
+        file.unlink(missing_ok=True)
+    if final.bone_surfaces.is_dir() and not any(final.bone_surfaces.iterdir()):
+        final.bone_surfaces.rmdir()
+    for file in sorted(places, key=lambda file: file == made.record):
+        places[file].parent.mkdir(exist_ok=True)
+        file.replace(places[file])

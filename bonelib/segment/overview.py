@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bonelib.figures import CLASS_COLOURS
-from bonelib.segment import surfaces
+from bonelib.segment.surfaces import VIEWS, draw_surface
 from bonelib.settings import BONE, CLASS_NAMES, PATIENT
 
 WINDOW_HU = (-450, 1050)  # bone
@@ -64,8 +64,8 @@ def draw_overview(
         panel.set_xlabel("right to left (mm)" if axis == 1 else "front to back (mm)")
         panel.set_ylabel("feet to head (mm)")
     if surface is not None:
-        for panel, view in zip(panels[2:], surfaces.VIEWS, strict=True):
-            surfaces.draw_surface(surface, panel, view)
+        for panel, view in zip(panels[2:], VIEWS, strict=True):
+            draw_surface(surface, panel, view)
     return figure
 
 

@@ -1,21 +1,23 @@
-"""A name, or a file of weights -> a trained network and what slices it takes."""
+"""A name, or a file of weights -> a trained network and the slices it takes."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import keras
 
 from bonelib import models, provenance
 from bonelib.errors import InputError
+from bonelib.paths import ResultFolder
 from bonelib.settings import PRETRAINING, Settings
 
-TRAINING_RECORD = "training.json"  # lies beside the weights of a training
+SHIPPED = "unet"
+TRAINING_RECORD = "training.json"  # written beside the weights by a training
 
 
 @dataclass(frozen=True)
 class Network:
-    """Trained weights, and slices of which window and pixels they are for."""
+    """Trained weights, with the intensity window and pixel size that they were trained for."""
 
     name: str
     weights: Path
@@ -25,7 +27,7 @@ class Network:
     def sized(self, rows: int, columns: int) -> keras.Model:
         """Return the network for slices of (rows, columns), multiples of 32.
 
-        Raises InputError for weights of another network.
+        Raises InputError if the file holds the weights of another network.
         """
         model = models.build_model(
             self.name,
@@ -35,39 +37,47 @@ class Network:
         )
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error", UserWarning)  # of layers that stay random
+                warnings.simplefilter("error", UserWarning)  # Keras warns of layers not loaded
                 model.load_weights(self.weights)
         except (ValueError, OSError, KeyError, UserWarning) as error:
             raise InputError(
                 f"{self.weights}: holds no weights of the network '{self.name}' for "
-                f"{self.settings.num_classes} classes; name the network that they are of"
+                f"{self.settings.num_classes} classes; name the network they belong to"
             ) from error
         return model
 
 
-def find_network(name: str, weights: Path | None = None) -> Network:
-    """Return network `name` with the weights that the package ships, or those of a file.
+def find_network(name: str = SHIPPED, weights: Path | None = None) -> Network:
+    """Return network `name` with the shipped weights, or with those of a file.
 
-    The settings of a file are those of its training's record beside it, or else those of the
-    shipped weights. Raises InputError where there are no such weights.
+    The settings come from the training record beside the file, else they are those of the
+    shipped weights. Raises InputError if there are no such weights.
     """
     if weights is None:
         shipped = models.pretrained_names()
         if name not in shipped:
             raise InputError(
-                f"no weights of '{name}' are shipped, only of {', '.join(shipped)}; train it and "
-                "give its best_of_<epochs>.keras as weights"
+                f"no weights are shipped for '{name}', only for {', '.join(shipped)}; train it "
+                "and give its best_of_<epochs>.keras as weights"
             )
         return Network(name, models.WEIGHTS / f"{name}.keras", PRETRAINING)
     if not weights.is_file():
         raise InputError(f"{weights}: there is no such file; check the path of the weights")
     record = provenance.read_json(weights.parent / TRAINING_RECORD)
     if "settings" in record:
-        # Networks do not depend on how slices were augmented; older records say True.
-        settings = record["settings"] | {"augment": PRETRAINING.augment}
-        return Network(name, weights, Settings(**settings))
+        # Older records hold settings that are no more, and prediction needs none of them.
+        known = {setting.name for setting in fields(Settings)} - {"augment"}
+        kept = {key: value for key, value in record["settings"].items() if key in known}
+        return Network(name, weights, Settings(**kept))
     note = (
-        f"no {TRAINING_RECORD} lies beside the weights: they are taken for slices of "
-        f"{PRETRAINING.pixel_spacing_mm:g} mm a pixel, as the shipped ones are"
+        f"there is no {TRAINING_RECORD} beside the weights, so the window and the pixel size of "
+        f"{PRETRAINING.pixel_spacing_mm:g} mm of the shipped weights are assumed"
     )
     return Network(name, weights, PRETRAINING, note)
+
+
+def network_of_run(name: str | None, results: ResultFolder, settings: Settings) -> Network:
+    """Return a run's network after its longest training, at its best epoch; None: the shipped."""
+    if name is None:
+        return find_network()
+    return find_network(name, results.best(name, max(settings.horizons(name))))

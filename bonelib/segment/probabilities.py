@@ -1,186 +1,152 @@
-"""Network + scan -> probabilities that lie in space -> label map on the scan's own grid."""
+"""Network + scan -> how probable bone is, at every point of the region that contains bone.
+
+The result is one float32 image, the *margin*: the probability of bone minus that of the
+likeliest other class, from -1 to 1. Bone is where it is positive, and the bone's surface is
+where it is zero, so that label map and surface agree.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import cv2
 import keras
 import numpy as np
 import SimpleITK
+from scipy import ndimage
 
-from bonelib import models
-from bonelib.labels import body_mask
 from bonelib.labels.grids import image_like
-from bonelib.prediction import predict
+from bonelib.models import SIZE_STEP
+from bonelib.prediction import network_segmenter, predict
 from bonelib.preparation import to_grid
-from bonelib.settings import BACKGROUND, BONE, NUM_CLASSES, PATIENT, Settings
+from bonelib.segment.pretrained import Network
+from bonelib.settings import BONE, Settings
 from bonelib.slices import SLICES_AT_ONCE, network_input, window
 
-Progress = Callable[[int, int], None]  # is told how much of all is done
+SEARCH_MM = 10.0  # between the slices searched for bone; the smallest bone of a pelvis is longer
+SMALLEST_FIND_ML = 10.0  # smaller finds of the search are contrast agent or calcification
+MARGIN_MM = 15.0  # around the finds, for bone that the search missed
+ALIGNMENT = SIZE_STEP // 2  # pixels: within a region, poolings then see the same as without it
+
+Progress = Callable[[int, int], None]  # called with the number of parts done and of all parts
 
 
-def silent(done: int, total: int) -> None:
-    """Tell nobody about progress."""
-
-
-@dataclass(frozen=True)
-class Probabilities:
-    """How probable each class is, background, patient and bone, on a grid of its own.
-
-    `values` is float16 of shape (slice, row, column, class) and its slices are the scan's;
-    `spacing_mm` is (slice, row, column), `origin_mm` (x, y, z) and `direction` as SimpleITK's.
-    """
-
-    values: np.ndarray
-    spacing_mm: tuple[float, float, float]
-    origin_mm: tuple[float, float, float]
-    direction: tuple[float, ...]
-
-    def label_map(self) -> np.ndarray:
-        """Return the most probable class of each voxel, uint8 (slice, row, column)."""
-        return np.stack([_most_probable(part) for part in self.values])
-
-    def image(self, values: np.ndarray, first: int = 0) -> SimpleITK.Image:
-        """Return slices of this grid, from index `first` on, as an image that lies in space.
-
-        `values` is an array of (slice, row, column).
-        """
-        image = SimpleITK.GetImageFromArray(values)
-        image.SetSpacing(self.spacing_mm[::-1])
-        upward = np.reshape(self.direction, (3, 3))[:, 2]
-        image.SetOrigin(self.origin_mm + first * self.spacing_mm[0] * upward)
-        image.SetDirection(self.direction)
-        return image
+def ignore(done: int, total: int) -> None:
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """The part of a scan that a network sees, in slices and in pixels of the network's input."""
+    """The part of a scan that contains bone, on the grid of the network's input."""
 
-    slices: range
-    top: int = 0
-    left: int = 0
+    settings: Settings  # of slices that cover the whole scan
+    slices: slice
+    rows: slice
+    columns: slice
 
 
-def fit_to_scan(settings: Settings, scan: SimpleITK.Image) -> Settings:
+def find_region(network: Network, scan: SimpleITK.Image, progress: Progress = ignore) -> Region:
+    """Return the bounding box of bone and a margin around it; all of the scan if none is found.
+
+    The network sees one slice in `SEARCH_MM`, once, and its output is not refined.
+    """
+    settings = _covering(network.settings, scan)
+    size, count = settings.image_size, scan.GetSize()[2]
+    find_bone = network_segmenter(network.sized(size, size))
+    step = max(1, round(SEARCH_MM / scan.GetSpacing()[2]))
+    searched, found = scan[:, :, ::step], []
+    for first, images in _inputs(searched, settings):
+        _, labels = find_bone(images)
+        found.append(labels >= BONE)
+        progress(first + len(images), searched.GetSize()[2])
+    bone = np.concatenate(found)
+    stride = size // bone.shape[1]
+    voxel_mm3 = searched.GetSpacing()[2] * (stride * settings.pixel_spacing_mm) ** 2
+    parts, _ = ndimage.label(bone)
+    large = np.bincount(parts.ravel()) * voxel_mm3 / 1000 >= SMALLEST_FIND_ML
+    large[0] = not large[1:].any()  # without any bone, all of the scan is taken
+    (box,) = ndimage.find_objects(large[parts].astype(np.uint8))
+    margin = int(np.ceil(MARGIN_MM / settings.pixel_spacing_mm))
+    rows, columns = (
+        _aligned(part.start * stride - margin, part.stop * stride + margin, size)
+        for part in box[1:]
+    )
+    slices = slice(max(0, (box[0].start - 1) * step + 1), min(count, box[0].stop * step))
+    return Region(settings, slices, rows, columns)
+
+
+def predict_bone(
+    network: Network, scan: SimpleITK.Image, region: Region, progress: Progress = ignore
+) -> SimpleITK.Image:
+    """Return the margin of bone in a region of a scan in HU; its slices are the scan's."""
+    rows, columns = (part.stop - part.start for part in (region.rows, region.columns))
+    model = network.sized(rows, columns)
+    seen = scan[:, :, region.slices]
+    margins = []
+    for _, images in _inputs(seen, region.settings):
+        for probabilities in _fine_probabilities(model, images[:, region.rows, region.columns]):
+            bone = probabilities[..., BONE:].sum(axis=-1)  # of all classes of bone
+            margins.append(bone - probabilities[..., :BONE].max(axis=-1))
+            progress(len(margins), seen.GetSize()[2])
+    first = to_grid(seen[:, :, :1], region.settings)
+    pixel_mm = region.settings.pixel_spacing_mm
+    step_mm = rows * pixel_mm / margins[0].shape[0]
+    # The first value lies in the middle of the network's first output pixel.
+    offset = (rows // model.output_shape[1] - 1) / 2
+    image = SimpleITK.GetImageFromArray(np.stack(margins))
+    image.SetSpacing((step_mm, step_mm, scan.GetSpacing()[2]))
+    image.SetDirection(scan.GetDirection())
+    corner = (region.columns.start + offset, region.rows.start + offset, 0)
+    image.SetOrigin(first.TransformContinuousIndexToPhysicalPoint(corner))
+    return image
+
+
+def bone_on_scan(margin: SimpleITK.Image, scan: SimpleITK.Image) -> SimpleITK.Image:
+    """Return 1 where the interpolated margin is positive, else 0, on the grid of the scan."""
+    bone = np.empty(scan.GetSize()[::-1], np.uint8)
+    for first in range(0, len(bone), SLICES_AT_ONCE):  # to save memory
+        part = scan[:, :, first : first + SLICES_AT_ONCE]
+        values = SimpleITK.Resample(margin, part, SimpleITK.Transform(), SimpleITK.sitkLinear, -1.0)
+        bone[first : first + SLICES_AT_ONCE] = SimpleITK.GetArrayViewFromImage(values) > 0
+    return image_like(bone, scan)
+
+
+def _covering(settings: Settings, scan: SimpleITK.Image) -> Settings:
     """Return `settings` with the smallest slices that cover the scan at the same spacing."""
     extent_mm = max(np.multiply(scan.GetSize()[:2], scan.GetSpacing()[:2]))
-    steps = np.ceil(extent_mm / settings.pixel_spacing_mm / models.SIZE_STEP)
-    size = int(steps) * models.SIZE_STEP
+    size = int(np.ceil(extent_mm / settings.pixel_spacing_mm / SIZE_STEP)) * SIZE_STEP
     return replace(settings, image_size=size, field_of_view_mm=size * settings.pixel_spacing_mm)
 
 
-def segment_scan(model: keras.Model, scan: SimpleITK.Image, settings: Settings) -> SimpleITK.Image:
-    """Return the label map, 0/1/2 as uint8, of a scan in HU on the scan's own grid.
-
-    `settings` say what slices `model` takes, see `fit_to_scan`.
-    """
-    return to_scan(predict_scan(model, scan, settings), scan)
-
-
-def predict_scan(
-    model: keras.Model,
-    scan: SimpleITK.Image,
-    settings: Settings,
-    region: Region | None = None,
-    progress: Progress = silent,
-) -> Probabilities:
-    """Return the probabilities of a scan in HU, which is brought to the network in parts.
-
-    `settings` say what slices cover the scan, see `fit_to_scan`. `model` takes such slices or,
-    with a `region`, parts of them; outside it there is patient, by its outline, or background.
-    Classes from the third on are bone. `progress` is told how many slices of all are done.
-    """
-    count = scan.GetSize()[2]
-    rows, columns = model.input_shape[1:3]
-    stride = rows // model.output_shape[1]
-    step = max(stride // 2, 1)
-    fine = settings.image_size // step
-    values = np.zeros((count, fine, fine, NUM_CLASSES), np.float16)
-    place = region or Region(range(count))
-    within = np.index_exp[
-        place.top // step : (place.top + rows) // step,
-        place.left // step : (place.left + columns) // step,
-    ]
-    for first in range(0, count, SLICES_AT_ONCE):
+def _inputs(scan: SimpleITK.Image, settings: Settings) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield 8-bit slices (slice, row, column) for the network in parts, and each part's start."""
+    for first in range(0, scan.GetSize()[2], SLICES_AT_ONCE):
         part = to_grid(scan[:, :, first : first + SLICES_AT_ONCE], settings)
-        if region:
-            _fill_outline(values[first : first + SLICES_AT_ONCE], part, step)
-        seen = [index for index in range(part.GetSize()[2]) if first + index in place.slices]
-        images = window(SimpleITK.GetArrayViewFromImage(part)[seen], settings)
-        images = images[:, place.top : place.top + rows, place.left : place.left + columns]
-        found = _fine_probabilities(model, images, stride, step)
-        for index, probabilities in zip(seen, found, strict=True):
-            values[first + index][within] = _three_classes(probabilities)
-            progress(first + index + 1, count)
-    pixel_mm, step_mm = settings.pixel_spacing_mm, step * settings.pixel_spacing_mm
-    across, down, _ = np.reshape(scan.GetDirection(), (3, 3)).T
-    corner = to_grid(scan[:, :, :1], settings).GetOrigin()
-    origin_mm = corner + (stride - 1) / 2 * pixel_mm * (across + down)
-    spacing_mm = (scan.GetSpacing()[2], step_mm, step_mm)
-    return Probabilities(values, spacing_mm, tuple(origin_mm), scan.GetDirection())
+        yield first, window(SimpleITK.GetArrayViewFromImage(part), settings)
 
 
-def to_scan(probabilities: Probabilities, scan: SimpleITK.Image) -> SimpleITK.Image:
-    """Return the label map, 0/1/2 as uint8, on the grid of the scan that was predicted.
+def _aligned(first: int, last: int, size: int) -> slice:
+    """Return a range around `first` to `last`: aligned, a multiple of 32, within the slice."""
+    first = max(0, first) // ALIGNMENT * ALIGNMENT
+    length = min(size, -(-(min(size, last) - first) // SIZE_STEP) * SIZE_STEP)
+    first = min(first, size - length)
+    return slice(first, first + length)
 
-    Probabilities are interpolated before a class is chosen; beyond their grid its edge counts.
+
+def _fine_probabilities(model: keras.Model, images: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the probabilities (row, column, class) of each slice on a grid finer than the output.
+
+    An output pixel of a network covers `stride` pixels a side. If that is more than one,
+    the slice is predicted four times, shifted by half of it, and the results are interlaced
+    ("shift and stitch", Long et al. 2015, section 3.2).
     """
-    columns, rows, _ = scan.GetSize()
-    width_mm, height_mm, _ = scan.GetSpacing()
-    across, down, _ = np.reshape(scan.GetDirection(), (3, 3)).T
-    shift_mm = np.subtract(scan.GetOrigin(), probabilities.origin_mm)
-    _, row_mm, column_mm = probabilities.spacing_mm
-    x = (np.arange(columns) * width_mm + shift_mm @ across) / column_mm
-    y = (np.arange(rows) * height_mm + shift_mm @ down) / row_mm
-    fine_rows, fine_columns = probabilities.values.shape[1:3]
-    x, y = (
-        np.clip(places, 0, length - 1).astype(np.float32)
-        for places, length in zip(np.meshgrid(x, y), (fine_columns, fine_rows), strict=True)
-    )
-    label_maps = np.empty((len(probabilities.values), rows, columns), np.uint8)
-    for label_map, part in zip(label_maps, probabilities.values, strict=True):
-        label_map[:] = _most_probable(cv2.remap(part.astype(np.float32), x, y, cv2.INTER_LINEAR))
-    return image_like(label_maps, scan)
-
-
-def _most_probable(values: np.ndarray) -> np.ndarray:
-    """Return what argmax over background, patient and bone does, ten times as fast; uint8."""
-    background, patient, bone = (values[..., label] for label in range(NUM_CLASSES))
-    is_patient = patient > background
-    is_bone = bone > np.maximum(background, patient)
-    return np.where(is_bone, np.uint8(BONE), is_patient.astype(np.uint8))
-
-
-def _fill_outline(values: np.ndarray, part: SimpleITK.Image, step: int) -> None:
-    """Write what lies outside of a region: patient by its outline, or background."""
-    outline = SimpleITK.GetArrayFromImage(body_mask(part))[:, ::step, ::step]
-    for label in (BACKGROUND, PATIENT):
-        values[..., label] = outline == label
-
-
-def _three_classes(probabilities: np.ndarray) -> np.ndarray:
-    """Return background, patient and bone: a network may tell one bone from another."""
-    bone = probabilities[..., BONE:].sum(axis=-1, keepdims=True)
-    return np.concatenate([probabilities[..., :BONE], bone], axis=-1)
-
-
-def _fine_probabilities(
-    model: keras.Model, images: np.ndarray, stride: int, step: int
-) -> Iterator[np.ndarray]:
-    """Yield the probabilities of each slice at every `step` pixels of the input.
-
-    An output pixel of a network covers `stride` pixels a side. Where that is more than one,
-    the slice is predicted four times, shifted by half of it, too, and the results are
-    interlaced ("shift and stitch", Long et al. 2015, section 3.2).
-    """
+    rows, columns = images.shape[1:]
+    stride = rows // model.output_shape[1]
     if stride == 1:
         yield from _probabilities(model, images)
         return
-    rows, columns = images.shape[1:]
+    half = stride // 2
     for image in images:
-        padded = np.pad(image, (0, step), mode="edge")
-        shifts = [padded[y : y + rows, x : x + columns] for y in (0, step) for x in (0, step)]
+        padded = np.pad(image, (0, half), mode="edge")
+        shifts = [padded[y : y + rows, x : x + columns] for y in (0, half) for x in (0, half)]
         parts = np.stack(list(_probabilities(model, np.stack(shifts))))
         coarse = parts.shape[1:]
         parts = parts.reshape(2, 2, *coarse).transpose(2, 0, 3, 1, 4)

@@ -1,32 +1,24 @@
-"""Probabilities or label map -> surface in patient coordinates (x, y, z in mm, LPS), STL."""
+"""Bone as voxels -> a closed surface in patient coordinates (x, y, z in mm, LPS) -> STL."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import fast_simplification
-import manifold3d
 import numpy as np
+import SimpleITK
 import trimesh
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
-from scipy import ndimage, sparse
-from scipy.spatial import cKDTree
+from scipy import ndimage
+from scipy.spatial import KDTree
 from skimage.measure import marching_cubes
 
 from bonelib.provenance import replacing
-from bonelib.settings import BONE
 
-if TYPE_CHECKING:  # a report draws surfaces and need not wait for Keras
-    from bonelib.segment.probabilities import Probabilities
-
-GRID_MM = 1.0  # of the surface; a coarser pixel is kept
-SMOOTHING_STEPS = 10  # Taubin's: enough to take the grid's steps off, no shrinkage
-APART_MM = 1e-3  # more than an STL rounds off, less than any scan shows
-NEAR_TRIANGLES = 12  # whose middles are nearest: the nearest of even triangles is among them
-MARGIN = 2  # pixels of nothing around the bone, so that its surface closes
-IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)
-STL_HEADER = b"bonelib bone surface. SPACE=LPS; mm"
+GRID_MM = 1.0  # voxel size for marching cubes; larger pixels are not refined
+SMOOTHING_STEPS = 10  # of Taubin's filter: removes the voxel grid's steps without shrinking
+MARGIN = 2  # empty voxels around the bone, so that its surface closes
+NEAREST_TRIANGLES = 12  # candidates, by their centres, for the triangle nearest to a point
+STL_HEADER = b"bonelib bone surface. SPACE=LPS; mm"  # 3D Slicer reads SPACE=LPS
 BONE_COLOUR = "#E3DAC9"
 # The coordinate drawn across, the direction towards the viewer (x, y, z), the axis label.
 VIEWS = {
@@ -35,93 +27,56 @@ VIEWS = {
 }
 
 
-def bone_surface(
-    labels: np.ndarray,
-    spacing_mm: tuple[float, float, float],
-    origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    direction: tuple[float, ...] = IDENTITY,
-    grid_mm: float = GRID_MM,
-) -> trimesh.Trimesh:
-    """Return the closed surface of the bone, normals outward, in mm of the patient.
+def bone_surface(bone: SimpleITK.Image, part: np.ndarray | None = None) -> trimesh.Trimesh:
+    """Return the closed surface of bone, normals outward, in mm in patient coordinates.
 
-    `labels` is a mask, or a label map whose classes from 2 on are bone, of shape (slice, row,
-    column); `spacing_mm` has the same order. `origin_mm` (x, y, z) and `direction` (nine
-    values) are the scan's own, as SimpleITK gives them. Between slices the outline is
-    interpolated by its signed distance (Raya & Udupa 1990), so that thick slices give slopes
-    and not steps. Raises ValueError where there is no bone, or only specks.
+    `bone` is a mask of 0 and 1, or the margin of `probabilities.predict_bone`, whose surface
+    is where it is zero, between the voxels. `part`, a mask (slice, row, column), selects one
+    bone. Raises ValueError if there is no bone or only specks.
+
+    Between slices the outline is interpolated by its signed distance (Raya & Udupa 1990), so
+    that thick slices give slopes instead of steps.
     """
-    bone = labels if labels.dtype == bool else labels >= BONE
-    if not bone.any():
-        raise ValueError("there is no bone in this label map, so it has no surface")
-    box = ndimage.find_objects(bone.astype(np.uint8))[0]
-    margin = np.where(bone[box], np.float32(1), np.float32(-1))
-    return _surface(margin, _first(box), spacing_mm, origin_mm, direction, grid_mm)
-
-
-def probability_surface(
-    probabilities: "Probabilities", part: np.ndarray | None = None, grid_mm: float = GRID_MM
-) -> trimesh.Trimesh:
-    """Return the closed surface on which bone is as probable as what else is likeliest.
-
-    It runs between the voxels, where the probabilities say. `part`, a mask of their shape
-    (slice, row, column), keeps one of the bones. Raises ValueError as `bone_surface` does.
-    """
-    values = probabilities.values
-    bone = probabilities.label_map() == BONE
-    chosen = bone if part is None else bone & part
+    values = SimpleITK.GetArrayViewFromImage(bone)
+    if values.dtype.kind in "iu":
+        values = np.where(values > 0, np.float32(1), np.float32(-1))
+    inside = values > 0
+    chosen = inside if part is None else inside & part
     if not chosen.any():
-        raise ValueError("there is no bone in this scan, so it has no surface")
-    box = ndimage.find_objects(chosen.astype(np.uint8))[0]
+        raise ValueError("there is no bone, so there is no surface")
+    (box,) = ndimage.find_objects(chosen.astype(np.uint8))
     box = tuple(slice(max(at.start - 1, 0), at.stop + 1) for at in box)
-    margin = np.stack(
-        [one[..., BONE].astype(np.float32) - one[..., :BONE].max(axis=-1) for one in values[box]]
-    )
+    margin = values[box].copy()
     if part is not None:
-        others = bone[box] & ~part[box]
-        margin[others] = -np.abs(margin[others])
-    return _surface(
-        margin, _first(box), probabilities.spacing_mm, probabilities.origin_mm,
-        probabilities.direction, grid_mm,
-    )  # fmt: skip
-
-
-def _first(box: tuple[slice, ...]) -> np.ndarray:
-    return np.array([part.start for part in box])
-
-
-def _surface(margin, first, spacing_mm, origin_mm, direction, grid_mm) -> trimesh.Trimesh:
-    """Return the smooth surface where `margin`, positive in bone, is zero.
-
-    `margin` (slice, row, column) is a part of the scan that begins at voxel `first`.
-    """
+        others = inside[box] & ~part[box]
+        margin[others] = -margin[others]
     margin = np.pad(margin, MARGIN, constant_values=-1)
-    distance, grid_spacing_mm = _distance_grid(margin, spacing_mm, grid_mm)
+    distance, grid_spacing_mm = _distance_grid(margin, bone.GetSpacing()[::-1])
     if distance.max() <= 0:
         raise ValueError("the bone is too small to have a surface")
     vertices, faces, _, _ = marching_cubes(distance, level=0, spacing=grid_spacing_mm)
-    vertices = vertices + (first - MARGIN) * np.array(spacing_mm)
-    points = vertices[:, ::-1] @ np.reshape(direction, (3, 3)).T + origin_mm
-    surface = trimesh.Trimesh(points, faces)
-    trimesh.smoothing.filter_taubin(
-        surface, iterations=SMOOTHING_STEPS, laplacian_operator=_neighbour_average(surface)
-    )
+    first = np.array([at.start for at in box]) - MARGIN
+    points_mm = (vertices + first * bone.GetSpacing()[::-1])[:, ::-1]
+    axes = np.reshape(bone.GetDirection(), (3, 3))
+    surface = trimesh.Trimesh(points_mm @ axes.T + bone.GetOrigin(), faces)
+    trimesh.smoothing.filter_taubin(surface, iterations=SMOOTHING_STEPS)
     if surface.volume < 0:
         surface.invert()
     return surface
 
 
-def _distance_grid(margin, spacing_mm, grid_mm):
-    """Return the signed distance in mm, inside positive, on a nearly even grid; its spacing.
+def _distance_grid(margin, spacing_mm) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Return the signed distance in mm, positive inside, on a nearly isotropic grid; its spacing.
 
-    It is measured within slices, bounded by two slice distances so that a bone which ends
-    does so between the slices, and interpolated linearly to `grid_mm`.
+    The distance is measured within slices, limited to two slice spacings so that a bone ends
+    between slices, and interpolated linearly between them.
     """
-    bound_mm = 2 * max(spacing_mm)
-    distance = np.full(margin.shape, -bound_mm, np.float32)
+    limit_mm = 2 * max(spacing_mm)
+    distance = np.full(margin.shape, -limit_mm, np.float32)
     for index in np.flatnonzero((margin > 0).any(axis=(1, 2))):
         distance[index] = _distance_in_slice(margin[index], spacing_mm[1:])
-    np.clip(distance, -bound_mm, bound_mm, out=distance)
-    step_mm = max(grid_mm, min(spacing_mm))
+    np.clip(distance, -limit_mm, limit_mm, out=distance)
+    step_mm = max(GRID_MM, min(spacing_mm))
     lengths_mm = (np.array(margin.shape) - 1) * spacing_mm
     shape = np.maximum(np.round(lengths_mm / step_mm).astype(int) + 1, 2)
     fine = ndimage.zoom(distance, shape / np.array(margin.shape), order=1)
@@ -132,8 +87,9 @@ def _distance_grid(margin, spacing_mm, grid_mm):
 def _distance_in_slice(margin: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
     """Return the signed distance in mm to the line in a slice where `margin` is zero.
 
-    Beside the line it follows from where `margin`, taken as linear, crosses zero on the way to
-    each neighbour, as fast marching begins (Sethian 1999); elsewhere from the nearest such pixel.
+    Next to the line it is computed from the zero crossings towards the neighbouring pixels,
+    with `margin` taken as linear, as fast marching is initialised (Sethian 1999); elsewhere
+    it is the distance to the nearest of those pixels plus that pixel's own.
     """
     inside = margin > 0
     inverse_squares = np.zeros(margin.shape)
@@ -156,66 +112,60 @@ def _distance_in_slice(margin: np.ndarray, spacing_mm: tuple[float, float]) -> n
     return np.where(inside, distance, -distance)
 
 
-def _neighbour_average(surface: trimesh.Trimesh) -> sparse.csr_matrix:
-    """Return the matrix that maps vertices to the mean of their neighbours."""
-    first, second = surface.edges_unique.T
-    ends = np.r_[first, second], np.r_[second, first]
-    links = sparse.csr_matrix((np.ones(2 * len(first)), ends), [len(surface.vertices)] * 2)
-    return sparse.diags(1 / np.maximum(links.sum(axis=1).A1, 1)) @ links
-
-
 def write_stl(surface: trimesh.Trimesh, path: Path) -> None:
-    """Write a binary STL in mm and LPS, in one step; its header says so as 3D Slicer's does."""
+    """Write a binary STL in mm and LPS; its header states both."""
     with replacing(path) as scratch:
         scratch.write_bytes(STL_HEADER.ljust(80) + surface.export(file_type="stl")[80:])
 
 
-def coarsen(surface: trimesh.Trimesh, max_faces: int) -> trimesh.Trimesh:
-    """Return a closed surface of `max_faces` triangles at most, by the least quadric error.
+def read_stl(path: Path) -> trimesh.Trimesh:
+    """Read an STL file; a missing one, where no bone was found, gives an empty surface."""
+    return trimesh.load_mesh(path) if path.exists() else trimesh.Trimesh()
 
-    Source: Garland & Heckbert 1997, as fast_simplification has it. Where it lets two sheets
-    touch along an edge, they are parted by a thousandth of a millimetre.
-    """
+
+def coarsen(surface: trimesh.Trimesh, max_faces: int) -> trimesh.Trimesh:
+    """Return the surface reduced to about `max_faces` triangles, for display."""
     if len(surface.faces) <= max_faces:
         return surface
-    points, faces = fast_simplification.simplify(
-        surface.vertices, surface.faces, target_count=max_faces
-    )
-    solid = manifold3d.Manifold(manifold3d.Mesh64(points, faces.astype(np.uint64))).to_mesh64()
-    coarse = trimesh.Trimesh(solid.vert_properties[:, :3], solid.tri_verts, process=False)
-    _, place, counts = np.unique(
-        coarse.vertices.round(4), axis=0, return_inverse=True, return_counts=True
-    )
-    inward = np.where(counts[place] > 1, -APART_MM, 0)[:, None] * coarse.vertex_normals
-    return trimesh.Trimesh(coarse.vertices + inward, coarse.faces, process=False)
+    return surface.simplify_quadric_decimation(face_count=max_faces)
 
 
 def distances(
-    surface: trimesh.Trimesh, reference: trimesh.Trimesh, points: int = 20_000
+    surface: trimesh.Trimesh, reference: trimesh.Trimesh, count: int = 20_000
 ) -> np.ndarray:
-    """Return how far from `reference`, in mm, points spread evenly over `surface` lie.
-
-    Measured to the nearest of the triangles around, see `NEAR_TRIANGLES`.
-    """
-    places = surface.sample(points, seed=0)
-    _, near = cKDTree(reference.triangles_center).query(places, NEAR_TRIANGLES)
+    """Return the distances in mm to `reference` from points spread evenly over `surface`."""
+    points = surface.sample(count, seed=0)
+    _, near = KDTree(reference.triangles_center).query(points, NEAREST_TRIANGLES)
     triangles = reference.triangles[near].reshape(-1, 3, 3)
-    repeated = np.repeat(places, NEAR_TRIANGLES, axis=0)
-    nearest = trimesh.triangles.closest_point(triangles, repeated)
-    return np.linalg.norm(nearest - repeated, axis=1).reshape(near.shape).min(axis=1)
+    repeated = np.repeat(points, NEAREST_TRIANGLES, axis=0)
+    closest = trimesh.triangles.closest_point(triangles, repeated)
+    return np.linalg.norm(closest - repeated, axis=1).reshape(near.shape).min(axis=1)
 
 
-def read_surface(path: Path) -> trimesh.Trimesh:
-    """Return the surface of an STL file; an empty one where no bone was found to write."""
-    return trimesh.load(path) if path.exists() else trimesh.Trimesh()
+def compare(surface: trimesh.Trimesh, reference: trimesh.Trimesh) -> dict[str, float]:
+    """Return mean and median distance in mm between two surfaces, both ways; NaN if one is empty.
+
+    The mean includes what was missed or invented; the median describes how well the rest lies.
+    """
+    if surface.is_empty or reference.is_empty:
+        there = back = np.array([np.nan])
+    else:
+        there, back = distances(surface, reference), distances(reference, surface)
+    return {
+        "mean mm": (there.mean() + back.mean()) / 2,
+        "to reference mm": there.mean(),
+        "from reference mm": back.mean(),
+        "median mm": (np.median(there) + np.median(back)) / 2,
+    }
 
 
 def draw_surface(
     surface: trimesh.Trimesh, axes: Axes, view: str = "front", max_faces: int = 60_000
 ) -> None:
-    """Draw the lit surface in mm, seen from the `front` or from the left `side`, upright.
+    """Draw a shaded surface in mm, seen from the front or from the patient's left side.
 
-    A parallel projection: far faces first, those turned away left out.
+    The projection is parallel; triangles are painted from far to near, without those that
+    face away.
     """
     across, towards, label = VIEWS[view]
     if surface.is_empty:
@@ -225,7 +175,7 @@ def draw_surface(
     facing = coarse.face_normals @ towards
     seen = np.flatnonzero(facing > 0)
     seen = seen[np.argsort((coarse.triangles_center @ towards)[seen])]
-    light = np.array(towards) + 0.35 * np.array([1, 0, 1])  # over the viewer's shoulder
+    light = np.array(towards) + 0.35 * np.array([1, 0, 1])  # from over the viewer's shoulder
     brightness = np.clip(coarse.face_normals[seen] @ (light / np.linalg.norm(light)), 0, 1)
     rgb = (0.25 + 0.75 * brightness[:, None]) * to_rgb(BONE_COLOUR)
     corners = coarse.triangles[seen][:, :, [across, 2]]

@@ -15,9 +15,10 @@ from ipyfilechooser import FileChooser
 from jupyter_server.serverapp import list_running_servers
 
 from bonelib import labels, scans
+from bonelib import segment as segmentation
 from bonelib.errors import InputError, InputWarning
 from bonelib.paths import SegmentationFolder
-from bonelib.segment import segmentation, viewer
+from bonelib.segment import viewer
 from bonelib.segment.planes import PlaneBrowser
 
 REDRAW_SECONDS = 0.1  # between two states of the progress bar
@@ -49,9 +50,6 @@ class Workbench:
         self._bones = ipywidgets.Checkbox(
             value=True, description="single bones", indent=False, layout={"width": "130px"}
         )
-        self._roi = ipywidgets.Checkbox(
-            description="find the bone's region first", indent=False, layout={"width": "220px"}
-        )
         self._button = ipywidgets.Button(description="Segment", button_style="primary")
         self._bar = ipywidgets.IntProgress(max=1, layout={"display": "none"})
         self._stage = ipywidgets.HTML()
@@ -64,7 +62,7 @@ class Workbench:
         self.controls = ipywidgets.VBox(
             [
                 self._chooser,
-                ipywidgets.HBox([self._series, self._bones, self._roi], layout=row),
+                ipywidgets.HBox([self._series, self._bones], layout=row),
                 ipywidgets.HBox([self._button, self._bar, self._stage], layout=row),
                 self._message,
                 self._slices,
@@ -92,15 +90,13 @@ class Workbench:
 
         Raises InputError as `segmentation.segment` does.
         """
-        options = segmentation.Options(
-            series=self._series_read, bones=self._bones.value, roi=self._roi.value
-        )
         self._button.disabled, self._drawn = True, 0.0
         self._bar.layout.display = None
         try:
             self.record = segmentation.segment(
-                self._path, self.folder.root, options, self._progress
-            )
+                self._path, self.folder.root, series=self._series_read, bones=self._bones.value,
+                overwrite=True, progress=self._progress,
+            )  # fmt: skip
         finally:
             self._button.disabled = False
             self._bar.layout.display = "none"

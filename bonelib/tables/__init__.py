@@ -1,28 +1,35 @@
-"""Scores -> the paper's tables and a supplement.
+"""Scores -> the paper's tables and those of the supplement.
 
 ::
 
-    cells        a frame -> headings and lines of cells
-    writing      headings and lines -> Markdown, LaTeX, HTML
-    table        a frame with its caption and notes -> files
-    rows         scores beside the paper's, and what their reader must know
-    paper        Tables 1 to 4
-    supplement   single slices, the networks' own grids
-    comparisons  every pair of methods
-    surfaces     distances in mm
-    mistakes     levels of the pelvis, probabilities, false bone
-    ablations    what the paper leaves open
-    complete     all of them
+    paper_tables       Tables 1 to 4, and the rows and notes that all tables of scores share
+    supplement_tables  native grid, single images, comparisons, surfaces, errors, ablations
+    render             a table -> CSV, Markdown, LaTeX, HTML
 """
 
-from bonelib.tables.complete import all_tables
-from bonelib.tables.paper_tables import table1, table2, table3, table4
-from bonelib.tables.rows import scheme_note
-from bonelib.tables.supplement_tables import native_table, per_image_table
-from bonelib.tables.table import Table, save
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bonelib.evaluation import scoring
+from bonelib.paths import ResultFolder
+from bonelib.settings import Settings
+from bonelib.tables.paper_tables import scheme_note, table1, table2, table3, table4
+from bonelib.tables.render import Table, save
+from bonelib.tables.supplement_tables import (
+    ablation_table,
+    calibration_table,
+    comparison_table,
+    false_bone_table,
+    level_table,
+    native_table,
+    per_image_table,
+    surface_series_table,
+    surface_table,
+)
 
 __all__ = [
     "Table",
+    "ablation_table",
     "all_tables",
     "native_table",
     "per_image_table",
@@ -33,3 +40,36 @@ __all__ = [
     "table3",
     "table4",
 ]
+
+
+def all_tables(
+    results: ResultFolder, methods: Sequence[str], settings: Settings, data_note: str = ""
+) -> dict[str, Table]:
+    """Return every table of `methods` by its file name; missing results are shown as not run.
+
+    `data_note` is what `bonelib.datasets.note` says of the data set, the last note of each table.
+    """
+    scores = scoring.read_scores(results, methods)
+    records = scoring.read_records(results, methods)
+    histories = scoring.read_histories(results, methods)
+    slices = scoring.read_slices(results)
+    surfaces = scoring.read_surfaces(results, methods)
+    reliability = scoring.read_reliability(results, methods)
+    false_bone = scoring.read_false_bone(results, methods)
+    tables = {
+        "table1": table1(scores, settings),
+        "table2": table2(records, settings),
+        "table3": table3(scores, records, settings),
+        "table4": table4(scores, records, settings, histories),
+        "per_image": per_image_table(scores, settings, records),
+        "native": native_table(scores, settings, records),
+        "comparisons": comparison_table(scores, settings, records),
+        "surfaces": surface_table(surfaces, records),
+        "surfaces_series": surface_series_table(surfaces, scores, records, settings, histories),
+        "levels": level_table(scores, slices, settings, records),
+        "calibration": calibration_table(reliability, settings, records),
+        "false_bone": false_bone_table(false_bone, scores, slices, records),
+        "ablations": ablation_table(results, settings),
+    }
+    notes = (data_note,) if data_note else ()
+    return {name: replace(table, notes=(*table.notes, *notes)) for name, table in tables.items()}

@@ -199,9 +199,8 @@ class Driver:
             return {}
         return cluster.perform(
             self.client, execute_notebook, (step, executed), name=step.name,
-            inputs=step.inputs, outputs=step.outputs, on_gpu=step.on_gpu,
-            proof=(self.run.results.manifest, self.manifest["created"]),
-            environment=KERNEL_ENVIRONMENT,
+            inputs=[self.run.results.manifest, *step.inputs], outputs=step.outputs,
+            on_gpu=step.on_gpu, environment=KERNEL_ENVIRONMENT,
         )  # fmt: skip
 
     def _record_environment(self) -> None:

@@ -16,11 +16,13 @@
 # %% [markdown]
 # # 4 Evaluate one method
 #
-# **How well are test slices segmented, which no training and no choice has seen?** (section 5.3)
+# **How well does the method segment test slices that no training and no choice has seen?**
+# (section 5.3)
 #
-# *Reads* the best weights (the classical baseline has none) and the test slices. *Writes*
-# per-image counts and label maps, `scores/<model>.csv`, `.json` and `predictions/<model>/`, and
-# what explains them: `scores/<model>_surfaces.csv`, `_reliability.csv`, `_false_bone.csv`.
+# *Reads* the best weights (the threshold baseline has none) and the test slices. *Writes* the
+# confusion counts of each image and the label maps (`scores/<model>.csv`, `.json` and
+# `predictions/<model>/`), and an error analysis: `scores/<model>_surfaces.csv`,
+# `_reliability.csv`, `_false_bone.csv`.
 
 # %% tags=["parameters"]
 from bonelib.workflow.runs import open_run
@@ -46,8 +48,8 @@ scores = evaluate.evaluate(model, run.slices, run.results, run.settings, horizon
 
 # %% [markdown]
 # ## Counts
-# One row an image, training horizon and resolution: how many pixels of each reference class
-# were predicted as each class.
+# One row per image, number of epochs and resolution: the number of pixels of each reference
+# class predicted as each class.
 
 # %%
 print(f"{scores['slice'].groupby(scores['series']).nunique().sum()} test slices, "
@@ -59,15 +61,16 @@ scores.head()
 
 # %% [markdown]
 # ## Pooled scores
-# Over all test pixels first, then over the classes.
+# Pooled over all test pixels, then averaged over the classes.
 
 # %% tags=["nbval-ignore-output"]
 scoring.pooled_scores(scores, run.settings).round(2)
 
 # %% [markdown]
 # ## Surfaces
-# How far found and true surfaces lie apart, mean of the series: on average, and 95 % of them at
-# most, in mm; then the share that lies within 1 and 2 mm. A missed structure counts as worst.
+# Distances between the surfaces of prediction and reference, means over the series: the mean
+# distance and the 95th percentile in mm, and the share of surface within 1 and 2 mm. A missed
+# structure gets the worst scores.
 
 # %% tags=["nbval-ignore-output"]
 surfaces = scoring.read_surfaces(run.results, [model])
@@ -76,8 +79,8 @@ distances.round(2)
 
 # %% [markdown]
 # ## Reliability
-# How often each class comes true where its probability lies in one of twenty bins, after the
-# longest training: about 0.47 is right for bin 9. The baseline gives no probabilities.
+# Share of pixels that belong to the class, in twenty bins of its probability, after the longest
+# training. In bin 9 (45 to 50 %) about 0.47 is right. The baseline has no probabilities.
 
 # %% tags=["nbval-ignore-output"]
 reliability = scoring.read_reliability(run.results, [model])
@@ -87,7 +90,7 @@ pixels = longest.groupby(["bin", "class"])[["positive", "pixels"]].sum()
 
 # %% [markdown]
 # ## False bone
-# What is wrongly called bone, in pixels: place and grey level tell the cause.
+# Pixels wrongly predicted as bone, by cause. Place and grey level tell the cause.
 
 # %% tags=["nbval-ignore-output"]
 false = scoring.read_false_bone(run.results, [model])
@@ -96,10 +99,10 @@ causes.reindex(columns=error_analysis.CAUSES, fill_value=0)
 
 # %% [markdown]
 # ## Worst and best
-# Bone IoU ranks the images; the reference is on the left.
+# The images with the lowest and highest bone IoU; the reference is on the left.
 
 # %%
 figure = previews.extremes(run.slices, run.results, scores, model)
 
 # %% [markdown]
-# **Found:** the classes order as in the paper, background before patient before bone.
+# **Found:** the classes rank as in the paper: background, then patient, then bone.

@@ -18,7 +18,7 @@
 #
 # **How do the networks compare, and how do they compare with the paper's?** (Tables 1 to 4)
 #
-# *Reads* what the evaluations wrote. *Writes* `tables/table1` to `table4` and the tables of
+# *Reads* the scores of the evaluations. *Writes* `tables/table1` to `table4` and the tables of
 # the supplement, each as `.csv`, `.md` and `.tex` (booktabs).
 
 # %% tags=["parameters"]
@@ -50,8 +50,8 @@ print(*made)
 
 # %% [markdown]
 # ## Table 1: five networks
-# Every score has its 95 % interval in small print. The paper's value and the difference stand
-# below it.
+# Every score has its 95 % interval in small print. The row below holds the paper's value and
+# the difference.
 
 # %% tags=["nbval-ignore-output"]
 made["table1"]
@@ -63,7 +63,7 @@ made["table1"]
 made["table2"]
 
 # %% [markdown]
-# The parameters, which no machine changes:
+# The parameters are the same on every machine:
 
 # %%
 for model in models:
@@ -93,14 +93,14 @@ made["native"]
 
 # %% [markdown]
 # ## Supplement: which differences are more than noise?
-# Every pair of methods on the same slices. A test on slices alone is too sure of itself, since
-# those of one patient are alike; so the interval has to agree.
+# Every pair of methods on the same slices. A test on slices alone finds differences too easily,
+# since slices of one patient are alike; therefore the interval must agree.
 
 # %% tags=["nbval-ignore-output"]
 made["comparisons"]
 
 # %% [markdown]
-# ## Supplement: how many millimetres is a surface off?
+# ## Supplement: how many millimetres are the surfaces apart?
 
 # %% tags=["nbval-ignore-output"]
 made["surfaces"]
@@ -110,8 +110,7 @@ made["surfaces_series"]
 
 # %% [markdown]
 # ## Supplement: where and why do they err?
-# By level of the pelvis, by how far probabilities can be believed, and by what is mistaken for
-# bone.
+# By level of the pelvis, by calibration of the probabilities, and by cause of false bone.
 
 # %% tags=["nbval-ignore-output"]
 made["levels"]
@@ -129,6 +128,6 @@ made["false_bone"]
 made["ablations"]
 
 # %% [markdown]
-# **Found:** the parameters are the paper's to the last one; the scores stand beside the
-# paper's with their differences and intervals, and the pairs show which networks can be told
-# apart on so few patients.
+# **Found:** the parameter counts equal the paper's exactly. Every score has its interval and its
+# difference from the paper's, and the pairs show which networks differ significantly on so few
+# patients.

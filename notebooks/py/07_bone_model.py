@@ -19,18 +19,19 @@
 # **What does the best network's segmentation give a surgeon?** (sections 1 and 6)
 #
 # *Reads* one test series and the best network's weights. *Writes* into `meshes/` what
-# `python -m bonelib segment` does: label map, `bone.stl` in millimetres, preview, a page that turns
-# the surface; and `figures/bone_model`.
+# `python -m bonelib segment` does: label map, `bone.stl` in millimetres, preview, a page with the
+# surface in 3-D; and `figures/bone_model`.
 
 # %% tags=["parameters"]
-from dataclasses import replace
-
+import pandas as pd
+import SimpleITK
 from IPython.display import HTML
 
-from bonelib import figures, paths, slices
-from bonelib.workflow.runs import open_run
-from bonelib.segment import surfaces, viewer, agreement, segmentation
+from bonelib import figures, labels, metrics, paths, scans, segment, slices
 from bonelib.evaluation import scoring
+from bonelib.segment import pretrained, surfaces, viewer
+from bonelib.settings import BONE, IGNORE
+from bonelib.workflow.runs import open_run
 
 profile = "smoke"
 dataset = "phantom"
@@ -43,7 +44,7 @@ models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_une
 
 # %% [markdown]
 # ## The network and the scan
-# Where the run's networks have found no bone yet, the network that the package ships takes over.
+# If no network of the run has found bone yet, the shipped network is used.
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
@@ -60,18 +61,20 @@ print(f"{series} by {best or 'the shipped network'}: {rule}")
 
 # %% [markdown]
 # ## From the scan to the surface
-# The scan is segmented slice by slice. The surface lies where bone is as probable as the rest,
-# between the voxels.
+# The scan is segmented slice by slice. The surface is where bone is as probable as the likeliest
+# other class, between the voxels.
 
 # %% tags=["nbval-ignore-output"]
-options = replace(segmentation.options_for(best, run), series=case.series)
-record = segmentation.segment(case.scan_path, run.results.meshes, options)
+network = pretrained.network_of_run(best, run.results, run.settings)
+record = segment.segment(
+    case.scan_path, run.results.meshes, network, case.series, overwrite=True
+)
 for name, volume_ml in record["volumes_ml"].items():
     print(f"{name}: {volume_ml:,.0f} ml")
 
 # %%
 folder = paths.SegmentationFolder(run.results.meshes)
-surface = surfaces.read_surface(folder.surface)
+surface = surfaces.read_stl(folder.surface)
 print(f"closed: {surface.is_watertight}")
 
 # %% tags=["nbval-ignore-output"]
@@ -84,12 +87,19 @@ surfaces.draw_surface(surface, axes[0, 1], "side")
 figures.save(figure, "bone_model", run.results.figures)
 
 # %% [markdown]
-# ## How far it lies from the bone as drawn
-# Overlap and distances of the voxels, then of the surfaces, in both directions. A mean contains what
-# was missed or invented; a median says how exactly the rest is placed.
+# ## How far it is from the reference
+# Dice coefficient and distances between voxels, then distances between surfaces, in both directions.
+# The mean distance includes missed and invented bone; the median describes the rest.
 
 # %% tags=["nbval-ignore-output"]
-agreement.with_reference(folder, case).T.set_axis([series], axis=1).round(2)
+scan = case.scan()
+found = labels.on_grid(scans.read_volume(folder.label_map), scan) == BONE
+reference = SimpleITK.BinaryThreshold(case.label_map(scan), BONE, IGNORE - 1)
+masks = [SimpleITK.GetArrayFromImage(mask) for mask in (reference, found)]
+scores = {"Dice %": 100 * metrics.dice(metrics.confusion_matrix(*masks, 2))[1]}
+scores |= metrics.surface_scores(*masks, scan.GetSpacing()[::-1])
+scores |= surfaces.compare(surface, surfaces.bone_surface(reference))
+pd.Series(scores, name=series).round(2).to_frame()
 
 # %% [markdown]
-# **Found:** slices segmented one by one join to a closed surface that a mesh viewer opens.
+# **Found:** slices segmented one by one form a closed surface that any mesh viewer opens.

@@ -16,15 +16,15 @@
 # %% [markdown]
 # # 11 Ablations
 #
-# **What depends on choices that the paper does not print, and what on chance?** (beyond the
-# paper)
+# **Which results depend on choices that the paper leaves open, and which on chance?** (beyond
+# the paper)
 #
 # *Reads* the scores of U-net and of the variants that `run_all.py --ablations` trains.
 # *Writes* nothing; notebook 5 writes the table.
 
 # %% tags=["parameters"]
 from bonelib.workflow.runs import open_run
-from bonelib.tables.ablation_tables import ablation_table
+from bonelib.tables import ablation_table
 from bonelib.evaluation import variants
 
 profile = "smoke"
@@ -40,12 +40,12 @@ overrides = {}
 
 # %%
 for variant in variants.VARIANTS:
-    print(f"{variant.name:<20} {variant.question}\n{'':<20} Open, since {variant.reason}.")
+    print(f"{variant.name:<22} {variant.question}\n{'':<22} Open because {variant.reason}.")
 
 # %% [markdown]
 # ## The trainings
-# Each differs from the run's own in the settings of its variant and in its random numbers. A
-# random encoder is tried where the run's own started from ImageNet.
+# Each differs from the run's own training in the settings of its variant and in its random
+# numbers. A random encoder is tried if the run's own encoder started from ImageNet.
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
@@ -56,11 +56,11 @@ scores
 
 # %% [markdown]
 # ## The answers
-# Without trainings to compare the table says how to get them.
+# Without trainings to compare, the table says how to run them.
 
 # %% tags=["nbval-ignore-output"]
 ablation_table(run.results, run.settings)
 
 # %% [markdown]
-# **Found:** a difference within the spread of equal trainings is chance; the table says which
-# are larger.
+# **Found:** a difference within the spread of repeated trainings may be chance; the table marks
+# the larger ones.

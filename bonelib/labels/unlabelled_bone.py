@@ -1,4 +1,4 @@
-"""Scan, drawn bone and body -> bone that nobody drew, of which a label map says nothing."""
+"""Scan, drawn bone and body -> bone that the annotators left out."""
 
 import cv2
 import numpy as np

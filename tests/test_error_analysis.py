@@ -1,8 +1,9 @@
-"""Causes of false bone, by hand and against a phantom's tissues; counts of reliability."""
+"""Levels, causes of false bone (by hand and against a phantom's tissues), reliability."""
 
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK
 from hypothesis import given, settings
@@ -12,7 +13,15 @@ from sklearn.calibration import calibration_curve
 
 from bonelib import labels, preparation, slices
 from bonelib.evaluation import error_analysis
-from bonelib.evaluation.error_analysis import BESIDE, CONTRAST, METAL, OUTSIDE, SOFT
+from bonelib.evaluation.error_analysis import (
+    BESIDE,
+    CONTRAST,
+    METAL,
+    OUTSIDE,
+    SOFT,
+    THIRDS,
+    levels_of,
+)
 from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.patient import Patient
 from bonelib.phantom.rendering import Protocol, Scanner
@@ -22,12 +31,12 @@ from bonelib.prediction import BONE_HU
 from bonelib.settings import BACKGROUND, BONE, IGNORE, PATIENT, Settings
 
 SPACING_MM = (10.0, 2.0, 2.0)
-MUSCLE, BRIGHT, BRIGHTEST = 80, 150, 255
+MUSCLE, BRIGHT, SATURATED = 80, 150, 255
 BRIGHT_LEVEL = 115
 
 
 def patient(count=1):
-    """Grey and labels of a patient with one bone; air ends at row and column 4."""
+    """Return grey levels and labels of a patient with one bone; air ends at row and column 4."""
     reference = np.full((count, 60, 60), PATIENT, np.uint8)
     reference[:, :4] = reference[:, :, :4] = BACKGROUND
     reference[:, 40:50, 40:50] = BONE
@@ -41,7 +50,7 @@ def causes(images, reference, spacing_mm=SPACING_MM):
     return np.stack(list(error_analysis.causes(images, reference, spacing_mm, BRIGHT_LEVEL)))
 
 
-def test_place_tells_first():
+def test_place_decides_first():
     images, reference = patient()
     found = causes(images, reference)[0]
     assert found[2, 30] == OUTSIDE  # in the air
@@ -51,10 +60,10 @@ def test_place_tells_first():
     assert set(np.unique(found)) == {OUTSIDE, BESIDE, SOFT}
 
 
-def test_grey_tells_what_lies_far_from_bone_and_skin():
+def test_grey_level_decides_far_from_bone_and_skin():
     images, reference = patient()
     images[0, 20:23, 20:23] = BRIGHT
-    images[0, 20:23, 50:53], images[0, 21, 51] = BRIGHT, BRIGHTEST
+    images[0, 20:23, 50:53], images[0, 21, 51] = BRIGHT, SATURATED
     found = causes(images, reference)[0]
     assert (found[20:23, 20:23] == CONTRAST).all() and (found[20:23, 50:53] == METAL).all()
     assert found[20, 24] == CONTRAST and found[20, 25] == SOFT  # its blurred edge: 4 mm
@@ -65,16 +74,16 @@ def test_grey_tells_what_lies_far_from_bone_and_skin():
 def test_bright_edges_of_bone_are_beside_it_but_a_prosthesis_in_it_is_metal():
     images, reference = patient()
     images[0, 39, 40:50] = BRIGHT
-    images[0, 45, 39] = BRIGHTEST
+    images[0, 45, 39] = SATURATED
     found = causes(images, reference)[0]
     assert (found[39, 40:50] == BESIDE).all() and found[45, 39] == BESIDE
-    images[0, 30:40, 42:48] = BRIGHTEST
+    images[0, 30:40, 42:48] = SATURATED
     found = causes(images, reference)[0]
     assert (found[30:40, 42:48] == METAL).all()
 
 
 @pytest.mark.parametrize(("distance_mm", "cause"), [(3.0, BESIDE), (5.0, SOFT)])
-def test_the_margin_of_bone_goes_through_the_slices(distance_mm, cause):
+def test_the_margin_of_bone_crosses_slices(distance_mm, cause):
     images, reference = patient(3)
     reference[1, 20, 20], images[1, 20, 20] = BONE, 200
     found = causes(images, reference, (distance_mm, 2.0, 2.0))
@@ -82,7 +91,7 @@ def test_the_margin_of_bone_goes_through_the_slices(distance_mm, cause):
     assert found[0, 20, 22] == SOFT  # 5 mm and more
 
 
-def test_the_margin_holds_the_next_pixels_of_a_coarse_grid():
+def test_the_margin_includes_the_next_pixel_of_a_coarse_grid():
     images, reference = patient()
     found = causes(images, reference, (10.0, 7.5, 7.5))[0]
     assert found[39, 39] == BESIDE and found[38, 45] == SOFT
@@ -100,7 +109,7 @@ def test_unknown_pixels_count_as_bone_nearby_and_are_never_false():
 
 @pytest.fixture(scope="module")
 def known():
-    """Cause and tissue of every pixel of a phantom in which there is everything."""
+    """Return cause and tissue of every pixel of a phantom that has all tissues."""
     settings = Settings(image_size=256, field_of_view_mm=480.0)
     patient = replace(
         Patient.from_seed(0),
@@ -114,7 +123,8 @@ def known():
     )
     heights_mm = (-130.0, -90.0, -22.0, 2.0, 22.0, 50.0, 90.0, 120.0)
     axis_mm = np.arange(500) - 249.5
-    drawn = [(z, *cut_slice(patient, axis_mm, axis_mm + 20, z)) for z in heights_mm]
+    cuts = [cut_slice(patient, axis_mm, axis_mm + 20, z) for z in heights_mm]
+    drawn = [(z, *np.expand_dims(cut, 1)) for z, cut in zip(heights_mm, cuts, strict=True)]
     image_hu, tissues, bones = scan_slices(drawn, Scanner.from_seed(0, Protocol()), 1, 1.0)
 
     def on_grid(voxels, is_label):
@@ -150,7 +160,7 @@ def known():
         (Tissue.FAT, {SOFT, BESIDE, OUTSIDE}, 0.95),
     ],
 )
-def test_what_is_called_bone_gets_the_cause_that_it_has(known, tissue, expected, least):
+def test_false_bone_in_a_tissue_has_its_cause(known, tissue, expected, least):
     cause, tissues = known
     of_tissue = cause[tissues == tissue]
     assert len(of_tissue) > 1
@@ -190,3 +200,38 @@ def test_reliability_by_hand():
     assert first == {0: [1, 0, 0], 3: [1, 51, 1], 4: [1, 52, 0]}  # 51 of 255 is 20 %
     second = {place: counts[1, place].tolist() for place in np.flatnonzero(counts[1, :, 0])}
     assert second == {15: [2, 204 + 203, 1], 19: [1, 255, 1]}
+
+
+def slices_of(*rows):
+    """Return the table of slices of (series, names), 10 mm apart from feet to head."""
+    frame = pd.DataFrame(rows, columns=["series", "structures"])
+    return frame.assign(position_mm=10.0 * np.arange(len(frame)) - 500)
+
+
+@pytest.mark.parametrize(
+    ("structures", "level"),
+    [
+        ("femur_left femur_right arm_left", "femur shaft"),
+        ("hip_left hip_right sacrum femur_left", "femur and hip bone"),
+        ("left hip right hip Femur", "femur and hip bone"),
+        ("hip_left hip_right sacrum", "hip bone and sacrum"),
+        ("sacrum", "hip bone and sacrum"),
+        ("hip_left vertebra_L5", "hip bone and vertebra"),
+        ("vertebra_S1 vertebra_L5", "hip bone and vertebra"),
+        ("L4", "vertebra"),
+    ],
+)
+def test_the_bones_of_a_slice_determine_its_level(structures, level):
+    assert levels_of(slices_of(("a", structures))).tolist() == [level]
+
+
+def test_a_slice_without_bone_has_its_neighbours_level():
+    rows = slices_of(("a", ""), ("a", "femur"), ("a", "arm_left"), ("a", "hip_left femur_left"))
+    found = levels_of(rows.iloc[[3, 1, 0, 2]])
+    assert found.loc[[0, 1, 2, 3]].tolist() == ["femur shaft"] * 3 + ["femur and hip bone"]
+
+
+def test_a_series_without_named_bones_is_divided_by_height():
+    found = levels_of(slices_of(*[("a", "bone")] * 9, ("b", ""), ("c", "L5")))
+    assert found[:9].tolist() == np.repeat(THIRDS, 3).tolist()
+    assert found[9] in THIRDS and found[10] == "vertebra"

@@ -6,35 +6,27 @@ import SimpleITK
 from bonelib.labels.body import body_mask
 from bonelib.labels.grids import image_like, on_grid
 from bonelib.labels.structures import class_of
-from bonelib.labels.undrawn import unlabelled_bone
-from bonelib.settings import BONE, IGNORE, PATIENT
+from bonelib.settings import BONE, PATIENT
 
-UNNAMED = "bone"  # what bones are called where a mask gives no names
+UNNAMED = "bone"  # the name of bones in a mask without names
 
 
 def label_map(
     scan: SimpleITK.Image,
     mask: SimpleITK.Image,
     bone_names: dict[int, str] | None = None,
-    unlabelled: bool = False,
     class_scheme: str = "bone",
 ) -> SimpleITK.Image:
     """Return the scheme's classes and `IGNORE` as uint8 on the scan's grid.
 
     Bone wins over patient; bone of no class is `IGNORE`. `mask` may have another grid and
-    order of axes. `bone_names` as for `bone_of`. With `unlabelled`, bone that `mask` leaves
-    out is looked for and becomes `IGNORE`. Raises InputError where mask and scan do not
+    order of axes. `bone_names` as for `bone_of`. Raises InputError where mask and scan do not
     overlap in space.
     """
-    drawn = on_grid(classes_of(mask, bone_names, class_scheme), scan)
-    body = body_mask(scan)
-    classes = SimpleITK.GetArrayFromImage(body) * np.uint8(PATIENT)
-    if unlabelled:
-        bone = on_grid(bone_of(mask, bone_names), scan)
-        undrawn = unlabelled_bone(scan, SimpleITK.Equal(bone, 1), body)
-        classes[SimpleITK.GetArrayViewFromImage(undrawn) == 1] = IGNORE
+    drawn = on_grid(_classes_of(mask, bone_names, class_scheme), scan)
     bones = SimpleITK.GetArrayViewFromImage(drawn)
-    return image_like(np.where(bones > 0, bones, classes), scan)
+    patient = SimpleITK.GetArrayFromImage(body_mask(scan)) * np.uint8(PATIENT)
+    return image_like(np.where(bones > 0, bones, patient), scan)
 
 
 def bone_of(mask: SimpleITK.Image, bone_names: dict[int, str] | None = None) -> SimpleITK.Image:
@@ -43,25 +35,21 @@ def bone_of(mask: SimpleITK.Image, bone_names: dict[int, str] | None = None) -> 
     Without `bone_names` (id to name) every value above 0.5 is bone. With them only their
     ids are; the id named "ignore" is unknown.
     """
-    found = SimpleITK.GetArrayFromImage(classes_of(mask, bone_names, "bone"))
+    found = SimpleITK.GetArrayFromImage(_classes_of(mask, bone_names, "bone"))
     found[found == BONE] = 1
     return image_like(found, mask)
 
 
-def classes_of(
+def _classes_of(
     mask: SimpleITK.Image, bone_names: dict[int, str] | None, class_scheme: str
 ) -> SimpleITK.Image:
-    """Return the class of each bone in `mask`, see `class_of`, else 0, as uint8 on its grid.
-
-    `bone_names` as for `bone_of`; a bone without a name is called "bone".
-    """
+    """Return the class of each bone in `mask`, see `class_of`, else 0, as uint8 on its grid."""
     values = SimpleITK.GetArrayViewFromImage(mask)
     if bone_names is None:
         return image_like((values > 0.5) * np.uint8(class_of(UNNAMED, class_scheme)), mask)
-    ids = {}
-    for number, name in bone_names.items():
-        ids.setdefault(class_of(name, class_scheme), []).append(number)
     found = np.zeros(values.shape, np.uint8)
-    for label, numbers in ids.items():
+    classes = {number: class_of(name, class_scheme) for number, name in bone_names.items()}
+    for label in set(classes.values()):
+        numbers = [number for number, other in classes.items() if other == label]
         found[np.isin(values, numbers)] = label
     return image_like(found, mask)

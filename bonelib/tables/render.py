@@ -1,0 +1,271 @@
+"""A table and its files: CSV (tidy), Markdown, LaTeX, HTML.
+
+A column `x` of a table's frame may have companions: `x_low` and `x_high`, the ends of its
+interval, are printed behind the value in small print; `x_paper` and `x_difference` are printed
+in a second row.
+"""
+
+import html
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_integer, is_number, is_numeric_dtype
+from pandas.io.formats.style import Styler
+
+from bonelib.provenance import replacing, text_hash
+
+COMPANION = re.compile("_(low|high|paper|difference)$")
+
+TITLES = {
+    "name": "Method",
+    "assd_mm": "ASSD, mm",
+    "hd95_mm": "HD95, mm",
+    "nsd_1mm": "NSD 1 mm, %",
+    "nsd_2mm": "NSD 2 mm, %",
+    "won": "Series won",
+    "p_holm": "p (Holm)",
+    "ml": "False bone, ml",
+    "ece": "All classes",
+    **{f"training_{number}": f"No. {number}" for number in (1, 2, 3)},
+    "milliseconds": "ms per slice",
+}
+
+ABOVE, BELOW = "↑", "↓"  # ours is above or below the paper's value, which the interval excludes
+
+STYLE = """<style>
+table.scores { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+p.caption { break-after: avoid; }
+table.scores td { text-align: right; white-space: nowrap; border: 0; padding: .1rem .3rem; }
+table.scores th { text-align: center; white-space: normal; }
+table.scores td.left { text-align: left; }
+table.scores td.ours { border-top: 1px solid #ddd; }
+table.scores td.paper, table.scores small { color: #555; } /* dark enough for print */
+table.scores small { display: inline-block; min-width: 6.2em; text-align: left; }
+table.scores td.left small { min-width: 0; }
+</style>"""
+
+WIDE = 7  # columns of LaTeX; above it the font is smaller
+NEW_LINE = r"\\"
+HEADING_WIDTH, WORDS_WIDTH = 7, 14  # characters per line of a LaTeX cell
+LATEX = {
+    "--": "-{}-", "`": "", "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "–": "--", "−": "$-$", "±": r"$\pm$", "×": r"$\times$",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", **{sign: f"\\{sign}" for sign in "%&#_$"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A printed value and the small print behind it; `row` is "ours" or "paper"."""
+
+    text: str = ""
+    small: str = ""
+    row: str = "ours"
+    is_best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A tidy frame, its caption and notes, and how it is printed.
+
+    `blocks` is a column whose equal values are grouped; `best` maps columns to min or max, and
+    the best value of a column and block is bold; `formats` maps columns to functions that
+    return text; `unprinted` columns appear in the CSV only.
+    """
+
+    frame: pd.DataFrame
+    caption: str
+    notes: tuple[str, ...] = ()
+    decimals: int = 2
+    blocks: str = ""
+    best: Mapping[str, Callable] = field(default_factory=dict)
+    formats: Mapping[str, Callable] = field(default_factory=dict)
+    unprinted: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the printed columns, without companions; that of the blocks comes first."""
+        known = set(self.frame.columns)
+        names = [
+            name
+            for name in self.frame.columns
+            if name not in self.unprinted and COMPANION.sub("", name) not in known - {name}
+        ]
+        return sorted(names, key=lambda name: name != self.blocks)
+
+    def cells(self) -> pd.DataFrame:
+        """Return the cells under their headings: a row of ours, then one of the paper's."""
+        if self.frame.empty:
+            return pd.DataFrame({"Result": [Cell("not run")]})
+        names = self.columns
+        label = names[1] if self.blocks else names[0]
+        rows = []
+        for _, block in self.frame.groupby(self.blocks or (lambda _: 0), sort=False):
+            best = {name: self._best(block[name], choose) for name, choose in self.best.items()}
+            for index, row in enumerate(block.to_dict("records")):
+                ours = {name: self._ours(row, name, best.get(name) == index) for name in names}
+                if self.blocks:
+                    ours[self.blocks] = Cell("" if index else str(row[self.blocks]))
+                rows.append(ours)
+                if not all(pd.isna(row.get(f"{name}_paper")) for name in names):
+                    papers = {name: self._papers(row, name) for name in names}
+                    rows.append(papers | {label: Cell("paper", row="paper")})
+        return pd.DataFrame(rows, columns=names).rename(columns=_title)
+
+    def alignment(self) -> list[str]:
+        """Return "right" for columns of numbers, "left" for words."""
+        if self.frame.empty:
+            return ["left"]
+        return ["right" if is_numeric_dtype(self.frame[name]) else "left" for name in self.columns]
+
+    def _best(self, values: pd.Series, choose: Callable) -> int | None:
+        """Return the position of the best value; None if it is alone or printed twice."""
+        known = {index: value for index, value in enumerate(values) if not pd.isna(value)}
+        text = [self._number(value) for value in known.values()]
+        best = choose(known, key=known.get) if len(known) > 1 else None
+        return None if best is None or text.count(self._number(known[best])) > 1 else best
+
+    def _ours(self, row: dict, name: str, is_best: bool) -> Cell:
+        low, high = row.get(f"{name}_low", np.nan), row.get(f"{name}_high", np.nan)
+        between = " to " if low < 0 else "–"
+        interval = "" if pd.isna(low) else f"{self._number(low)}{between}{self._number(high)}"
+        return Cell(self.formats.get(name, self._number)(row[name]), interval, is_best=is_best)
+
+    def _papers(self, row: dict, name: str) -> Cell:
+        """Return the paper's value and the difference, marked where our interval excludes it."""
+        paper, difference = row.get(f"{name}_paper"), row.get(f"{name}_difference")
+        if pd.isna(paper):
+            return Cell(row="paper")
+        low, high = row.get(f"{name}_low", np.nan), row.get(f"{name}_high", np.nan)
+        mark = ABOVE if paper < low else BELOW if paper > high else ""
+        small = "" if pd.isna(difference) else f"({self._number(difference, '+')}{mark})"
+        return Cell(self._number(paper), small, row="paper")
+
+    def _number(self, value, sign: str = "") -> str:
+        """Return a whole number with separators, another with the table's decimals, or words."""
+        if pd.isna(value) or not is_number(value):
+            return "" if pd.isna(value) else value
+        digits = "," if is_integer(value) else f".{self.decimals}f"
+        return f"{value:{sign}{digits}}".replace("-", "−")
+
+    def _repr_html_(self) -> str:
+        cells = self.cells().rename(columns=html.escape)
+        classes = cells.map(lambda cell: cell.row)
+        texts = {}
+        for (title, column), side in zip(cells.items(), self.alignment(), strict=True):
+            classes[title] += f" {side}"
+            has_small = any(cell.small for cell in column)
+            texts[title] = [_html_cell(cell, has_small) for cell in column]
+        styler = Styler(pd.DataFrame(texts), cell_ids=False).hide(axis="index")
+        table = styler.set_td_classes(classes).to_html(
+            table_uuid=text_hash(self.caption), table_attributes='class="scores"'
+        )
+        caption, *notes = (html.escape(text, quote=False) for text in (self.caption, *self.notes))
+        listed = "".join(f"<li>{note}</li>" for note in notes)
+        return f'{STYLE}<p class="caption"><b>{caption}</b></p>{table}<ul>{listed}</ul>'
+
+    def markdown(self) -> str:
+        """Return the caption, a Markdown table and the notes."""
+        cells = self.cells().map(_markdown_cell)
+        table = cells.to_markdown(index=False, colalign=self.alignment(), disable_numparse=True)
+        notes = "\n".join(f"- {note}" for note in self.notes)
+        return f"**{self.caption}**\n\n{table}\n\n{notes}\n"
+
+    def latex(self, name: str) -> str:
+        """Return a longtable of booktabs that fits the text width of the article class.
+
+        Small print stands below its value.
+        """
+        cells, sides = self.cells(), [side[0] for side in self.alignment()]
+        texts = pd.DataFrame(
+            {
+                _latex_heading(title, side): [_latex_cell(cell, side) for cell in cells[title]]
+                for title, side in zip(cells, sides, strict=True)
+            }
+        )
+        if self.blocks and len(self.frame):  # a line of its own costs no width
+            block, sides = texts.pop(texts.columns[0]), sides[1:]
+            start = rf"\addlinespace\multicolumn{{{len(sides)}}}{{l}}{{\emph{{"
+            line = start + block + rf"}}}}{NEW_LINE}* "
+            texts.iloc[:, 0] = line.where(block != "", "") + texts.iloc[:, 0]
+        table = texts.style.hide(axis="index").to_latex(
+            environment="longtable",
+            hrules=True,
+            column_format=f"@{{}}{''.join(sides)}@{{}}",
+            caption=latex_text(re.sub("^Table [0-9]+[.] ", "", self.caption)),
+            label=f"tab:{name}",
+        )
+        size, small = (r"\scriptsize", 5) if len(sides) > WIDE else (r"\footnotesize", 6)
+        notes = f"{NEW_LINE}\n".join(map(latex_text, self.notes))
+        return "\n".join(
+            [
+                r"% needs \usepackage{booktabs,longtable}",
+                rf"{{{size}\setlength{{\tabcolsep}}{{1.4pt}}\setlength{{\LTcapwidth}}{{\textwidth}}",
+                rf"\def\aside#1{{{{\fontsize{{{small}}}{{{small + 1}}}\selectfont #1}}}}",
+                table,
+                rf"\scriptsize\raggedright {notes}",
+                "\n}\n",
+            ]
+        )
+
+
+def save(table: Table, name: str, folder: Path) -> None:
+    """Write `table` to `folder` as `name`.csv, .md and .tex."""
+    frame = pd.DataFrame({"result": ["not run"]}) if table.frame.empty else table.frame
+    texts = {"csv": frame.to_csv(index=False), "md": table.markdown(), "tex": table.latex(name)}
+    for suffix, text in texts.items():
+        with replacing(folder / f"{name}.{suffix}") as scratch:
+            scratch.write_text(text)
+
+
+def latex_text(text: str) -> str:
+    """Return plain text with the special characters of LaTeX escaped."""
+    return re.sub("|".join(map(re.escape, LATEX)), lambda found: LATEX[found[0]], text)
+
+
+def _title(name: str) -> str:
+    """Return the heading of a column."""
+    words = name.replace("_", " ")
+    return TITLES.get(name, words[:1].upper() + words[1:])
+
+
+def _html_cell(cell: Cell, has_small: bool) -> str:
+    """Return a value and its small print, which may be empty to align the values of a column."""
+    text = html.escape(cell.text)
+    small = f" <small>{html.escape(cell.small)}</small>" if has_small else ""
+    return (f"<b>{text}</b>" if cell.is_best else text) + small
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.is_best else cell.text.replace("|", "\\|")
+    small = f" [{cell.small}]" if cell.small and cell.row == "ours" else f" {cell.small}"
+    return (text + small).strip()
+
+
+def _latex_heading(title: str, side: str) -> str:
+    words = textwrap.wrap(title, HEADING_WIDTH, break_long_words=False)
+    return _stacked(map(latex_text, words), side, "b")
+
+
+def _latex_cell(cell: Cell, side: str) -> str:
+    text, opening, remark = cell.text.partition(" (")  # a method's "(random encoder)"
+    lines = [latex_text(line) for line in textwrap.wrap(text, WORDS_WIDTH)]
+    if cell.is_best:
+        lines = [rf"\textbf{{{line}}}" for line in lines]
+    small = cell.small or (opening + remark).strip()
+    return _stacked([*lines, rf"\aside{{{latex_text(small)}}}"] if small else lines, side, "t")
+
+
+def _stacked(lines: Iterable[str], side: str, place: str) -> str:
+    """Return lines below each other, of which the first ("t") or last ("b") is on the baseline."""
+    lines = list(lines)
+    text = NEW_LINE.join(lines)
+    if len(lines) < 2:
+        return text
+    return rf"\begin{{tabular}}[{place}]{{@{{}}{side}@{{}}}}{text}\end{{tabular}}"

@@ -1,0 +1,146 @@
+"""The trainings of an ablation, what they share with the run's own, and their table."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bonelib import phantom, preparation
+from bonelib.datasets import find_cases
+from bonelib.evaluation import variants
+from bonelib.paths import ResultFolder
+from bonelib.provenance import write_json
+from bonelib.settings import MODEL_NAMES, get_settings, replaced
+from bonelib.tables import ablation_table
+from bonelib.workflow.runs import open_run
+from bonelib.workflow.steps import Plan
+from tests.synthetic_results import write_scores
+
+NIGHT = get_settings("night")
+
+
+def names(trainings):
+    return [(training.model, training.name) for training in trainings]
+
+
+def test_each_variant_is_trained_three_times_and_the_run_s_own_is_one(tmp_path):
+    results = ResultFolder(tmp_path)
+    trainings = variants.trainings(results, NIGHT, MODEL_NAMES)
+    assert names(trainings)[:4] == [
+        ("unet", "own-0"), ("unet", "own-1"), ("unet", "own-2"), ("unet", "relu_decoder-0"),
+    ]  # fmt: skip
+    assert len(trainings) == 5 * 3
+    assert [training.is_own for training in trainings] == [True] + 14 * [False]
+    folders = [training.results(results).root for training in trainings]
+    assert folders[0] == results.root and len(set(folders)) == len(folders)
+    chosen = [replaced(NIGHT, training.overrides(NIGHT)) for training in trainings]
+    assert chosen[0] == NIGHT and len(set(chosen)) == len(chosen)
+
+
+def test_a_variant_that_changes_nothing_is_left_out(tmp_path):
+    settings = replace(NIGHT, augment="none", replicate=4)
+    trainings = variants.trainings(ResultFolder(tmp_path), settings, ["unet"])
+    assert "no_augmentation" not in {training.variant.name for training in trainings}
+    assert [training.overrides(settings)["replicate"] for training in trainings[:3]] == [4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("record", "allowed", "compared"),
+    [("imagenet", True, True), ("random", False, False), (None, True, False), (None, False, True)],
+)
+def test_a_random_encoder_is_tried_where_the_run_s_own_is_from_imagenet(
+    record, allowed, compared, tmp_path
+):
+    results, settings = ResultFolder(tmp_path), replace(NIGHT, allow_random_encoder=allowed)
+    if record:
+        write_json(results.training_record("vgg_unet"), {"encoder_weights": record})
+    trainings = names(variants.trainings(results, settings, ["unet", "vgg_unet"]))
+    expected = [("vgg_unet", f"{variant}-{number}")
+                for variant in ("own", "random_encoder") for number in range(3)]  # fmt: skip
+    assert [one for one in trainings if one[0] == "vgg_unet"] == (expected if compared else [])
+
+
+def test_a_replicate_has_the_run_s_patients_and_slices(write_dataset, tmp_path):
+    other = replace(get_settings("smoke"), replicate=1)
+    assert phantom.series_seed("test01", other) == phantom.series_seed("test01", NIGHT)
+    root = write_dataset()
+    times = []
+    for settings in (get_settings("smoke"), other):
+        preparation.prepare(find_cases("folder", root, settings), tmp_path / "slices", settings)
+        files = (tmp_path / "slices").rglob("*.png")
+        times.append({path: path.stat().st_mtime_ns for path in files})
+    assert times[0] == times[1] and times[0]
+
+
+def write_unet(results, right):
+    """Write U-net's scores of one slice with 900 pixels of patient and 100 of bone.
+
+    The native grid has one pixel fewer right.
+    """
+    rows = [
+        ["unet", epochs, epochs, grid, "test01", 0, 1000, 0, 0, 0, 900, 0, 0, 100 - found, found]
+        for epochs, found_input in ((NIGHT.epochs, 1), (NIGHT.epochs_long, right))
+        for grid, found in (("input", found_input), ("native", found_input - 1))
+    ]
+    write_scores(results, "unet", rows)
+
+
+def write_variants(results, **right):
+    """Write U-net's scores of the replicates of variants; there is no other training."""
+    for one in variants.trainings(results, NIGHT, ["unet"]):
+        found = right.get(one.variant.name, ())
+        if one.replicate < len(found):
+            write_unet(one.results(results), found[one.replicate])
+    return results
+
+
+def test_the_table_has_means_spreads_and_differences(tmp_path):
+    results = write_variants(
+        ResultFolder(tmp_path),
+        own=(90, 92, 94), relu_decoder=(90, 92, 97), no_augmentation=(80, 82, 84),
+    )  # fmt: skip
+    table = ablation_table(results, NIGHT)
+    bone = table.frame[table.frame["measure"] == "IoU of bone"].set_index("setting")
+    own = bone.loc["as in Table 3"]
+    assert own[["training_1", "training_2", "training_3"]].tolist() == [90, 92, 94]
+    found = bone[["mean", "spread", "difference", "beyond_spread"]].T.to_dict("list")
+    assert np.isnan(found.pop("as in Table 3")[2]) and own["spread"] == 2
+    assert found["ReLU in the decoder"] == [93, 3.61, 1, "no"]  # of -3, -1, 4: root of 26 / 2
+    assert found["no augmentation"] == [82, 2, -10, "yes"]
+    assert found["scored on the native grid"] == [91, 2, -1, "no"]
+    mean = table.frame[table.frame["measure"] == "mean IoU"].set_index("setting")
+    # Of background 100, of patient 900 / (900 + 10), of bone 90.
+    expected = (100 + 98.90 + 90) / 3
+    assert mean.loc["as in Table 3", "training_1"] == pytest.approx(expected, abs=0.01)
+    assert any("ReLU in the decoder: Does it matter" in note for note in table.notes)
+    rows = table.frame[table.frame["setting"] == "random encoder"]
+    assert rows["name"].tolist() == ["VGG-U-net", "ResNet-U-net"]
+    assert set(rows["measure"]) == {"not run: no ImageNet weights here"}
+    assert rows["mean"].isna().all()
+    write_json(results.training_record("vgg_unet"), {"encoder_weights": "imagenet"})
+    frame = ablation_table(results, NIGHT).frame
+    assert frame.loc[frame["setting"] == "random encoder", "name"].tolist() == ["ResNet-U-net"]
+
+
+def test_trainings_may_be_missing(tmp_path):
+    results = write_variants(ResultFolder(tmp_path), own=(90,))
+    table = ablation_table(results, NIGHT)
+    assert table.frame.empty and "--ablations" in table.notes[0]
+    write_variants(results, own=(90,), relu_decoder=(91,))  # one training has no spread
+    rows = ablation_table(results, NIGHT).frame.set_index("setting").loc["ReLU in the decoder"]
+    assert rows["spread"].isna().all() and set(rows["beyond_spread"]) == {""}
+
+
+def test_the_steps_of_an_ablation_have_their_own_settings_and_folder(tmp_path):
+    run = open_run("night", results_dir=str(tmp_path))
+    steps = {step.name: step for step in Plan(run, ["unet"], {}).steps(True)}
+    given = dict(steps["04_evaluate_model-unet-own-1"].parameters)
+    assert (given.pop("model"), given.pop("horizons")) == ("unet", [NIGHT.epochs_long])
+    other = open_run(**given)
+    assert other.settings == replace(NIGHT, replicate=1)
+    assert other.settings.training_seed == run.settings.training_seed + 1
+    assert other.slices.root == run.slices.root
+    assert other.results.root == tmp_path / "ablations" / "own-1"
+    trained = steps["03_train_model-unet-own-1"].outputs
+    assert other.results.best("unet", NIGHT.epochs_long) in trained
+    assert other.results.scores("unet") in steps["05_tables"].inputs
