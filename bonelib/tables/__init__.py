@@ -28,18 +28,9 @@ from bonelib.tables.supplement_tables import (
 )
 
 __all__ = [
-    "Table",
-    "ablation_table",
-    "all_tables",
-    "native_table",
-    "per_image_table",
-    "save",
-    "scheme_note",
-    "table1",
-    "table2",
-    "table3",
-    "table4",
-]
+    "Table", "ablation_table", "all_tables", "native_table", "per_image_table", "save",
+    "scheme_note", "table1", "table2", "table3", "table4",
+]  # fmt: skip
 
 
 def all_tables(
