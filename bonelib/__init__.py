@@ -10,7 +10,8 @@ Modules stand in data order; each imports only from those above it::
     scans/             DICOM, NIfTI, NRRD, MHA -> scan: SimpleITK image in HU
     labels/            mask of any format + scan -> label map: 0, 1, 2
     phantom/           seed -> folder data set of DICOM series and label maps
-    datasets/          name and folder -> cases: series id, scan, label map, split
+    datasets/          name and folder -> cases: series id, scan, label map, split;
+                       public data sets -> folder layout
     slices             prepared 2-D slices on disk -> arrays
     preparation        cases -> prepared slices, split by series
     augment/           slices + seed -> augmented batches
@@ -20,7 +21,7 @@ Modules stand in data order; each imports only from those above it::
     training           model + batches -> weights, history
     evaluation/        weights + test slices -> scores on disk, intervals
     headless           slices -> trained and scored networks, without notebooks
-    figures/           scores and slices -> the paper's figures
+    figures/           slices, histories, scores -> figures; scans and surfaces in notebooks
     tables/            scores -> the paper's tables
     report/            scores -> which of the paper's claims hold; tables, figures -> report.html
     workflow/          what run_all.py needs: a run, its steps, the driver

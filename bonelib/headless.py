@@ -145,6 +145,25 @@ def run(jobs: list[Job], at_once: int, seconds: float, record) -> dict[str, str]
     return states
 
 
+def _manifest(
+    folder: SliceFolder, results: ResultFolder, jobs: list[Job], settings: Settings, at_once: int
+) -> dict:
+    """Return the manifest of the results, updated for this run."""
+    described = provenance.read_json(folder.description)
+    manifest = provenance.read_json(results.manifest)
+    trained = {job.model for job in jobs} | {*manifest.get("models", [])}
+    return manifest | {
+        "profile": settings.profile,
+        "dataset": described.get("dataset", folder.root.name),
+        "models": [name for name in MODEL_NAMES if name in trained],
+        "seed": settings.seed,
+        "settings": asdict(settings),
+        "workers": at_once,
+        **provenance.circumstances(),
+        "dataset_fingerprint": described.get("fingerprint"),
+    }
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for and return the exit code."""
     summary, _, details = __doc__.partition("\n\n")
@@ -177,19 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
     if importlib.util.find_spec("tensorflow") is None:
         environment["KERAS_BACKEND"] = "jax"
     os.environ |= environment | dict(os.environ)
-    described = provenance.read_json(folder.description)
-    manifest = provenance.read_json(results.manifest)
-    trained = {job.model for job in jobs} | {*manifest.get("models", [])}
-    manifest |= {
-        "profile": settings.profile,
-        "dataset": described.get("dataset", folder.root.name),
-        "models": [name for name in MODEL_NAMES if name in trained],
-        "seed": settings.seed,
-        "settings": asdict(settings),
-        "workers": at_once,
-        **provenance.circumstances(),
-        "dataset_fingerprint": described.get("fingerprint"),
-    }
+    manifest = _manifest(folder, results, jobs, settings, at_once)
 
     def record(name: str, state: str, seconds: float) -> None:
         manifest.setdefault("jobs", {})[name] = {"status": state, "seconds": round(seconds, 1)}

@@ -136,10 +136,3 @@ def _directed_distances(reference, prediction, spacing_mm) -> tuple[np.ndarray, 
         for mask in (reference[box], prediction[box])
     )
     return KDTree(other).query(one, workers=-1)[0], KDTree(one).query(other, workers=-1)[0]
-
-
-def surface_distances(reference, prediction, spacing_mm) -> np.ndarray:
-    """Return the distances in mm between the edges of two masks that are not empty, both ways."""
-    return np.concatenate(
-        _directed_distances(np.asarray(reference, bool), np.asarray(prediction, bool), spacing_mm)
-    )

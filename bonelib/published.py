@@ -1,6 +1,6 @@
-"""The paper's own numbers, once: Krawczyk & Starzyński (2021), as printed.
+"""The numbers that the paper prints: Krawczyk & Starzyński (2021).
 
-Percentages unless said otherwise. Scores are (mean, background, patient, bone).
+Percentages unless stated otherwise. Scores are (mean, background, patient, bone).
 """
 
 METHOD_NAMES = {
@@ -16,7 +16,7 @@ METHOD_NAMES = {
 
 MEASURE_NAMES = {"iou": "IoU", "dice": "Dice coeff.", "accuracy": "Pixel acc."}
 
-# Table 1: the epoch kept of 10 ("It. No."), then the scores on the 730 test slices.
+# Table 1: best epoch of 10 ("It. No.") and the scores on the 730 test slices.
 TABLE1 = {
     "fcn8": {
         "epoch": 10,
@@ -50,7 +50,7 @@ TABLE1 = {
     },
 }
 
-# Table 2: milliseconds a 512 x 512 slice on an RTX 2080 Ti; parameters, of them trainable.
+# Table 2: milliseconds per 512 x 512 slice on an RTX 2080 Ti; total and trainable parameters.
 TABLE2 = {
     "fcn8": {"milliseconds": 57.6, "parameters": 69_736_873, "trainable": 69_734_953},
     "fcn32": {"milliseconds": 59.5, "parameters": 69_769_603, "trainable": 69_767_683},
@@ -59,7 +59,7 @@ TABLE2 = {
     "segnet": {"milliseconds": 24.4, "parameters": 3_698_179, "trainable": 3_694_851},
 }
 
-# Table 3: the epoch kept of 30, then the scores on the 730 test slices.
+# Table 3: best epoch of 30 and the scores on the 730 test slices.
 TABLE3 = {
     "unet": {
         "epoch": 30,
@@ -106,40 +106,39 @@ FIGURE6 = {"fcn8": 73.72, "fcn32": 63.66, "pspnet": 58.74, "unet": 79.75, "segne
 # Figure 7: (mean IoU, bone IoU) of U-net on four slices.
 FIGURE7 = ((98.69, 98.38), (95.81, 91.63), (93.5, 85.2), (93.5, 79.75))
 
-# Section 5.4: what longer training and the weakest series cost, as the text says it.
+# Section 5.4, in the text: gain of longer training, differences between series, lower bounds.
 LONGER_TRAINING_GAIN = {"mean": 0.73, "bone": 1.35}
 SERIES_SPREAD = {"mean": 0.86, "bone": 2.88}
 SERIES_BONE_FLOOR = 90.0
 BACKBONE_BONE_FLOOR = 90.0
 ACCURACY_FLOOR = 99.0  # section 5.3, "in all cases"
 
-# Section 5.2, of Figure 4: from which epoch on a class's IoU stays above 90 %, and where that
-# of bone flattens.
+# Section 5.2 on Figure 4: the epoch after which a class's IoU stays above 90 %, and the epoch and
+# IoU where the curve of bone flattens.
 CURVE_FLOOR = 90.0
 CURVE_EPOCHS = {"background": 1, "patient": 3}
 BONE_FLAT_EPOCH = 5
 BONE_FLAT = 80.0
 
-# Section 5.3: what all networks reach, what three of them do, and U-net's lead on bone.
+# Section 5.3: lower bounds of all networks and of the three best, and U-net's lead on bone.
 MEAN_FLOORS = {"iou": 83.0, "dice": 89.0}
 THREE_BEST = ("fcn8", "unet", "segnet")
 THREE_BEST_FLOOR = 90.0
 UNET_LEAD = {"fcn8": 4.0, "segnet": 9.0}
 
-# Shares of the test pixels that accuracies and IoUs imply (facts of the paper, computed:
-# (100 - accuracy) / (100 - IoU) is a class's share of the union).
+# Shares of the test pixels, computed from the printed scores: a class's union of reference and
+# prediction is the share (100 - accuracy) / (100 - IoU).
 CLASS_SHARES = {"background": 87.6, "patient": 11.4, "bone": 1.05}
 
-# Section 6: the range of Dice coefficients in the works that the paper compares itself with.
+# Section 6: range of Dice coefficients in the related work.
 LITERATURE_DICE = (83.0, 97.9)
 
-# Where the paper disagrees with itself or with the library that it used; each is settled as
-# the last clause says.
+# Contradictions within the paper or with its library; the last clause says how each is resolved.
 INCONSISTENCIES = (
     f"The abstract gives U-net a mean IoU of 93.2 %, Table 1 and the conclusion "
     f"{TABLE1['unet']['iou'][0]} %: Table 1 is used.",
     f"The text puts the mean IoU of every network above {MEAN_FLOORS['iou']:.0f} %, Table 1 has "
-    f"FCN32 at {TABLE1['fcn32']['iou'][0]} %: the claim is tested as the text makes it.",
+    f"FCN32 at {TABLE1['fcn32']['iou'][0]} %: the claim is tested as in the text.",
     f"The text puts every pixel accuracy above {ACCURACY_FLOOR:.0f} %, Table 1 has FCN32's "
     f"patient class at {TABLE1['fcn32']['accuracy'][2]} %: the claim is tested on the means over "
     "classes.",
@@ -147,23 +146,23 @@ INCONSISTENCIES = (
     f"and {TABLE2['segnet']['milliseconds']} ms to SegNet: Table 2 is used.",
     "Equation 1 has no TN in its numerator; the printed accuracies only fit (TP + TN) / all, "
     "which is used.",
-    "Two slices of Figure 7, c and d, carry the same mean IoU with bone IoUs "
+    "Slices c and d of Figure 7 have the same mean IoU but bone IoUs "
     f"{FIGURE7[2][1] - FIGURE7[3][1]:.2f} points apart: neither is used in a test.",
-    "Section 3.2 gives PSPNet dilated convolutions; the variant with Table 2's number of "
+    "Section 3.2 describes PSPNet with dilated convolutions; the variant with Table 2's number of "
     "parameters has none: it is built without.",
-    "Section 3.4 gives SegNet pooling indices and more skip connections than FCN; the library's, "
-    "which has Table 2's number of parameters, has neither: it is built without.",
-    "Images have 512 x 512 pixels, but no network of the library answers at that size (FCN 520 "
-    "and 544, U-net and SegNet 256, and PSPNet takes multiples of 192 only): scores are taken at "
-    "the input's size, and at the network's own beside it.",
-    "Section 4 augments each image 10 times, the library draws anew for each sample: the latter "
-    "is done.",
+    "Section 3.4 describes SegNet with pooling indices and more skip connections than FCN; the "
+    "library's SegNet, with Table 2's number of parameters, has neither: it is built without.",
+    "Images have 512 x 512 pixels, but no network of the library has that output size (FCN 520 "
+    "and 544, U-net and SegNet 256; PSPNet takes multiples of 192 only): scores are taken at the "
+    "input size, and also at the network's own.",
+    "Section 4 augments each image 10 times, the library augments each sample at random: the "
+    "library is followed.",
     "Histogram equalisation is in the text's list of augmentations, but not in the library's "
-    "strongest preset, which the rest of the list describes: it is applied, as the text says.",
+    "strongest preset, which matches the rest of the list: it is applied, as in the text.",
     "Section 6 says that one work [33] has a higher mean Dice than ResNet-U-net, but prints "
     f"{LITERATURE_DICE[1]} % for it and {TABLE3['resnet50_unet']['dice'][0]} % for ResNet-U-net, "
     "whose mean counts background and patient, too; its Dice of bone, "
     f"{TABLE3['resnet50_unet']['dice'][3]} %, is lower: neither is used in a test.",
     "Section 3.3 cites SegNet's paper [11] for U-net, and section 6 cites a work on kidneys [15] "
-    "for bones that the sentence before takes from [20]: U-net is built after [10].",
+    "for bones that the previous sentence attributes to [20]: U-net follows [10].",
 )

@@ -16,7 +16,6 @@ from bonelib.evaluation import error_analysis
 from bonelib.evaluation.error_analysis import (
     BESIDE,
     CONTRAST,
-    LEVELS,
     METAL,
     OUTSIDE,
     SOFT,
@@ -236,9 +235,3 @@ def test_a_series_without_named_bones_is_divided_by_height():
     found = levels_of(slices_of(*[("a", "bone")] * 9, ("b", ""), ("c", "L5")))
     assert found[:9].tolist() == np.repeat(THIRDS, 3).tolist()
     assert found[9] in THIRDS and found[10] == "vertebra"
-
-
-def test_levels_are_listed_from_feet_to_head():
-    names = ("femur", "femur hip", "hip sacrum", "hip L5", "L4")
-    rows = slices_of(*[("a", one) for one in names])
-    assert [LEVELS.index(level) for level in levels_of(rows)] == sorted(range(5))

@@ -1,24 +1,33 @@
-"""What an evaluation writes beside the counts; tests/test_training.py has those."""
+"""The files of an evaluation; tests/test_training.py evaluates a trained network."""
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.calibration import calibration_curve
 
-from bonelib import metrics, models, prediction, provenance, slices
+from bonelib import metrics, prediction, provenance, slices
 from bonelib.evaluation import error_analysis, evaluate, scoring
 from bonelib.paths import ResultFolder
-from bonelib.settings import BASELINE, BONE, IGNORE, PATIENT, get_settings
-from tests.synthetic_results import ellipses, write_slices
+from bonelib.settings import BASELINE, BONE, IGNORE, PATIENT, Settings, get_settings
+from tests.synthetic_results import ellipses, score_rows, write_slices
 
-SETTINGS = get_settings("smoke", {"epochs": 1, "epochs_long": 2, "precision": "float32"})
-BONES = get_settings("smoke", {"class_scheme": "bones"})
+SETTINGS = get_settings("smoke", {"epochs": 1, "epochs_long": 2})
+BONES = Settings(class_scheme="bones")
 SPACING_MM = (5.0, 7.5, 7.5)
+
+
+def segment(images):
+    """Return label maps on both grids and 8-bit probabilities by grey level, as a network does."""
+    distance = np.abs(images[..., None] - np.array([10.0, 90.0, 180.0]))
+    share = np.exp(-distance / 40)
+    probabilities = np.round(255 * share / share.sum(axis=-1, keepdims=True)).astype(np.uint8)
+    label_maps = probabilities.argmax(axis=-1).astype(np.uint8)
+    return label_maps, label_maps[:, ::2, ::2], probabilities
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Slices, and the results of an untrained U-net and of the baseline."""
+    """Return slices and the results of `segment` as U-net, and of the baseline."""
     root = tmp_path_factory.mktemp("run")
     labels = ellipses(64)
     labels[:, 50:52, 30:34] = IGNORE
@@ -30,9 +39,13 @@ def run(tmp_path_factory):
     history = pd.DataFrame({"epoch": [1, 2], "val_mean_iou": [0.2, 0.4]})
     history.to_csv(results.history("unet"), index=False)
     for horizon in SETTINGS.horizons("unet"):
-        models.build_model("unet", 64, 3).save(results.best("unet", horizon))
-    for method in ("unet", BASELINE):
-        evaluate.evaluate(method, folder, results, SETTINGS)
+        results.best("unet", horizon).write_text("weights")
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    evaluate.evaluate(BASELINE, folder, results, SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "load_segmenter", lambda *_: (segment, network))
+        patch.setattr(evaluate, "network_segmenter", lambda *_, **__: segment)
+        evaluate.evaluate("unet", folder, results, SETTINGS)
     return folder, results
 
 
@@ -64,22 +77,16 @@ def test_reliability_is_that_of_the_networks_probabilities(run):
     reliability = scoring.read_reliability(results, METHODS)
     assert list(reliability) == scoring.RELIABILITY_COLUMNS
     assert set(reliability["model"]) == {"unet"} and set(reliability["epochs"]) == {1, 2}
-    network = prediction.load_network(results.best("unet", 2), "unet", SETTINGS)
     table = slices.read_table(folder.root)
     images, labels = slices.load(folder.root, table[table["series"] == "b"])
-    *_, probabilities = prediction.network_segmenter(network, True)(images)
-    known = labels != IGNORE
-    for label, name in enumerate(SETTINGS.class_names):
-        rows = reliability[reliability["class"] == name]
-        rows = rows[(rows["epochs"] == 2) & (rows["series"] == "b")]
+    *_, probabilities = segment(images)
+    expected = error_analysis.reliability(probabilities, labels)
+    for counts, name in zip(expected, SETTINGS.class_names, strict=True):
+        rows = reliability[(reliability["class"] == name) & (reliability["series"] == "b")]
+        rows = rows[rows["epochs"] == 2]
         assert rows["bin"].tolist() == list(range(error_analysis.BINS))
-        assert rows["pixels"].sum() == known.sum()
-        often, mean = calibration_curve(
-            labels[known] == label, probabilities[known][:, label] / 255, n_bins=error_analysis.BINS
-        )
-        rows = rows[rows["pixels"] > 0]
-        np.testing.assert_allclose(rows["positive"] / rows["pixels"], often)
-        np.testing.assert_allclose(rows["probability"] / rows["pixels"], mean)
+        found = rows[["pixels", "probability", "positive"]].to_numpy() * [1, 255, 1]
+        np.testing.assert_allclose(found, counts)
 
 
 def test_every_pixel_of_false_bone_has_one_cause(run):
@@ -140,15 +147,71 @@ def test_probabilities_are_held_for_a_few_slices_at_a_time():
     images = np.arange(35, dtype=np.uint8)[:, None, None] * np.ones((4, 4), np.uint8)
     labels, seen = images % 3, []
 
-    def segment(part):
+    def counted(part):
         seen.append(len(part))
-        probabilities = np.stack([part % 7, part % 5, part % 11], axis=-1)
-        return part % 2, part[:, ::2, ::2], probabilities
+        return segment(part)
 
-    predicted, native, reliability = evaluate.segment_series(segment, images, labels)
+    predicted, native, reliability = evaluate.segment_series(counted, images, labels)
     assert max(seen) <= slices.SLICES_AT_ONCE and min(seen) >= max(seen) - 1 and sum(seen) == 35
-    np.testing.assert_array_equal(predicted, images % 2)
-    np.testing.assert_array_equal(native, images[:, ::2, ::2])
-    seen.clear()
-    whole = error_analysis.reliability(segment(images)[2], labels)
-    np.testing.assert_array_equal(reliability, whole)
+    whole = segment(images)
+    np.testing.assert_array_equal(predicted, whole[0])
+    np.testing.assert_array_equal(native, whole[1])
+    np.testing.assert_array_equal(reliability, error_analysis.reliability(whole[2], labels))
+
+
+def test_scores_are_not_computed_twice(run, capsys):
+    folder, results = run
+    before = results.scores(BASELINE).stat().st_mtime_ns
+    scores = evaluate.evaluate(BASELINE, folder, results, SETTINGS)
+    assert "scored already" in capsys.readouterr().out
+    assert results.scores(BASELINE).stat().st_mtime_ns == before and len(scores) == 2 * 11
+    next(results.root.glob("predictions/threshold/*.png")).unlink()
+    evaluate.evaluate(BASELINE, folder, results, SETTINGS)
+    assert results.scores(BASELINE).stat().st_mtime_ns > before
+
+
+def test_pooled_scores_have_a_row_a_horizon_and_grid(run):
+    scores = scoring.read_scores(run[1], ["unet"])
+    frame = scoring.pooled_scores(scores, SETTINGS)
+    assert len(frame) == 2 * 2 * 3
+    row = frame[(frame["resolution"] == "input") & (frame["epochs"] == 1)].iloc[0]
+    expected = scoring.pooled(scoring.select(scores, "unet", 1), "iou")
+    assert [row[name] for name in scoring.SCORE_COLUMNS] == list(expected)
+    frame = scoring.pooled_scores(score_rows({"a": [np.diag([9, 9, 5, 4, 3, 2])]}), BONES)
+    assert list(frame)[-7:] == ["mean", *BONES.class_names]
+
+
+def test_validation_chooses_the_best_model():
+    better, worse = np.diag([9, 9, 9]), np.array([[9, 0, 0], [0, 9, 0], [0, 4, 5]])
+    scores = pd.concat([
+        score_rows({"a": [counts]}, model, epochs=2)
+        for model, counts in (("unet", better), ("vgg_unet", worse), (BASELINE, better))
+    ])  # fmt: skip
+    values = {"unet": [0.5, 0.6, 1.0], "vgg_unet": [0.5, 0.7, 0.1]}  # the third epoch is beyond
+    histories = {model: pd.DataFrame({"val_mean_iou": curve}) for model, curve in values.items()}
+    model, rule = scoring.best_model(scores, SETTINGS, histories)
+    assert model == "vgg_unet" and "validation" in rule
+    model, rule = scoring.best_model(scores, SETTINGS)
+    assert model == "unet" and "test series" in rule
+    with pytest.raises(ValueError, match="no network has scores"):
+        scoring.best_model(scores[scores["model"] == BASELINE], SETTINGS)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, BONES], ids=["bone", "bones"])
+def test_a_bone_model_needs_a_network_that_finds_bone(settings):
+    found = np.diag([9] * settings.num_classes)
+    little = np.diag([9, 9] + [1] * (settings.num_classes - 2))
+    little[BONE:, PATIENT] = 9
+    assert scoring.network_with_bone(score_rows({"a": [found]}), settings)[0] == "unet"
+    network, why = scoring.network_with_bone(score_rows({"a": [little]}), settings)
+    assert network is None and "little of the bone" in why
+
+
+def test_all_classes_of_bone_count_as_one():
+    counts = np.diag([10, 20, 0, 30, 0, 0])
+    counts[4, 3], counts[1, 2] = 10, 5  # hips for sacra, and soft tissue called femur
+    nothing = np.diag([9, 9, 0, 0, 0, 0])
+    expected = [100 * 40 / 45, np.nan]
+    rows = score_rows({"a": [counts, nothing]})
+    assert scoring.bone_iou(rows) == pytest.approx(expected, nan_ok=True)
+    assert scoring.pooled_bone_iou(rows) == pytest.approx(expected[0])

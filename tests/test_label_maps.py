@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from bonelib import labels
+from bonelib import labels, phantom
 from bonelib.__main__ import main
 from bonelib.datasets import find_cases
 from bonelib.errors import InputError
@@ -16,6 +16,7 @@ from bonelib.pretraining.annotated_patient import render_annotation
 from bonelib.pretraining.annotation import deform, read_annotation
 from bonelib.pretraining.corpus import write_corpus
 from bonelib.pretraining.label_maps import convert, read_label_maps
+from bonelib.pretraining.train import held_out
 from bonelib.settings import SPLITS, get_settings
 
 SMOKE = get_settings("smoke")
@@ -180,6 +181,18 @@ def test_a_corpus_holds_planes_of_each_version_of_a_subject(data_set, tmp_path):
         for name in ("a_00", "a_01")
     )
     assert (first != second).any() and (first >= Tissue.MARROW).any()
+
+
+def test_held_out_series_are_phantoms_and_unseen_subjects(data_set, tmp_path, monkeypatch):
+    splits = (("train01", "train"), ("validation01", "validation"), ("test01", "test"))
+    monkeypatch.setattr(phantom, "PAPER_SERIES", [(*pair, 4) for pair in splits])
+    unseen = [subject for subject in read_label_maps(data_set) if subject.split != "train"]
+    cases = held_out(tmp_path, unseen, replace(SMOKE, phantom_matrix=32), workers=1)
+    assert [(case.series_id, case.split) for case in cases] == [
+        ("train01", "validation"), ("validation01", "validation"), ("test01", "test"),
+        ("b_1", "validation"), ("c_1", "test"),
+    ]  # fmt: skip
+    assert [case.scan().GetSize()[2] for case in cases[3:]] == [2, 2]
 
 
 def test_a_folder_with_other_files_is_not_written_to(data_set):

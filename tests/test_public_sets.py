@@ -392,5 +392,9 @@ def test_a_set_without_pelves_is_refused(tmp_path):
 
 def test_nothing_is_written_among_other_files(tmp_path):
     root = write_ct_org(tmp_path / "o", [0])
-    with pytest.raises(InputError, match="o: holds other files; name a new or empty folder"):
-        convert("ct_org", root, root)
+    with pytest.raises(InputError, match="o/out: is inside the source; name a folder elsewhere"):
+        convert("ct_org", root, root / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="mine: holds other files; name a new or empty folder"):
+        convert("ct_org", root, tmp_path / "mine")

@@ -15,6 +15,7 @@ from playwright.sync_api import sync_playwright
 
 from bonelib import figures, published, report, tables
 from bonelib.evaluation import scoring
+from bonelib.figures import paper
 from bonelib.paths import ResultFolder, SegmentationFolder
 from bonelib.provenance import write_json
 from bonelib.report.claims import AGAINST, COUNTS, FINDINGS, OWN, claims, finding
@@ -400,6 +401,8 @@ def test_a_network_without_bone_tests_no_claim_that_compares_it():
     assert found.why == "not trained: FCN32, PSPNet find no bone"
     for words in ("points above FCN8's", "on either encoder", "Both FCN take"):
         assert claim(words, evidence).verdict == HOLDS
+    scores.loc[(scores["model"] == "unet") & (scores["epochs"] == SHORT), "n22"] = 0
+    assert claim("Longer training", world(scores)).why == "not trained: U-net finds no bone"
 
 
 def test_levels_causes_classes_and_more_than_one_slice_must_be_there():
@@ -458,7 +461,7 @@ def test_printed_dice_coefficients_follow_from_the_printed_ious_and_a_wrong_one_
 def run(tmp_path_factory):
     results = small_results(tmp_path_factory.mktemp("run"))[1]
     figure, axes = figures.canvas(1, 1)
-    figures.figure5(scoring.read_histories(results, ["unet"])["unet"], axes[0, 0])
+    paper.figure5(scoring.read_histories(results, ["unet"])["unet"], axes[0, 0])
     figures.save(figure, "figure5", results.figures)
     plt.close(figure)
     results.meshes.mkdir()

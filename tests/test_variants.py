@@ -3,19 +3,18 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from bonelib import augment, phantom, preparation, slices, training
+from bonelib import phantom, preparation
 from bonelib.datasets import find_cases
-from bonelib.evaluation import evaluate, variants
-from bonelib.paths import ResultFolder, SliceFolder
+from bonelib.evaluation import variants
+from bonelib.paths import ResultFolder
 from bonelib.provenance import write_json
 from bonelib.settings import MODEL_NAMES, get_settings, replaced
 from bonelib.tables import ablation_table
 from bonelib.workflow.runs import open_run
 from bonelib.workflow.steps import Plan
-from tests.synthetic_results import ellipses, write_scores, write_slices
+from tests.synthetic_results import write_scores
 
 NIGHT = get_settings("night")
 
@@ -24,7 +23,7 @@ def names(trainings):
     return [(training.model, training.name) for training in trainings]
 
 
-def test_each_variant_is_trained_three_times_and_the_run_s_own_is_one(tmp_path):
+def test_each_variant_is_trained_three_times_and_the_runs_own_is_one(tmp_path):
     results = ResultFolder(tmp_path)
     trainings = variants.trainings(results, NIGHT, MODEL_NAMES)
     assert names(trainings)[:4] == [
@@ -49,7 +48,7 @@ def test_a_variant_that_changes_nothing_is_left_out(tmp_path):
     ("record", "allowed", "compared"),
     [("imagenet", True, True), ("random", False, False), (None, True, False), (None, False, True)],
 )
-def test_a_random_encoder_is_tried_where_the_run_s_own_is_from_imagenet(
+def test_a_random_encoder_is_tried_if_the_runs_own_is_from_imagenet(
     record, allowed, compared, tmp_path
 ):
     results, settings = ResultFolder(tmp_path), replace(NIGHT, allow_random_encoder=allowed)
@@ -61,7 +60,7 @@ def test_a_random_encoder_is_tried_where_the_run_s_own_is_from_imagenet(
     assert [one for one in trainings if one[0] == "vgg_unet"] == (expected if compared else [])
 
 
-def test_a_replicate_has_the_run_s_patients_and_slices(write_dataset, tmp_path):
+def test_a_replicate_has_the_same_patients_and_slices(write_dataset, tmp_path):
     other = replace(get_settings("smoke"), replicate=1)
     assert phantom.series_seed("test01", other) == phantom.series_seed("test01", NIGHT)
     root = write_dataset()
@@ -73,124 +72,75 @@ def test_a_replicate_has_the_run_s_patients_and_slices(write_dataset, tmp_path):
     assert times[0] == times[1] and times[0]
 
 
-SMALL = {
-    "image_size": 32, "steps_per_epoch": 1, "batch_size": 2, "epochs": 1, "epochs_long": 2,
-    "batch_norm_slices": 0, "precision": "float32",
-}  # fmt: skip
+def write_unet(results, right):
+    """Write U-net's scores of one slice with 900 pixels of patient and 100 of bone.
 
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A run with slices, of which nothing is trained."""
-    root = tmp_path_factory.mktemp("run")
-    splits = dict(zip("abc", ("train", "validation", "test"), strict=True))
-    volumes = {name: (split, ellipses(32, 4)) for name, split in splits.items()}
-    write_slices(root / "slices", volumes, (5.0, 15.0, 15.0))
-    write_json(SliceFolder(root / "slices").description, {"fingerprint": "made"})
-    return open_run("smoke", results_dir=str(root / "results"), overrides=SMALL,
-                    slices_dir=str(root / "slices"))  # fmt: skip
-
-
-def test_a_replicate_has_other_weights_and_other_batches(small):
-    table = slices.read_table(small.slices.root)
-    files = [(small.slices.image("a", row.slice), small.slices.labels("a", row.slice))
-             for row in table[table["split"] == "train"].itertuples()]  # fmt: skip
-    batches = [
-        next(augment.batches(files, 32, replace(small.settings, replicate=replicate), 0, 0))[0]
-        for replicate in (0, 0, 1)
+    The native grid has one pixel fewer right.
+    """
+    rows = [
+        ["unet", epochs, epochs, grid, "test01", 0, 1000, 0, 0, 0, 900, 0, 0, 100 - found, found]
+        for epochs, found_input in ((NIGHT.epochs, 1), (NIGHT.epochs_long, right))
+        for grid, found in (("input", found_input), ("native", found_input - 1))
     ]
-    np.testing.assert_array_equal(batches[0], batches[1])
-    assert (np.asarray(batches[0]) != np.asarray(batches[2])).any()
-
-
-def test_the_steps_of_an_ablation_train_it_and_the_table_shows_it(small):
-    steps = {step.name: step for step in Plan(small, ["unet"], SMALL).steps(True)}
-    for name in ("unet", "unet-own-1"):
-        trained, evaluated = steps[f"03_train_model-{name}"], steps[f"04_evaluate_model-{name}"]
-        given = {"slices_dir": str(small.slices.root), "horizons": []} | evaluated.parameters
-        model, horizons = given.pop("model"), given.pop("horizons")
-        run = open_run(**given)
-        training.train(model, run.slices, run.results, run.settings)
-        scores = evaluate.evaluate(model, run.slices, run.results, run.settings, horizons)
-        assert set(scores["epochs"]) == ({1, 2} if name == "unet" else {2})
-        assert all(path.exists() for path in trained.outputs + evaluated.outputs)
-    losses = [pd.read_csv(steps[f"03_train_model-unet{name}"].outputs[0])["loss"]
-              for name in ("", "-own-1")]  # fmt: skip
-    assert (losses[0] != losses[1]).all()
-    found = variants.read_ablations(small.results, small.settings)
-    assert found[["variant", "replicate", "resolution"]].to_numpy().tolist() == [
-        ["own", number, resolution] for number in (0, 1) for resolution in ("input", "native")
-    ]
-    read = steps["05_tables"].inputs
-    assert small.results.root / "ablations" / "own-1" / "scores" / "unet.csv" in read
-
-
-def write_unet(results, right, native=None):
-    """Write U-net's scores of one slice: of 100 pixels of bone so many right, 900 are patient."""
-    rows = []
-    for epochs in (NIGHT.epochs, NIGHT.epochs_long):
-        for grid, found in (("input", right), ("native", native or right)):
-            found = found if epochs == NIGHT.epochs_long else 1
-            counts = [1000, 0, 0, 0, 900, 0, 0, 100 - found, found]
-            rows.append(["unet", epochs, epochs, grid, "test01", 0, *counts])
     write_scores(results, "unet", rows)
 
 
-@pytest.fixture
-def made(tmp_path):
-    """Three trainings of the run's own settings, and of two variants."""
-    results = ResultFolder(tmp_path)
-    right = {"own": (90, 92, 94), "relu_decoder": (90, 92, 97), "no_augmentation": (80, 82, 84)}
+def write_variants(results, **right):
+    """Write U-net's scores of the replicates of variants; there is no other training."""
     for one in variants.trainings(results, NIGHT, ["unet"]):
-        if one.variant.name in right:
-            found = right[one.variant.name][one.replicate]
-            write_unet(one.results(results), found, native=found - 1)
+        found = right.get(one.variant.name, ())
+        if one.replicate < len(found):
+            write_unet(one.results(results), found[one.replicate])
     return results
 
 
-def test_the_table_has_means_spreads_and_differences(made):
-    table = ablation_table(made, NIGHT)
+def test_the_table_has_means_spreads_and_differences(tmp_path):
+    results = write_variants(
+        ResultFolder(tmp_path),
+        own=(90, 92, 94), relu_decoder=(90, 92, 97), no_augmentation=(80, 82, 84),
+    )  # fmt: skip
+    table = ablation_table(results, NIGHT)
     bone = table.frame[table.frame["measure"] == "IoU of bone"].set_index("setting")
-    own, relu = bone.loc["as in Table 3"], bone.loc["ReLU in the decoder"]
+    own = bone.loc["as in Table 3"]
     assert own[["training_1", "training_2", "training_3"]].tolist() == [90, 92, 94]
-    assert (own["mean"], own["spread"], own["beyond_spread"]) == (92, 2, "")
-    assert np.isnan(own["difference"])
-    assert (relu["mean"], relu["spread"]) == (93, 3.61)  # of -3, -1, 4: the root of 26 / 2
-    assert (relu["difference"], relu["beyond_spread"]) == (1, "no")
-    without = bone.loc["no augmentation"]
-    assert (without["difference"], without["beyond_spread"]) == (-10, "yes")
-    native = bone.loc["scored on the native grid"]
-    assert (native["mean"], native["difference"], native["beyond_spread"]) == (91, -1, "no")
+    found = bone[["mean", "spread", "difference", "beyond_spread"]].T.to_dict("list")
+    assert np.isnan(found.pop("as in Table 3")[2]) and own["spread"] == 2
+    assert found["ReLU in the decoder"] == [93, 3.61, 1, "no"]  # of -3, -1, 4: root of 26 / 2
+    assert found["no augmentation"] == [82, 2, -10, "yes"]
+    assert found["scored on the native grid"] == [91, 2, -1, "no"]
     mean = table.frame[table.frame["measure"] == "mean IoU"].set_index("setting")
     # Of background 100, of patient 900 / (900 + 10), of bone 90.
-    assert mean.loc["as in Table 3", "training_1"] == pytest.approx(
-        (100 + 98.90 + 90) / 3, abs=0.01
-    )
+    expected = (100 + 98.90 + 90) / 3
+    assert mean.loc["as in Table 3", "training_1"] == pytest.approx(expected, abs=0.01)
     assert any("ReLU in the decoder: Does it matter" in note for note in table.notes)
-
-
-def test_networks_without_imagenet_weights_have_a_row_that_says_so(made):
-    frame = ablation_table(made, NIGHT).frame
-    rows = frame[frame["setting"] == "random encoder"]
+    rows = table.frame[table.frame["setting"] == "random encoder"]
     assert rows["name"].tolist() == ["VGG-U-net", "ResNet-U-net"]
     assert set(rows["measure"]) == {"not run: no ImageNet weights here"}
     assert rows["mean"].isna().all()
-    write_json(made.training_record("vgg_unet"), {"encoder_weights": "imagenet"})
-    frame = ablation_table(made, NIGHT).frame
+    write_json(results.training_record("vgg_unet"), {"encoder_weights": "imagenet"})
+    frame = ablation_table(results, NIGHT).frame
     assert frame.loc[frame["setting"] == "random encoder", "name"].tolist() == ["ResNet-U-net"]
 
 
-def test_without_variants_there_is_no_table(tmp_path):
-    results = ResultFolder(tmp_path)
-    write_unet(results, 90)
+def test_trainings_may_be_missing(tmp_path):
+    results = write_variants(ResultFolder(tmp_path), own=(90,))
     table = ablation_table(results, NIGHT)
     assert table.frame.empty and "--ablations" in table.notes[0]
-
-
-def test_a_single_training_has_no_spread_and_no_verdict(tmp_path):
-    results = ResultFolder(tmp_path)
-    for one in variants.trainings(results, NIGHT, ["unet"]):
-        if one.replicate == 0 and one.variant.name in ("own", "relu_decoder"):
-            write_unet(one.results(results), 90)
+    write_variants(results, own=(90,), relu_decoder=(91,))  # one training has no spread
     rows = ablation_table(results, NIGHT).frame.set_index("setting").loc["ReLU in the decoder"]
     assert rows["spread"].isna().all() and set(rows["beyond_spread"]) == {""}
+
+
+def test_the_steps_of_an_ablation_have_their_own_settings_and_folder(tmp_path):
+    run = open_run("night", results_dir=str(tmp_path))
+    steps = {step.name: step for step in Plan(run, ["unet"], {}).steps(True)}
+    given = dict(steps["04_evaluate_model-unet-own-1"].parameters)
+    assert (given.pop("model"), given.pop("horizons")) == ("unet", [NIGHT.epochs_long])
+    other = open_run(**given)
+    assert other.settings == replace(NIGHT, replicate=1)
+    assert other.settings.training_seed == run.settings.training_seed + 1
+    assert other.slices.root == run.slices.root
+    assert other.results.root == tmp_path / "ablations" / "own-1"
+    trained = steps["03_train_model-unet-own-1"].outputs
+    assert other.results.best("unet", NIGHT.epochs_long) in trained
+    assert other.results.scores("unet") in steps["05_tables"].inputs

@@ -6,12 +6,10 @@ about 210 mm high. Bone that the owner did not label becomes `ignore`.
 """
 
 import hashlib
-import multiprocessing
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from bonelib import labels, scans
 from bonelib.datasets.case import BONE_NAMES_FILE
 from bonelib.datasets.folder import SPLIT_FILE, start_conversion
+from bonelib.devices import in_order
 from bonelib.errors import InputError, InputWarning
 from bonelib.labels.grids import image_like
 from bonelib.settings import IGNORE, SPLITS
@@ -51,7 +50,7 @@ class PublicSet(NamedTuple):
     above_mm: float = 100.0
 
 
-def convert(name: str, directory: Path, output: Path, workers: int = 1) -> Counter:
+def convert(name: str, directory: Path, output: Path, workers: int = 0) -> Counter:
     """Write the pelvic scans of data set `name` in `directory` as a `folder` data set.
 
     Series that `output` already holds are kept, so a conversion that was stopped continues.
@@ -59,12 +58,16 @@ def convert(name: str, directory: Path, output: Path, workers: int = 1) -> Count
     converted, lack the pelvis or were left out. Raises InputError where none can be used.
     """
     public = PUBLIC_SETS[name]
+    if output.resolve().is_relative_to(directory.resolve()):
+        raise InputError(f"{output}: is inside the source; name a folder elsewhere")
     pairs = _pairs(public, directory)
     splits = _splits(name, list(pairs), _owners_splits(name, directory, list(pairs)))
     start_conversion(output, {"name": name, "note": public.note})
     counts, rows = Counter(), ["series,split"]
     jobs = [(name, output / series_id, *pairs[series_id]) for series_id in splits]
-    results = tqdm(_run(jobs, workers), "converting", len(jobs), unit="series")
+    results = tqdm(
+        in_order(_convert_series, iter(jobs), workers), "converting", len(jobs), unit="series"
+    )
     for series_id, (outcome, notes) in zip(splits, results, strict=True):
         counts[outcome] += 1
         for note in notes:
@@ -79,15 +82,6 @@ def convert(name: str, directory: Path, output: Path, workers: int = 1) -> Count
     names = ["id,name", *(f"{number},{bone}" for bone, number in _ids(public).items())]
     (output / BONE_NAMES_FILE).write_text("\n".join(names) + "\n")
     return counts
-
-
-def _run(jobs: list[tuple], workers: int) -> Iterator[tuple[str, list[str]]]:
-    if workers == 1:
-        yield from map(_convert_series, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(_convert_series, jobs)
 
 
 def _convert_series(job: tuple[str, Path, Path, Path]) -> tuple[str, list[str]]:

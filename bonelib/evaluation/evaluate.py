@@ -44,7 +44,15 @@ def evaluate(
     table = slices.read_table(folder.root)
     table = table[table["split"] == "test"]
     horizons = horizons or ((0,) if method == BASELINE else settings.horizons(method))
-    key = evaluation_key(method, folder, results, settings, horizons)
+    weights = [results.best(method, horizon) for horizon in horizons if method != BASELINE]
+    key = provenance.text_hash(
+        method,
+        horizons,
+        settings.decisive,
+        provenance.content_hash(weights, results.root),
+        provenance.read_json(folder.description).get("fingerprint"),
+        provenance.code_hash(__name__),
+    )
     files = {
         results.scores(method): scoring.KEY_COLUMNS + metrics.count_columns(settings.num_classes),
         results.surfaces(method): scoring.SURFACE_COLUMNS,
@@ -90,25 +98,6 @@ def evaluate(
     return parts[0][files[results.scores(method)]]
 
 
-def evaluation_key(
-    method: str,
-    folder: SliceFolder,
-    results: ResultFolder,
-    settings: Settings,
-    horizons: Sequence[int],
-) -> str:
-    """Return a hash of everything the scores depend on: weights, slices, settings and code."""
-    weights = [] if method == BASELINE else [results.best(method, horizon) for horizon in horizons]
-    return provenance.text_hash(
-        method,
-        horizons,
-        settings.decisive,
-        provenance.content_hash(weights, results.root),
-        provenance.read_json(folder.description).get("fingerprint"),
-        provenance.code_hash(__name__),
-    )
-
-
 def score_series(
     segment: Segmenter, folder: SliceFolder, series: pd.DataFrame, settings: Settings
 ) -> tuple[np.ndarray, list[pd.DataFrame]]:
@@ -122,11 +111,13 @@ def score_series(
     spacing_mm = tuple(map(float, series["spacing"].iloc[0].split()))
     grids = {"input": (labels, predicted), "native": (native_labels, native)}
     counts = [
-        count_pixels(*pair, settings).assign(slice=list(series["slice"]), resolution=resolution)
-        for resolution, pair in grids.items()
+        (resolution, slice_index, *metrics.confusion_matrix(*pair, settings.num_classes).ravel())
+        for resolution, stacks in grids.items()
+        for slice_index, *pair in zip(series["slice"], *stacks, strict=True)
     ]
+    columns = ["resolution", "slice", *metrics.count_columns(settings.num_classes)]
     return predicted, [
-        pd.concat(counts),
+        pd.DataFrame(counts, columns=columns),
         measure_surfaces(labels, predicted, spacing_mm, settings),
         reliability_rows(reliability, settings),
         false_bone_rows(images, labels, predicted, spacing_mm, series["slice"], settings),
@@ -153,17 +144,6 @@ def segment_series(
             counts = error_analysis.reliability(*probabilities, reference)
             reliability = reliability + counts if len(reliability) else counts
     return *map(np.concatenate, zip(*label_maps, strict=True)), reliability
-
-
-def count_pixels(
-    references: Sequence[np.ndarray], predicted: np.ndarray, settings: Settings
-) -> pd.DataFrame:
-    """Return the confusion counts of each slice."""
-    counts = [
-        metrics.confusion_matrix(*pair, settings.num_classes).ravel()
-        for pair in zip(references, predicted, strict=True)
-    ]
-    return pd.DataFrame(counts, columns=metrics.count_columns(settings.num_classes))
 
 
 def measure_surfaces(

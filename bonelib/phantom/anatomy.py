@@ -66,13 +66,8 @@ def cut_slice(patient: Patient, x_mm, y_mm, z_mm: float) -> tuple[np.ndarray, np
 
     `x_mm` (columns) and `y_mm` (rows) are the pixel centres in the patient's coordinates.
     """
-    x = np.asarray(x_mm, np.float32)[None, :]
-    y = np.asarray(y_mm, np.float32)[:, None]
-    tissues = np.zeros((y.size, x.size), np.uint8)
-    bones = np.zeros_like(tissues)
-    canvas = _Canvas(patient, x, y, z_mm, tissues, bones)
-    paint_couch(tissues, x, y - canvas.couch_surface - patient.cushion)
-    canvas.paint_cushion()
+    canvas = _Canvas(patient, x_mm, y_mm, z_mm)
+    canvas.paint_support()
     canvas.paint_body()
     canvas.paint_organs()
     canvas.paint_vessels()
@@ -83,7 +78,7 @@ def cut_slice(patient: Patient, x_mm, y_mm, z_mm: float) -> tuple[np.ndarray, np
     for bone in patient.skeleton:
         if bone.number in patient.replaced_hips:
             canvas.paint_prosthesis(bone)
-    return tissues, bones
+    return canvas.tissues, canvas.bones
 
 
 def paint_couch(tissues: np.ndarray, x, below) -> None:
@@ -97,12 +92,14 @@ def paint_couch(tissues: np.ndarray, x, below) -> None:
 
 
 class _Canvas:
-    """One slice while it is painted, from the outside to the inside."""
+    """One slice, painted from the outside to the inside."""
 
-    def __init__(self, patient: Patient, x, y, z: float, tissues, bones):
-        self.patient, self.x, self.y, self.z = patient, x, y, np.float32(z)
-        self.tissues, self.bones = tissues, bones
-        self.couch_surface = patient.couch_top - x**2 / (2 * patient.couch_curve)
+    def __init__(self, patient: Patient, x_mm, y_mm, z_mm: float):
+        self.patient, self.z = patient, np.float32(z_mm)
+        self.x = np.asarray(x_mm, np.float32)[None, :]
+        self.y = np.asarray(y_mm, np.float32)[:, None]
+        self.tissues, self.bones = np.zeros((2, self.y.size, self.x.size), np.uint8)
+        self.couch_surface = patient.couch_top - self.x**2 / (2 * patient.couch_curve)
         self.groin_y = -0.42 * np.sqrt(DEPTH * patient.half_depth)
 
     def window(self, low, high) -> tuple[slice, slice] | None:
@@ -113,8 +110,9 @@ class _Canvas:
             return None
         return slice(*rows), slice(*columns)
 
-    def paint_cushion(self):
+    def paint_support(self):
         below = self.y - self.couch_surface
+        paint_couch(self.tissues, self.x, below - self.patient.cushion)
         wide = np.abs(self.x) < COUCH_HALF_WIDTH - 8
         self.tissues[(below > 0) & (below < self.patient.cushion) & wide] = Tissue.CUSHION
 

@@ -10,11 +10,9 @@
 """
 
 import csv
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +23,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, generate_uid
 from tqdm import tqdm
 
+from bonelib import devices
 from bonelib.phantom import department
 from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.department import Visit
@@ -249,9 +248,8 @@ def write_folders(
         if written.get("fingerprint") != record["fingerprint"]:
             waiting.append(record)
     job = partial(_write_folder, directory=directory, write=write)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        done = (pool.map if workers > 1 and len(waiting) > 1 else map)(job, waiting)
-        list(tqdm(done, "rendering", len(waiting), unit="series", disable=not waiting))
+    done = devices.in_order(job, waiting, workers if min(workers, len(waiting)) > 1 else 0)
+    list(tqdm(done, "rendering", len(waiting), unit="series", disable=not waiting))
 
 
 def _write_folder(record: dict, directory: Path, write: Callable[[Path, dict], None]) -> None:

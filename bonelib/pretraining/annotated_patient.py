@@ -94,7 +94,7 @@ class AnnotatedPatient:
 
 
 class _Slice:
-    """One slice while it is painted, from the outside to the inside."""
+    """One slice, painted from the outside to the inside."""
 
     def __init__(self, patient: AnnotatedPatient, index: int):
         annotation = patient.annotation

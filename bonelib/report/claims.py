@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from bonelib import published
-from bonelib.report import measures, verdicts
+from bonelib.report import measures
 from bonelib.report.evidence import LONG, SHORT, Evidence, Group
 from bonelib.report.verdicts import FAILS, UNTESTED, VERDICTS, NotTestable, judge
 from bonelib.settings import CLASS_NAMES, Settings
@@ -57,7 +57,7 @@ def claims(evidence: Evidence) -> dict[str, list[dict]]:
     except NotTestable:
         best, distances = "", pd.Series()
     text = CLAIMS.render(
-        vars(published) | vars(measures) | vars(verdicts),
+        vars(published) | vars(measures),
         column=_column,
         settings=evidence.settings,
         paper_settings=Settings,

@@ -1,8 +1,7 @@
 """The tests of claims: results -> our numbers in words, and the margins that decide.
 
-Each measure takes an Evidence, the groups of the networks that the claim is about, by name,
-and the claim's options. It returns a text and margins, from which `verdicts.judge` makes a
-verdict.
+A measure takes an Evidence, the groups of the claim's networks by name, and the claim's options.
+It returns a text and margins; `verdicts.judge` turns the margins into a verdict.
 """
 
 from itertools import pairwise, product
@@ -21,16 +20,18 @@ from bonelib.report.verdicts import (
     listed,
     name_of,
     same,
-)  # fmt: skip
+)
 from bonelib.settings import BONE, CLASS_NAMES, Settings
 
 # Limits for words to which the paper gives no number.
 NEAR = 5.0  # points of IoU: "about"
-FLAT_STEP = NEAR  # points between epochs: larger mean steps leave a level that is "about" so
-STILL_STEP = 100 - published.CURVE_FLOOR  # points: no larger step fits above the floor
-SIMILAR = 1.5  # ratio of times
+FLAT_STEP = NEAR  # points between epochs, mean: "flattens"; as far as "about" allows from a level
+STILL_STEP = (
+    100 - published.CURVE_FLOOR
+)  # points: "hardly move"; the most that fits above the floor
+SIMILAR = 1.5  # ratio of times: "about the same", "much longer"
 SMALL_PART = 0.1  # of the spread in IoU: "hardly"
-LITTLE_GAIN = 1.0  # points of mean IoU; the paper calls 0.73 not significant
+LITTLE_GAIN = 1.0  # points of mean IoU: "little"; the paper calls 0.73 not significant
 MAGNITUDE = 10  # ratio: "an order of magnitude", "by far"
 HALF_DIGIT = 0.005  # of a printed score
 
@@ -135,6 +136,8 @@ def gains_little(evidence, groups):
     (long,) = groups.values()
     short = long._replace(horizon=SHORT)
     evidence.require({"short": short})
+    if reason := evidence.untrained({"short": short}):
+        raise NotTestable(reason)
     gains = {name: evidence.lead(long, short, name) for name in published.LONGER_TRAINING_GAIN}
     margins = [LITTLE_GAIN - gains["mean"], gains["mean"] - (-LITTLE_GAIN)]
     return listed(gains, " points"), margins

@@ -14,6 +14,8 @@ from bonelib.tables.render import ABOVE, BELOW, Table
 # Columns of whole numbers, some of which may be missing.
 WHOLE = {"epochs", "epoch", "images", "parameters", "trainable"}
 
+Records = dict[str, dict]  # of the evaluations, by model
+
 MARKS_NOTE = (
     f"{ABOVE} ({BELOW}): our score is above (below) the paper's, and the interval excludes the "
     "paper's; the patients differ."
@@ -42,7 +44,7 @@ def table1(scores: pd.DataFrame, settings: Settings) -> Table:
     )
 
 
-def table2(records: dict[str, dict], settings: Settings) -> Table:
+def table2(records: Records, settings: Settings) -> Table:
     """Return the time per slice and the number of parameters of every method."""
     run = [model for model in published.METHOD_NAMES if model in records]
     rows = []
@@ -58,8 +60,7 @@ def table2(records: dict[str, dict], settings: Settings) -> Table:
         "The paper timed 512 x 512 slices on an NVIDIA RTX 2080 Ti; our times are of this machine "
         "and of this profile's slices."
     ]
-    if run:
-        sizes = sorted({records[model]["slices"] for model in run})
+    if sizes := sorted({records[model]["slices"] for model in run}):
         notes.append(f"Mean over {', '.join(map(str, sizes))} test slices.")
     if not settings.has_papers_classes:
         notes.append(
@@ -71,7 +72,7 @@ def table2(records: dict[str, dict], settings: Settings) -> Table:
     return Table(framed(rows), caption, tuple(notes), decimals=1, best={"milliseconds": min})
 
 
-def table3(scores: pd.DataFrame, records: dict[str, dict], settings: Settings) -> Table:
+def table3(scores: pd.DataFrame, records: Records, settings: Settings) -> Table:
     """Return the scores of U-net and of its two backbones after the long training."""
     return score_table(
         scores,
@@ -88,7 +89,7 @@ def table3(scores: pd.DataFrame, records: dict[str, dict], settings: Settings) -
 
 def table4(
     scores: pd.DataFrame,
-    records: dict[str, dict],
+    records: Records,
     settings: Settings,
     histories: dict[str, pd.DataFrame] | None = None,
 ) -> Table:
@@ -100,18 +101,15 @@ def table4(
         return Table(pd.DataFrame(), f"{title}.", (f"Not run: {error}.",))
     rows = select(scores, model).sort_values(["series", "slice"])
     parts = dict(list(rows.groupby("series")))
-    papers = [*published.TABLE4[: len(parts)], *[{}] * (len(parts) - len(published.TABLE4))]
+    papers = dict(zip(parts, published.TABLE4, strict=False))
+    papers["Combined"] = published.TABLE4_COMBINED
     frame = framed(
         {
             "series": name,
-            **beside_paper({"images": len(part)}, paper),
-            **scores_of(part, "iou", paper.get("iou", ()), settings),
+            **beside_paper({"images": len(part)}, papers.get(name, {})),
+            **scores_of(part, "iou", papers.get(name, {}).get("iou", ()), settings),
         }
-        for (name, part), paper in zip(
-            (parts | {"Combined": rows}).items(),
-            [*papers, published.TABLE4_COMBINED],
-            strict=True,
-        )
+        for name, part in (parts | {"Combined": rows}).items()
     )
     notes = [
         f"Ours: {method_name(model, records)}, {rule}, best of {rows['epochs'].iloc[0]} epochs. "
@@ -132,7 +130,7 @@ def score_table(
     paper: Mapping[str, dict],
     caption: str,
     settings: Settings,
-    records: dict[str, dict] | None = None,
+    records: Records | None = None,
     notes: Iterable[str] = (),
 ) -> Table:
     """Return the scores of (model, epochs) pairs beside the `paper`'s, which maps models."""
@@ -155,7 +153,7 @@ def score_table(
 
 
 def method_rows(
-    rows: pd.DataFrame, model: str, paper: dict, settings: Settings, records: dict | None
+    rows: pd.DataFrame, model: str, paper: dict, settings: Settings, records: Records | None
 ) -> list[dict]:
     """Return one row per measure for one method at one horizon."""
     return [
@@ -245,7 +243,7 @@ def not_run(models: Iterable[str]) -> list[str]:
     return [f"Not run: {', '.join(names)}."] if names else []
 
 
-def random_encoders(models: Iterable[str], records: dict) -> list[str]:
+def random_encoders(models: Iterable[str], records: Records) -> list[str]:
     """Return the note that lists the models whose encoder started from random weights, if any."""
     names = [
         published.METHOD_NAMES[model]

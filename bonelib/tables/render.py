@@ -32,7 +32,7 @@ TITLES = {
     "ml": "False bone, ml",
     "ece": "All classes",
     **{f"training_{number}": f"No. {number}" for number in (1, 2, 3)},
-    "milliseconds": "ms a slice",
+    "milliseconds": "ms per slice",
 }
 
 ABOVE, BELOW = "↑", "↓"  # ours is above or below the paper's value, which the interval excludes
@@ -157,9 +157,12 @@ class Table:
     def _repr_html_(self) -> str:
         cells = self.cells().rename(columns=html.escape)
         classes = cells.map(lambda cell: cell.row)
-        for title, side in zip(cells, self.alignment(), strict=True):
+        texts = {}
+        for (title, column), side in zip(cells.items(), self.alignment(), strict=True):
             classes[title] += f" {side}"
-        styler = Styler(cells.map(_html_cell), cell_ids=False).hide(axis="index")
+            has_small = any(cell.small for cell in column)
+            texts[title] = [_html_cell(cell, has_small) for cell in column]
+        styler = Styler(pd.DataFrame(texts), cell_ids=False).hide(axis="index")
         table = styler.set_td_classes(classes).to_html(
             table_uuid=text_hash(self.caption), table_attributes='class="scores"'
         )
@@ -232,9 +235,10 @@ def _title(name: str) -> str:
     return TITLES.get(name, words[:1].upper() + words[1:])
 
 
-def _html_cell(cell: Cell) -> str:
+def _html_cell(cell: Cell, has_small: bool) -> str:
+    """Return a value and its small print, which may be empty to align the values of a column."""
     text = html.escape(cell.text)
-    small = f" <small>{html.escape(cell.small)}</small>" if cell.small else ""
+    small = f" <small>{html.escape(cell.small)}</small>" if has_small else ""
     return (f"<b>{text}</b>" if cell.is_best else text) + small
 
 
@@ -259,7 +263,7 @@ def _latex_cell(cell: Cell, side: str) -> str:
 
 
 def _stacked(lines: Iterable[str], side: str, place: str) -> str:
-    """Return lines below each other, of which the first ("t") or last ("b") is on the baseline."""
+    """Return stacked lines; the first ("t") or last ("b") is on the baseline."""
     lines = list(lines)
     text = NEW_LINE.join(lines)
     if len(lines) < 2:

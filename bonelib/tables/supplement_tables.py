@@ -20,6 +20,7 @@ from bonelib.paths import ResultFolder
 from bonelib.settings import BONE, Settings
 from bonelib.tables.paper_tables import (
     BEST_NOTE,
+    Records,
     beside_paper,
     framed,
     interval_note,
@@ -55,16 +56,14 @@ def made(rows: Iterable[dict], caption: str, notes: Iterable[str], **options) ->
     return Table(frame, caption, ("Not run.",) if frame.empty else tuple(notes), **options)
 
 
-def by_method(frame: pd.DataFrame, records: dict | None) -> Iterator[tuple[dict, pd.DataFrame]]:
+def by_method(frame: pd.DataFrame, records: Records) -> Iterator[tuple[dict, pd.DataFrame]]:
     """Yield for each method and horizon the columns that name it, and its rows."""
     for model, epochs in methods(frame):
         names = {"name": method_name(model, records), "epochs": int(epochs) or pd.NA}
         yield names, frame[(frame["model"] == model) & (frame["epochs"] == epochs)]
 
 
-def per_image_table(
-    scores: pd.DataFrame, settings: Settings, records: dict[str, dict] | None = None
-) -> Table:
+def per_image_table(scores: pd.DataFrame, settings: Settings, records: Records) -> Table:
     """Return the spread of the IoU of all bone over test slices (section 5.3 quotes U-net's)."""
     rows = []
     for names, part in by_method(scores[scores["resolution"] == "input"], records):
@@ -89,18 +88,14 @@ def per_image_table(
     return made(rows, f"Bone IoU of single test slices, %.{scheme_note(settings)}", notes)
 
 
-def native_table(
-    scores: pd.DataFrame, settings: Settings, records: dict[str, dict] | None = None
-) -> Table:
+def native_table(scores: pd.DataFrame, settings: Settings, records: Records) -> Table:
     """Return the scores on each network's own output grid, beside the paper's."""
+    papers = {settings.epochs_long: published.TABLE3}
+    papers[settings.epochs] = papers.get(settings.epochs, {}) | published.TABLE1
     rows, parts = [], []
     for names, part in by_method(scores[scores["resolution"] == "native"], records):
-        model, epochs = part["model"].iloc[0], names["epochs"]
-        paper = {}
-        if epochs is not pd.NA:
-            short = published.TABLE1 if epochs == settings.epochs else {}
-            long = published.TABLE3 if epochs == settings.epochs_long else {}
-            paper = short.get(model) or long.get(model, {})
+        model, epochs = part[["model", "epochs"]].iloc[0]
+        paper = papers.get(epochs, {}).get(model, {})
         rows += [names | row for row in method_rows(part, model, paper, settings, records)]
         parts.append(part)
     return made(
@@ -113,9 +108,7 @@ def native_table(
     )
 
 
-def comparison_table(
-    scores: pd.DataFrame, settings: Settings, records: dict[str, dict] | None = None
-) -> Table:
+def comparison_table(scores: pd.DataFrame, settings: Settings, records: Records) -> Table:
     """Return every pair of methods at the horizons of Tables 1 and 3, by bone IoU."""
     caption = (
         f"All pairs of methods by bone IoU on the same test slices.{scheme_note(settings)} "
@@ -134,7 +127,11 @@ def comparison_table(
     first = [names[pair] for pair in zip(pairs["model_a"], pairs["epochs_a"], strict=True)]
     against = [names[pair] for pair in zip(pairs["model_b"], pairs["epochs_b"], strict=True)]
     won = pairs["series_won"].astype(str) + " of " + pairs["series"].astype(str)
-    frame = pairs.assign(first=first, against=against, won=won, result=pairs.apply(_result, axis=1))
+    is_sure = pairs["p_holm"] < ALPHA
+    is_better = is_sure & (pairs["difference_low"] > 0) & (pairs["effect"] > 0)
+    is_worse = is_sure & (pairs["difference_high"] < 0) & (pairs["effect"] < 0)
+    result = np.select([is_better, is_worse], ["better", "worse"], "unclear")
+    frame = pairs.assign(first=first, against=against, won=won, result=result)
     printed = [
         "first", "against", "difference", "difference_low", "difference_high",
         "median_difference", "effect", "p_holm", "won", "result",
@@ -145,16 +142,15 @@ def comparison_table(
     notes = (
         f"p: two-sided Wilcoxon signed-rank test on {slices} slices, with Holm's correction for "
         f"{len(pairs)} pairs. A slice without bone in reference and prediction counts as 100 %. "
-        "The test takes slices as independent, but slices of one patient are not: it finds "
-        "differences too easily.",
-        f"Better or worse: p is below {100 * ALPHA:.0f} % and the interval, which respects that "
-        "slices belong to series, excludes 0; else unclear.",
+        "Slices of one patient are not independent: the test finds differences too easily.",
+        f"Better or worse: p is below {100 * ALPHA:.0f} % and the interval excludes 0; else "
+        "unclear.",
         f"A test on whole series cannot reach {100 * ALPHA:.0f} % here ({'; '.join(reasons)}), so "
         "the table counts the series won: the first method has the higher pooled bone IoU."
         if reasons
         else "p_series in the CSV: the same test on the pooled bone IoU of each series.",
         interval_note([scores]),
-        *random_encoders(sorted(set(scores["model"])), records or {}),
+        *random_encoders(sorted(set(scores["model"])), records),
     )
     return Table(
         frame[[*printed, *csv_only]],
@@ -166,16 +162,7 @@ def comparison_table(
     )
 
 
-def _result(pair: pd.Series) -> str:
-    """Return how the first method of a pair is, by both the test and the interval."""
-    if pair["p_holm"] < ALPHA and pair["difference_low"] > 0 and pair["effect"] > 0:
-        return "better"
-    if pair["p_holm"] < ALPHA and pair["difference_high"] < 0 and pair["effect"] < 0:
-        return "worse"
-    return "unclear"
-
-
-def surface_table(surfaces: pd.DataFrame, records: dict[str, dict] | None = None) -> Table:
+def surface_table(surfaces: pd.DataFrame, records: Records) -> Table:
     """Return each method's surface scores, means over the test series."""
     rows = []
     for structure, part in surfaces.groupby("structure", sort=False):
@@ -203,7 +190,7 @@ def surface_table(surfaces: pd.DataFrame, records: dict[str, dict] | None = None
 def surface_series_table(
     surfaces: pd.DataFrame,
     scores: pd.DataFrame,
-    records: dict[str, dict],
+    records: Records,
     settings: Settings,
     histories: dict[str, pd.DataFrame] | None = None,
 ) -> Table:
@@ -237,10 +224,7 @@ def _in_percent(surfaces: pd.DataFrame) -> pd.DataFrame:
 
 
 def level_table(
-    scores: pd.DataFrame,
-    slices: pd.DataFrame,
-    settings: Settings,
-    records: dict[str, dict] | None = None,
+    scores: pd.DataFrame, slices: pd.DataFrame, settings: Settings, records: Records
 ) -> Table:
     """Return the bone IoU of each method at each level of the pelvis, from feet to head."""
     placed = scores[scores["resolution"] == "input"].merge(
@@ -265,11 +249,9 @@ def level_table(
     )
 
 
-def calibration_table(
-    reliability: pd.DataFrame, settings: Settings, records: dict[str, dict] | None = None
-) -> Table:
+def calibration_table(reliability: pd.DataFrame, settings: Settings, records: Records) -> Table:
     """Return the expected calibration error of each network."""
-    rows = []
+    rows, errors = [], {}
     for names, part in by_method(reliability, records):
         of_class = {name: part[part["class"] == name] for name in settings.class_names}
         every = [expected_calibration_error(one) for one in of_class.values()]
@@ -282,25 +264,19 @@ def calibration_table(
         rows,
         f"Expected calibration error (ECE), %: bone, and all classes.{scheme_note(settings)}",
         (
-            f"ECE: the gap between the mean probability and the share of pixels of the class, in "
-            f"{BINS} bins of equal width, averaged with the numbers of pixels as weights over all "
-            "test series. All classes: the mean over the classes.",
-            "Most pixels are obviously no bone. Beyond first bin: pixels with a probability above "
-            f"{100 / BINS:.0f} % only.",
+            "ECE: gap between the mean probability and the share of pixels of the class in a bin, "
+            f"averaged over {BINS} bins, weighted by pixels. All classes: mean over the classes. "
+            f"Beyond first bin: pixels with a probability above {100 / BINS:.0f} % only, since "
+            "most pixels are obviously no bone.",
             "Bold: the best of a column. The baseline has no probabilities.",
         ),
         decimals=3,
-        best=dict.fromkeys(
-            [name for name in (rows or [{}])[0] if name not in ("name", "epochs")], min
-        ),
+        best=dict.fromkeys(errors, min),
     )
 
 
 def false_bone_table(
-    false_bone: pd.DataFrame,
-    scores: pd.DataFrame,
-    slices: pd.DataFrame,
-    records: dict[str, dict] | None = None,
+    false_bone: pd.DataFrame, scores: pd.DataFrame, slices: pd.DataFrame, records: Records
 ) -> Table:
     """Return the volume of false bone of each method and the share of each cause."""
     spacing_mm = slices["spacing"].str.split(expand=True).astype(float)
@@ -322,10 +298,9 @@ def false_bone_table(
         rows,
         "False bone, and the share of each cause in it, %.",
         (
-            "Pixels predicted as bone that are no bone in the reference, over all test series. "
-            "Place and grey level tell the cause: background of the reference (couch, cushions, "
-            "markers on the skin); saturated grey; a few millimetres from bone; grey above the "
-            "usual threshold of bone; all others.",
+            "False-positive pixels of all test series. Place and grey level tell the cause: "
+            "background of the reference (couch, cushions, markers on the skin); saturated grey; a "
+            "few millimetres from bone; grey above the usual threshold of bone; all others.",
             "Bold: the least in total, the baseline included.",
         ),
         decimals=1,
