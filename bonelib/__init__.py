@@ -21,7 +21,7 @@ Modules stand in data order; each imports only from those above it::
     training           model + batches -> weights, history
     evaluation/        weights + test slices -> scores on disk, intervals
     headless           slices -> trained and scored networks, without notebooks
-    figures/           scores and slices -> the paper's figures
+    figures/           slices, histories, scores -> figures; scans and surfaces in notebooks
     tables/            scores -> the paper's tables
     report/            scores -> which of the paper's claims hold; tables, figures -> report.html
     workflow/          what run_all.py needs: a run, its steps, the driver

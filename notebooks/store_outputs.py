@@ -10,6 +10,7 @@ EXECUTED_AS = {
     "03_train_model": "03_train_model-unet",
     "04_evaluate_model": "04_evaluate_model-unet",
 }
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def main() -> None:
@@ -29,15 +30,19 @@ def main() -> None:
             pair for pair in zip(notebook.cells, done, strict=True) if pair[0].cell_type == "code"
         ]
         for number, (cell, source) in enumerate(code, 1):
-            # Progress bars and what libraries say as they start differ from run to run.
-            cell.outputs = [output for output in source.outputs if output.get("name") != "stderr"]
+            # Progress bars and start messages differ from run to run; a widget without its
+            # kernel shows nothing.
+            cell.outputs = [
+                output
+                for output in source.outputs
+                if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
+            ]
             cell.execution_count = number
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = number
             cell.metadata.pop("execution", None)
-        if "widgets" in executed.metadata:
-            notebook.metadata.widgets = executed.metadata.widgets
+        notebook.metadata.pop("widgets", None)
         nbformat.write(notebook, path)
 
 

@@ -15,8 +15,10 @@ from skimage.color import rgb2lab
 from sklearn.calibration import calibration_curve
 
 from bonelib import figures, training
-from bonelib.evaluation import error_analysis, scoring
-from bonelib.figures import CLASS_COLOURS, previews, style, supplement
+from bonelib.evaluation import error_analysis, scoring, statistics
+from bonelib.figures import examples, paper, style, supplement
+from bonelib.figures.scan import draw_planes
+from bonelib.figures.style import CLASS_COLOURS
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import CLASS_SCHEMES, IGNORE, get_settings
 from tests.synthetic_results import MODELS, small_results
@@ -55,8 +57,8 @@ def slice_rows(structures):
 
 def test_levels_follow_the_anatomy_from_head_to_feet():
     shaft, joint = ["femur_left femur_right"] * 4, ["hip_left femur_left"] * 4
-    chosen = figures.choose_levels(slice_rows([*shaft, *joint, *["hip_left sacrum"] * 4]))
-    assert list(chosen["level"]) == list("abcd")
+    chosen = examples.choose_levels(slice_rows([*shaft, *joint, *["hip_left sacrum"] * 4]))
+    assert len(chosen) == 4
     assert chosen["slice"].is_monotonic_decreasing
     named = chosen["structures"].str
     assert list(named.contains("sacrum")) == [True, True, False, False]
@@ -66,44 +68,44 @@ def test_levels_follow_the_anatomy_from_head_to_feet():
 
 def test_levels_without_structures_are_evenly_spaced_in_a_training_series(run):
     table = pd.read_csv(run[0].table)
-    chosen = figures.choose_levels(table)
+    chosen = examples.choose_levels(table)
     assert set(chosen["series"]) == {"train01"} and len(chosen) == 4
     assert chosen["slice"].tolist() == [5, 3, 2, 0]  # the seventh slice has no bone
 
 
 def test_quartiles_go_from_best_to_worst(run):
     scores = scoring.read_scores(run[1], MODELS)
-    chosen = figures.choose_quartiles(scores, "unet")
+    chosen = examples.choose_quartiles(scores, "unet")
     everything = scoring.bone_iou(scoring.select(scores, "unet"))
     assert len(chosen) == 4 and chosen["bone_iou"].is_monotonic_decreasing
     assert chosen["bone_iou"].iloc[0] == np.nanmax(everything)
     assert chosen["bone_iou"].iloc[-1] == np.nanmin(everything)
     assert chosen["epochs"].nunique() == 1 and chosen["epochs"].iloc[0] == scores["epochs"].max()
     with pytest.raises(ValueError, match="segnet has no scores"):
-        figures.choose_quartiles(scores[scores["model"] == "unet"], "segnet")
+        examples.choose_quartiles(scores[scores["model"] == "unet"], "segnet")
 
 
 def test_compared_slice_shows_bone(run):
-    row = figures.choose_compared(scoring.read_scores(run[1], MODELS))
-    assert (figures.read_example(run[0], row).labels == 2).any()
+    row = examples.choose_compared(scoring.read_scores(run[1], MODELS))
+    assert (examples.read_example(run[0], row).labels == 2).any()
     with pytest.raises(ValueError, match="no network has scores"):
-        figures.choose_compared(scoring.read_scores(run[1], ["threshold"]))
+        examples.choose_compared(scoring.read_scores(run[1], ["threshold"]))
 
 
 def test_example_is_read_in_its_spacing(run):
     row = pd.Series({"series": "test01", "slice": 2})
-    example = figures.read_example(run[0], row)
+    example = examples.read_example(run[0], row)
     assert example.spacing_mm == (7.5, 7.5) and example.image.shape == example.labels.shape
     with pytest.raises(ValueError, match="no slice 99 of series test01"):
-        figures.read_example(run[0], pd.Series({"series": "test01", "slice": 99}))
+        examples.read_example(run[0], pd.Series({"series": "test01", "slice": 99}))
 
 
 def test_classes_keep_their_colours_and_the_background_is_white(run, history):
-    example = figures.read_example(run[0], pd.Series({"series": "test01", "slice": 2}))
+    example = examples.read_example(run[0], pd.Series({"series": "test01", "slice": 2}))
     _, axes = figures.canvas(1, 3)
-    figures.draw_labels(example, example.labels, axes[0, 0])
-    figures.draw_slice(example, axes[0, 1])
-    figures.figure4(history, axes[0, 2])
+    examples.draw_labels(example, example.labels, axes[0, 0])
+    examples.draw_slice(example, axes[0, 1])
+    paper.figure4(history, axes[0, 2])
     picture = axes[0, 0].images[0].get_array()
     lines = {line.get_label(): to_hex(line.get_color()) for line in axes[0, 2].lines}
     assert to_hex(picture[example.labels == 2][0]) == lines["bone"]
@@ -116,10 +118,10 @@ def test_classes_keep_their_colours_and_the_background_is_white(run, history):
 
 def test_curves_show_the_history_in_percent(history):
     _, axes = figures.canvas(1, 3)
-    figures.figure3(history, axes[0, 0], "segnet")
-    figures.figure4(history, axes[0, 1])
-    figures.figure5(history, axes[0, 2])
-    assert axes[0, 0].get_title() == "SegNet"
+    paper.figure3(history, axes[0, 0], "segnet")
+    paper.figure4(history, axes[0, 1])
+    paper.figure5(history, axes[0, 2])
+    assert axes[0, 0].get_legend().get_title().get_text() == "SegNet"
     values = {line.get_label(): line.get_ydata() for line in axes[0, 0].lines}
     assert values["training"] == pytest.approx(100 * history["accuracy"])
     assert values["validation"] == pytest.approx(100 * history["val_accuracy"])
@@ -131,48 +133,44 @@ def test_curves_show_the_history_in_percent(history):
 
 def test_figure6_scores_what_it_shows(run):
     row = pd.Series({"series": "test01", "slice": 3})
-    example = figures.read_example(run[0], row)
-    predictions = figures.read_predictions(run[1], [*MODELS, "not_run"], row)
+    example = examples.read_example(run[0], row)
+    predictions = examples.read_predictions(run[1], [*MODELS, "not_run"], row)
     assert list(predictions) == list(MODELS)
     predictions["unet"] = example.labels
     figure, axes = figures.canvas(4, 3)
-    figures.figure6(example, predictions, axes)
+    paper.figure6(example, predictions, axes)
     titles = [panel.get_title() for panel in figure.axes]
     assert "U-net\nbone IoU 100.0 %" in titles and "reference" in titles
     assert len(figure.axes) == 2 + len(MODELS)
     _, axes = figures.canvas(1, 3)
     records = {"vgg_unet": {"encoder_weights": "random"}}
-    figures.figure6(example, {"vgg_unet": example.labels}, axes, records=records)
+    paper.figure6(example, {"vgg_unet": example.labels}, axes, records=records)
     assert axes[0, 2].get_title() == "VGG-U-net\n(random encoder)\nbone IoU 100.0 %"
 
 
-def test_figure7_has_a_row_a_slice(run):
-    rows = figures.choose_quartiles(scoring.read_scores(run[1], ["unet"]), "unet")
-    examples = [figures.read_example(run[0], row) for row in rows.itertuples()]
-    predictions = [
-        figures.read_predictions(run[1], ["unet"], row)["unet"] for row in rows.itertuples()
-    ]
-    figure, axes = figures.canvas(4, 2)
-    figures.figure7(examples, predictions, axes, "unet")
-    for panel, row in zip(axes[:, 1], rows.itertuples(), strict=True):
+def test_figure7_has_a_pair_of_panels_per_slice(run):
+    scores = scoring.read_scores(run[1], ["unet"])
+    figure = figures.best_to_worst(*run, get_settings("smoke"), scores, "unet")
+    chosen = examples.choose_quartiles(scores, "unet")
+    for panel, row in zip(figure.axes[1::2], chosen.itertuples(), strict=True):
         assert f"bone IoU {row.bone_iou:.1f} %" in panel.get_title()
 
 
 def test_figures_1_and_2_draw_their_examples(run):
-    levels = figures.choose_levels(pd.read_csv(run[0].table))
-    examples = [figures.read_example(run[0], row) for row in levels.itertuples()]
-    _, axes = figures.canvas(2, 2)
-    figures.figure1(examples, axes)
-    assert axes[1, 1].get_title() == "d)  train01, slice 0"
+    levels = examples.choose_levels(pd.read_csv(run[0].table))
+    shown = [examples.read_example(run[0], row) for row in levels.itertuples()]
     figure, axes = figures.canvas(2, 2)
-    figures.figure2(examples, axes)
-    assert axes[0, 0].get_title() == "a)  original"
+    paper.figure1(shown, axes)
+    assert axes[1, 1].get_title() == "d)  train01, slice 0"
     assert "(mm)" in figure.get_supxlabel()
+    _, axes = figures.canvas(2, 2)
+    paper.figure2(shown, axes)
+    assert axes[0, 0].get_title() == "a)  original"
 
 
 def test_save_writes_both_formats_and_the_caption(tmp_path, history):
     figure, axes = figures.canvas(1, 1, width=4, height=3)
-    figures.figure5(history, axes[0, 0])
+    paper.figure5(history, axes[0, 0])
     figures.save(figure, "figure5", tmp_path, "Of U-net.")
     assert (tmp_path / "figure5.pdf").read_bytes().startswith(b"%PDF")
     assert Image.open(tmp_path / "figure5.png").size == (1200, 900)  # 300 dpi
@@ -181,8 +179,8 @@ def test_save_writes_both_formats_and_the_caption(tmp_path, history):
 
 
 def test_augmented_examples_differ_from_the_original_and_repeat(run):
-    original = figures.read_example(run[0], pd.Series({"series": "train01", "slice": 2}))
-    first, again = (figures.augmented_examples(original, seed=3, count=3) for _ in range(2))
+    original = examples.read_example(run[0], pd.Series({"series": "train01", "slice": 2}))
+    first, again = (examples.augmented_examples(original, seed=3, count=3) for _ in range(2))
     assert len(first) == 3
     assert all((a.image == b.image).all() for a, b in zip(first, again, strict=True))
     assert any((example.image != original.image).any() for example in first)
@@ -190,15 +188,15 @@ def test_augmented_examples_differ_from_the_original_and_repeat(run):
 
 
 def test_the_longest_test_series_is_chosen(run):
-    series = figures.choose_series(pd.read_csv(run[0].table))
+    series = examples.choose_series(pd.read_csv(run[0].table))
     assert set(series["series"]) == {"test01"} and list(series["slice"]) == list(range(7))
     with pytest.raises(ValueError, match="no test series"):
-        figures.choose_series(series.assign(split="train"))
+        examples.choose_series(series.assign(split="train"))
 
 
 def test_unet_stands_for_the_networks_where_it_was_run():
-    assert figures.choose_model(["fcn8", "unet"]) == "unet"
-    assert figures.choose_model(["segnet", "fcn8"]) == "segnet"
+    assert examples.choose_model(["fcn8", "unet"]) == "unet"
+    assert examples.choose_model(["segnet", "fcn8"]) == "segnet"
 
 
 CLASS_NAMES = get_settings("smoke", {"class_scheme": "bones"}).class_names
@@ -207,7 +205,7 @@ CLASS_NAMES = get_settings("smoke", {"class_scheme": "bones"}).class_names
 @pytest.fixture
 def six(run):
     """An example with all classes of a scheme and an ignored part, and a wrong prediction."""
-    example = figures.read_example(run[0], pd.Series({"series": "test01", "slice": 2}))
+    example = examples.read_example(run[0], pd.Series({"series": "test01", "slice": 2}))
     labels = np.zeros((48, 48), np.uint8)
     labels[8:40, 4:44] = 1
     for label in range(2, 6):
@@ -219,12 +217,12 @@ def six(run):
 
 def test_slices_of_any_scheme_are_drawn_and_scored(six):
     example, predicted = six
-    mean, bone = figures.image_scores(example, predicted, CLASS_NAMES)
+    mean, bone = paper.image_scores(example, predicted, CLASS_NAMES)
     assert bone == 100  # sacrum taken for hip bone is bone all the same, and ignored is ignored
     assert mean == pytest.approx(100 * (1 + 1 + 1 + 0.5 + 0 + 1) / 6)
     for width in (2.4, 9.0):
         figure, axes = figures.canvas(1, 3, width)
-        figures.figure6(example, {"unet": predicted}, axes, CLASS_NAMES)
+        paper.figure6(example, {"unet": predicted}, axes, CLASS_NAMES)
         (legend,) = figure.legends
         assert [text.get_text() for text in legend.get_texts()] == [*CLASS_NAMES, "not scored"]
         drawn = axes[0, 1].images[0].get_array()
@@ -233,7 +231,7 @@ def test_slices_of_any_scheme_are_drawn_and_scored(six):
         for label, colour in zip([*range(6), IGNORE], colours, strict=True):
             assert to_hex(drawn[example.labels == label][0]) == colour
     figure, axes = figures.canvas(1, 2)
-    figures.figure7([example], [predicted], axes, "unet", CLASS_NAMES)
+    paper.figure7([example], [predicted], axes, "unet", CLASS_NAMES)
     assert axes[0, 1].get_title() == f"mean IoU {mean:.1f} %\nbone IoU 100.0 %"
 
 
@@ -246,22 +244,43 @@ def test_curves_of_any_scheme(history):
     counts = np.diag([9, 8, 7, 6, 5, 4])
     scores = pd.DataFrame([training.validation_scores(counts, CLASS_NAMES)]).assign(epoch=1)
     _, axes = figures.canvas(1, 1)
-    figures.figure4(scores, axes[0, 0])
+    paper.figure4(scores, axes[0, 0])
     assert [line.get_label() for line in axes[0, 0].lines] == list(CLASS_NAMES)
     assert len({line.get_color() for line in axes[0, 0].lines}) == 6
     assert len({line.get_marker() for line in axes[0, 0].lines}) == 6
     _, axes = figures.canvas(1, 1)
-    figures.figure4(scores.assign(val_iou_sacrum=np.nan), axes[0, 0])
+    paper.figure4(scores.assign(val_iou_sacrum=np.nan), axes[0, 0])
     assert "sacrum (absent)" in {line.get_label() for line in axes[0, 0].lines}
 
 
-def test_previews_outline_every_class(six):
+def test_pictures_and_planes_outline_every_class(six, make_image):
     example, _ = six
-    figure = previews.policy_draws(example, seed=1, count=2)
-    colours = {
-        to_hex(contour.get_edgecolor()[0]) for panel in figure.axes for contour in panel.collections
-    }
-    assert colours == {colour.lower() for colour in CLASS_COLOURS[1:]}
+    pictures = {"draw 1": (example.image, example.labels), "draw 2": (example.image, six[1])}
+    labels = np.stack([example.labels] * 6)
+    scan = make_image(np.zeros(labels.shape, np.int16), (10, 4, 2))
+    label_map = make_image(np.where(labels == IGNORE, 0, labels), (10, 4, 2))
+    gallery = examples.draw_gallery(pictures)
+    planes = draw_planes(scan, label_map)
+    for panels in (gallery.axes[:1], planes.axes[:1]):
+        colours = {to_hex(one.get_edgecolor()[0]) for one in panels[0].collections}
+        assert colours == {colour.lower() for colour in CLASS_COLOURS[1:]}
+
+
+def test_planes_are_upright_in_mm_and_cut_most_bone(make_image):
+    image_hu = np.full((12, 30, 60), 40, np.int16)
+    image_hu[8:11, 3:9, 6:18] = 1000  # to the head, to the front, on the patient's right
+    scan = make_image(image_hu, (10, 4, 2))
+    label_map = make_image((image_hu > 500).astype(np.uint8) + 1, (10, 4, 2))
+    for panel, (across, up) in zip(draw_planes(scan, label_map).axes, [
+        (24, 24), (24, 95), (24, 95),
+    ], strict=True):  # fmt: skip
+        outline = panel.collections[-1].get_paths()[0].vertices
+        assert outline.mean(axis=0) == pytest.approx([across, up], abs=3)
+        left, right = panel.get_xlim()
+        bottom, top = panel.get_ylim()
+        assert abs(right - left) == abs(top - bottom) == 120
+        assert (bottom > top) == (panel.get_title() == "axial")  # the front, and the head, are up
+        assert "(mm)" in panel.get_xlabel() and "(mm)" in panel.get_ylabel()
 
 
 # Print
@@ -272,7 +291,9 @@ def made(run):
     """Every figure of a run that has all files."""
     slices, results = run
     slices.description.write_text("{}")
-    drawn = figures.all_figures(slices, results, get_settings("smoke"), MODELS[:-1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "RESAMPLES", 20)
+        drawn = figures.all_figures(slices, results, get_settings("smoke"), MODELS[:-1])
     yield drawn
     for figure in drawn.values():
         plt.close(figure)
@@ -289,7 +310,7 @@ FIGURES = [name for name in figures.CAPTIONS if name.startswith("figure")]
 def test_a_figure_fits_a_journal(made, name):
     figure = made[name]
     width_mm, height_mm = 25.4 * figure.get_size_inches()
-    assert width_mm == pytest.approx(figures.COLUMN_MM if name[-1] in "345" else figures.PAGE_MM)
+    assert width_mm == pytest.approx(style.COLUMN_MM if name[-1] in "345" else style.PAGE_MM)
     assert height_mm < 240  # a page less its margins and a caption
     assert min(text.get_fontsize() for text in texts(figure)) >= 7
     figure.draw_without_rendering()
@@ -358,7 +379,7 @@ def test_colours_differ_in_grey_and_to_colour_blind_readers(colours):
 
 def test_every_figure_is_drawn_in_the_order_of_the_captions(made):
     assert list(made) == FIGURES
-    assert figures.drawn(made) == "13 figures"
+    assert figures.summary(made) == "13 figures"
 
 
 def test_what_has_no_files_is_skipped_with_one_note(run, tmp_path):
@@ -372,7 +393,7 @@ def test_what_has_no_files_is_skipped_with_one_note(run, tmp_path):
     made = figures.all_figures(SliceFolder(tmp_path / "absent"), kept, settings, ["unet"])
     curves, supplement = ["figure3", "figure4", "figure5"], FIGURES[7:11]
     assert list(made) == [*curves, *supplement]  # the same network after 2 and after 4 epochs
-    note = figures.drawn(made)
+    note = figures.summary(made)
     assert "\n" not in note and note.startswith("7 figures; skipped, for want of slices")
     assert note.endswith("figure1, figure2, figure6, figure7, figureS5_reliability, "
                          "figureS6_false_bone")  # fmt: skip
@@ -389,8 +410,8 @@ def test_what_has_no_files_is_skipped_with_one_note(run, tmp_path):
 def scored(run):
     """Score rows of all methods on the input grid with their places, and the names."""
     scores = scoring.read_scores(run[1], MODELS)
-    names = figures.method_names(scores)
-    rows = figures.by_method(scores[scores["resolution"] == "input"], names)
+    names = supplement.method_names(scores)
+    rows = supplement.by_method(scores[scores["resolution"] == "input"], names)
     return rows.merge(scoring.read_slices(run[1]), on=["series", "slice"]), names
 
 
@@ -403,26 +424,27 @@ def test_methods_are_named_with_their_epochs_in_the_papers_order(scored):
     assert list(rows["method"].cat.categories) == list(names.values())
     assert names["unet", 2] == "U-net, 2 epochs" and names["threshold", 0] == "Threshold (baseline)"
     records = {"vgg_unet": {"encoder_weights": "random"}}
-    random = figures.method_names(rows, records)["vgg_unet", 4]
+    random = supplement.method_names(rows, records)["vgg_unet", 4]
     assert random == "VGG-U-net (random encoder), 4 epochs"
 
 
-def test_figure_s1_draws_each_difference_with_its_interval(scored):
+def test_figure_s1_draws_each_difference_with_its_interval(scored, monkeypatch):
     rows, names = scored
-    pairs = figures.pairwise(rows, names)
+    monkeypatch.setattr(statistics, "RESAMPLES", 20)
+    pairs = supplement.pairwise(rows, names)
     assert len(pairs) == 36 and (pairs["difference"] >= 0).all()
     pairs["p_holm"] = [0.01, *[0.2] * 35]
-    _, axes = figures.printed(1, 1, 170)
-    figures.figureS1(pairs, axes[0, 0])
+    _, axes = style.printed(1, 1, 170)
+    supplement.figureS1(pairs, axes[0, 0])
     bars = axes[0, 0].containers
     assert len(bars) == 36
+    labels = dict(zip(axes[0, 0].get_yticks(), axes[0, 0].get_yticklabels(), strict=True))
     for bar, row in zip(bars, pairs.itertuples(), strict=True):
         mark, _, (line,) = bar.lines
         (low, place), (high, _) = line.get_segments()[0]
         assert mark.get_xdata() == [row.difference]
         assert (low, high) == pytest.approx((row.difference_low, row.difference_high))
         assert (to_hex(mark.get_markerfacecolor()) != "#ffffff") == (row.p_holm < 0.05)
-        labels = dict(zip(axes[0, 0].get_yticks(), axes[0, 0].get_yticklabels(), strict=True))
         assert labels[place].get_text() == row.second
     assert "percentage points" in axes[0, 0].get_xlabel()
     first = axes[0, 0].get_yticklabels()[0]
@@ -431,8 +453,8 @@ def test_figure_s1_draws_each_difference_with_its_interval(scored):
 
 def test_figure_s2_pools_the_slices_of_a_level(scored):
     rows, _ = scored
-    figure, axes = figures.printed(*figures.multiples_shape(rows), 150)
-    figures.figureS2(rows, axes)
+    figure, axes = style.printed(*supplement.multiples_shape(rows), 150)
+    supplement.figureS2(rows, axes)
     panel = by_title(figure)["U-net, 4 epochs"]
     part = rows[(rows["model"] == "unet") & (rows["epochs"] == 4)]
     curve, dots = panel.lines[-1], panel.lines[-2]
@@ -450,8 +472,8 @@ def test_figure_s2_pools_the_slices_of_a_level(scored):
 
 def test_figure_s3_has_a_dot_for_each_slice_with_bone(scored):
     rows, _ = scored
-    figure, axes = figures.printed(*figures.multiples_shape(rows), 150)
-    figures.figureS3(rows, axes)
+    figure, axes = style.printed(*supplement.multiples_shape(rows), 150)
+    supplement.figureS3(rows, axes)
     panel = by_title(figure)["FCN8, 2 epochs"]
     part = rows[(rows["model"] == "fcn8") & (rows["bone_mm2"] > 0)]
     assert len(part) == 10 < (rows["model"] == "fcn8").sum()
@@ -476,9 +498,9 @@ def test_figure_s4_prints_the_shares_of_each_row():
     counts = {"n00": 90, "n01": 10, "n11": 3, "n12": 1, "n21": 1, "n22": 1}
     columns = dict.fromkeys(scoring.COUNT_COLUMNS, 0) | counts
     rows = pd.DataFrame([columns, columns]).assign(model="unet", epochs=30)
-    rows = figures.by_method(rows, figures.method_names(rows))
-    _, axes = figures.printed(1, 1, 60, figures.COLUMN_MM)
-    figures.figureS4(rows, axes)
+    rows = supplement.by_method(rows, supplement.method_names(rows))
+    _, axes = style.printed(1, 1, 60, style.COLUMN_MM)
+    supplement.figureS4(rows, axes)
     cells = {text.get_position(): text.get_text() for text in axes[0, 0].texts}
     printed = [[cells[column, row] for column in range(3)] for row in range(3)]
     assert printed == [["90.0", "10.0", "0"], ["0", "75.0", "25.0"], ["0", "50.0", "50.0"]]
@@ -501,9 +523,9 @@ def test_figure_s5_agrees_with_scikit_learn():
     )  # fmt: skip
     keys = ["model", "epochs", "series", "class", "bin"]
     rows = rows.groupby(keys, as_index=False).sum()
-    rows = figures.by_method(rows, figures.method_names(rows))
-    _, axes = figures.printed(2, 1, 80)
-    figures.figureS5(rows, axes)
+    rows = supplement.by_method(rows, supplement.method_names(rows))
+    _, axes = style.printed(2, 1, 80)
+    supplement.figureS5(rows, axes)
     diagonal, curve = axes[0, 0].lines
     shares, means = calibration_curve(truth, probability, n_bins=20)
     assert curve.get_xdata() == pytest.approx(means) and curve.get_ydata() == pytest.approx(shares)
@@ -516,9 +538,9 @@ def test_figure_s5_agrees_with_scikit_learn():
 
 def test_figure_s6_stacks_the_causes(run, scored):
     rows, names = scored
-    false_bone = figures.by_method(scoring.read_false_bone(run[1], MODELS), names)
-    _, axes = figures.printed(1, 2, 80)
-    figures.figureS6(false_bone, rows, axes)
+    false_bone = supplement.by_method(scoring.read_false_bone(run[1], MODELS), names)
+    _, axes = style.printed(1, 2, 80)
+    supplement.figureS6(false_bone, rows, axes)
     left, right = axes[0]
     part = rows[rows["model"] == "pspnet"]
     bone = part[["n20", "n21", "n22"]].sum().sum()
@@ -536,9 +558,9 @@ def test_figure_s6_stacks_the_causes(run, scored):
 
 def test_figure_s6_says_where_there_is_no_false_bone(run, scored):
     rows, names = scored
-    false_bone = figures.by_method(scoring.read_false_bone(run[1], ["unet"]), names)
-    _, axes = figures.printed(1, 2, 80)
-    figures.figureS6(false_bone, rows[rows["model"].isin(["unet", "fcn8"])], axes)
+    false_bone = supplement.by_method(scoring.read_false_bone(run[1], ["unet"]), names)
+    _, axes = style.printed(1, 2, 80)
+    supplement.figureS6(false_bone, rows[rows["model"].isin(["unet", "fcn8"])], axes)
     (none,) = axes[0, 0].texts
     assert none.get_text().strip() == "none"
     assert axes[0, 0].get_yticklabels()[none.get_position()[1]].get_text() == "FCN8, 2 epochs"

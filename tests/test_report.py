@@ -15,6 +15,7 @@ from playwright.sync_api import sync_playwright
 
 from bonelib import figures, published, report, tables
 from bonelib.evaluation import scoring
+from bonelib.figures import paper
 from bonelib.paths import ResultFolder, SegmentationFolder
 from bonelib.provenance import write_json
 from bonelib.report.claims import AGAINST, COUNTS, FINDINGS, OWN, claims, finding
@@ -460,7 +461,7 @@ def test_printed_dice_coefficients_follow_from_the_printed_ious_and_a_wrong_one_
 def run(tmp_path_factory):
     results = small_results(tmp_path_factory.mktemp("run"))[1]
     figure, axes = figures.canvas(1, 1)
-    figures.figure5(scoring.read_histories(results, ["unet"])["unet"], axes[0, 0])
+    paper.figure5(scoring.read_histories(results, ["unet"])["unet"], axes[0, 0])
     figures.save(figure, "figure5", results.figures)
     plt.close(figure)
     results.meshes.mkdir()

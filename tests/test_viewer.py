@@ -1,14 +1,20 @@
-import base64
-import html
+"""What `segment` draws of its result: surface.html and preview.png."""
+
 import io
 import re
+from base64 import b64decode
 
 import numpy as np
 import pytest
+import SimpleITK
 import trimesh
 from matplotlib.colors import to_rgb
 
-from bonelib.segment import surfaces, viewer
+from bonelib.figures.style import BONE_COLOUR
+from bonelib.segment import overview, viewer
+from bonelib.settings import BONE, PATIENT
+
+PANELS = 10  # of axial slices
 
 
 def box(centre, size=(20.0, 14.0, 8.0)):
@@ -18,7 +24,7 @@ def box(centre, size=(20.0, 14.0, 8.0)):
 def scene_of(page):
     """The scene that a page holds, read back."""
     data = re.search('base64_data="([^"]*)"', page)[1]
-    return trimesh.load_scene(io.BytesIO(base64.b64decode(data)), file_type="glb")
+    return trimesh.load_scene(io.BytesIO(b64decode(data)), file_type="glb")
 
 
 def placed(scene):
@@ -55,56 +61,71 @@ def test_a_surface_is_centred_and_stays_in_view_as_it_turns(size):
     slope = np.tan(np.radians(viewer.FIELD_OF_VIEW_DEGREES / 2))
     shares = []
     for angle in np.radians(range(0, 360, 15)):
-        turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0],
-                         [-np.sin(angle), 0, np.cos(angle)]])  # fmt: skip
+        turn = trimesh.transformations.rotation_matrix(angle, (0, 1, 0))[:3, :3]
         x, y, z = np.abs(turn @ corners.T) * [[1], [1], [-1]]  # the corners nearest to the eye
-        shares.append(max((y / (eye + z)).max(), (x / (eye + z)).max() / viewer.LEAST_ASPECT))
+        shares.append(max((y / (eye + z)).max(), (x / (eye + z)).max() / viewer.MIN_ASPECT))
     assert 0.6 < max(shares) / slope < 1.1
 
 
 def test_one_surface_is_bone_coloured_and_several_differ():
     (alone,) = scene_of(viewer.surface_page({"bone": box((0, 0, 0))}, "Bone")).geometry.values()
     colour = np.array(alone.visual.material.baseColorFactor[:3], float)
-    assert colour / colour.max() == pytest.approx(
-        np.array(to_rgb(surfaces.BONE_COLOUR)) / max(to_rgb(surfaces.BONE_COLOUR)), abs=0.02
-    )
+    expected = np.array(to_rgb(BONE_COLOUR))
+    assert colour / colour.max() == pytest.approx(expected / expected.max(), abs=0.02)
     page = viewer.surface_page({f"bone {n}": box((30 * n, 0, 0)) for n in range(9)}, "Bones")
     colours = {
-        tuple(surface.visual.material.baseColorFactor)
-        for surface in scene_of(page).geometry.values()
+        tuple(one.visual.material.baseColorFactor) for one in placed(scene_of(page)).values()
     }
-    assert len(colours) == 9
     legend = re.search('<div id="legend".*?</div>', page)[0]
     assert [f"bone {n}" in legend for n in range(9)] == [True] * 9
-    assert len(set(re.findall("background: (#[0-9A-F]{6})", legend))) == 9
+    assert len(colours) == len(set(re.findall("background: (#[0-9A-F]{6})", legend))) == 9
 
 
-def test_many_triangles_are_reduced_and_small_bones_keep_theirs():
+def test_many_triangles_are_reduced_smoothly_and_small_bones_keep_theirs():
     large, small = trimesh.creation.icosphere(7, 90.0), trimesh.creation.icosphere(2, 5.0)
-    large_faces, small_faces = len(large.faces), len(small.faces)
-    page = viewer.surface_page({"large": large, "small": small}, "Bones")
+    page = viewer.surface_page({"large": large, "small": small}, "A <b> & c")
     made = placed(scene_of(page))
-    assert len(made["large"].faces) + len(made["small"].faces) <= 1.05 * viewer.PAGE_FACES
-    assert len(made["large"].faces) > viewer.PAGE_FACES / 3
-    assert len(made["small"].faces) == small_faces
+    assert len(made["large"].faces) + len(made["small"].faces) <= 1.05 * viewer.MAX_TRIANGLES
+    assert len(made["large"].faces) > viewer.MAX_TRIANGLES / 3
+    assert len(made["small"].faces) == len(small.faces)
     assert made["large"].extents == pytest.approx([180] * 3, rel=0.01)
+    centred = made["large"].vertices - made["large"].bounds.mean(axis=0)
+    assert (np.sum(made["large"].vertex_normals * centred, axis=1) / 90).min() > 0.98
     assert len(page) < 3_000_000
-    assert len(large.faces) == large_faces  # the caller's own is left alone
-
-
-def test_shading_is_smooth_and_the_title_is_text():
-    page = viewer.surface_page({"ball": trimesh.creation.icosphere(3, 50.0)}, "A <b> & c")
     assert "<title>A &lt;b&gt; &amp; c</title>" in page
-    ball = placed(scene_of(page))["ball"]
-    outward = np.sum(ball.vertex_normals * ball.vertices, axis=1) / 50
-    assert outward.min() > 0.99
-    assert len(ball.vertices) == 642  # shared between the triangles
+    assert not re.search(r"<(script|link|img)[^>]*(src|href)=", page)  # complete in itself
 
 
-def test_a_page_asks_for_nothing_and_a_frame_holds_it_whole():
-    surfaces = {"bone": box((0, 0, 0))}
-    page = viewer.surface_page(surfaces, "Bone")
-    assert not re.search(r"<(script|link|img)[^>]*(src|href)=", page)
-    frame = viewer.surface_frame(surfaces, "Bone")
-    document = re.fullmatch('<iframe [^>]*srcdoc="([^"]*)"></iframe>', frame)[1]
-    assert html.unescape(document) == page
+@pytest.fixture
+def thigh(make_image):
+    """A function from a number of slices to a scan of a thigh and its label map."""
+
+    def make(slices):
+        row, column = np.mgrid[:60, :80]
+        distance = np.hypot(row - 30, column - 40)
+        classes = np.where(distance < 8, BONE, np.where(distance < 25, PATIENT, 0))
+        labels = np.broadcast_to(classes, (slices, 60, 80)).astype(np.uint8)
+        image_hu = np.array([-1000, 50, 900], np.int16)[labels]
+        scan = make_image(image_hu, (4, 3, 3))
+        label_map = SimpleITK.GetImageFromArray(labels)
+        label_map.CopyInformation(scan)
+        return scan, label_map
+
+    return make
+
+
+def test_the_preview_is_as_high_as_what_it_shows(thigh):
+    heights = {}
+    for slices in (3, 40, 400):
+        surface = trimesh.creation.box([48, 48, 4 * slices])
+        figure = overview.draw_overview(*thigh(slices), surface)
+        assert len([axes for part in figure.subfigs for axes in part.axes]) == PANELS + 4
+        heights[slices] = figure.get_size_inches()[1]
+    assert heights[3] < heights[40] == heights[400] < overview.WIDTH_INCHES
+
+
+def test_without_a_surface_the_preview_leaves_out_its_views(thigh):
+    figure = overview.draw_overview(*thigh(20), None)
+    assert [axes.get_title() for axes in figure.subfigs[1].axes] == ["coronal", "sagittal"]
+    outlines = figure.subfigs[1].axes[0].collections
+    assert len(outlines) == 2 and len(figure.subfigs[0].axes) == PANELS

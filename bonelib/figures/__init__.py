@@ -1,102 +1,152 @@
-"""Slices, curves and scores -> the paper's figures and a supplement, on axes that are given.
+"""Slices, histories and scores -> every figure of the paper and of the supplement.
 
 ::
 
-    style      colours, marks, sizes in print, captions, files
-    pictures   slices and label maps -> pictures in millimetres
-    choosing   which slices and networks are shown, by rule
-    paper      Figures 1 to 7
-    evidence   Figures S1 to S6
-    drawing    a run -> every figure that its files allow
+    style       colours, sizes in print, captions, files
+    scan        a scan's planes with outlines
+    examples    prepared slices: which are shown, how they are drawn
+    paper       Figures 1 to 7
+    supplement  Figures S1 to S6
+    niivue      scans and surfaces to scroll and turn, in a notebook
 """
 
-from bonelib.figures.choosing import (
-    choose_compared,
-    choose_levels,
-    choose_model,
-    choose_quartiles,
-    choose_series,
-)
-from bonelib.figures.drawing import all_figures, drawn
-from bonelib.figures.examples import (
-    Example,
-    augmented_examples,
-    draw_labels,
-    draw_slice,
-    read_example,
-    read_predictions,
-)
-from bonelib.figures.paper import (
-    figure1,
-    figure2,
-    figure3,
-    figure4,
-    figure5,
-    figure6,
-    figure7,
-    image_scores,
-)
-from bonelib.figures.style import (
-    CAPTIONS,
-    CLASS_COLOURS,
-    COLUMN_MM,
-    PAGE_MM,
-    canvas,
-    printed,
-    read_caption,
-    save,
-)
-from bonelib.figures.supplement import (
-    by_method,
-    figureS1,
-    figureS2,
-    figureS3,
-    figureS4,
-    figureS5,
-    figureS6,
-    method_names,
-    multiples_shape,
-    pairwise,
-)
+from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = [
-    "CAPTIONS",
-    "CLASS_COLOURS",
-    "COLUMN_MM",
-    "PAGE_MM",
-    "Example",
-    "all_figures",
-    "augmented_examples",
-    "by_method",
-    "canvas",
-    "choose_compared",
-    "choose_levels",
-    "choose_model",
-    "choose_quartiles",
-    "choose_series",
-    "draw_labels",
-    "draw_slice",
-    "drawn",
-    "figure1",
-    "figure2",
-    "figure3",
-    "figure4",
-    "figure5",
-    "figure6",
-    "figure7",
-    "figureS1",
-    "figureS2",
-    "figureS3",
-    "figureS4",
-    "figureS5",
-    "figureS6",
-    "image_scores",
-    "method_names",
-    "multiples_shape",
-    "pairwise",
-    "printed",
-    "read_caption",
-    "read_example",
-    "read_predictions",
-    "save",
-]
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from bonelib import slices
+from bonelib.evaluation import scoring
+from bonelib.figures import examples, paper, supplement
+from bonelib.figures.style import CAPTIONS, COLUMN_MM, canvas, printed, read_caption, save
+from bonelib.paths import ResultFolder, SliceFolder
+from bonelib.settings import Settings
+
+__all__ = ["CAPTIONS", "all_figures", "best_to_worst", "canvas", "read_caption", "save", "summary"]
+
+# Heights in print
+CURVES_MM = 62.0
+PANEL_MM = 44.0  # one of small multiples
+FOREST_ROW_MM = 3.9
+BAR_MM = 7.0
+MARGIN_MM = 16.0  # labels of the axes and legends
+
+
+def all_figures(
+    folder: SliceFolder, results: ResultFolder, settings: Settings, models: Sequence[str]
+) -> dict[str, Figure]:
+    """Return every figure by its file name; leave out those whose files are absent.
+
+    Figures 1 and 2 need prepared slices in `folder`, 6 and 7 predictions as well; 3 to 5 need a
+    network's history, the supplement needs scores.
+    """
+    methods = settings.methods(models)
+    scores = scoring.read_scores(results, methods)
+    made = dict(_curves(scoring.read_histories(results, models)))
+    if folder.description.exists():
+        made |= dict(_slices(folder, settings))
+        if not scores.empty and any((results.root / "predictions").glob("*/*.png")):
+            made["figure6"] = _compared(folder, results, settings, scores)
+            predicted = [name for name in methods if (results.root / "predictions" / name).exists()]
+            model = examples.choose_model(predicted)
+            made["figure7"] = best_to_worst(folder, results, settings, scores, model)
+    if not scores.empty:
+        made |= dict(_supplement(results, settings, methods, scores))
+    for figure in made.values():
+        plt.close(figure)  # a notebook shows a figure where it names it
+    return {name: made[name] for name in CAPTIONS if name in made}
+
+
+def summary(made: Mapping[str, Figure]) -> str:
+    """Return one line: how many figures were drawn and which are missing."""
+    absent = [name for name in CAPTIONS if name.startswith("figure") and name not in made]
+    note = f"; skipped, for want of slices, predictions or scores: {', '.join(absent)}"
+    return f"{len(made)} figures" + (note if absent else "")
+
+
+def _curves(histories: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
+    if not histories:
+        return
+    model = examples.choose_model(list(histories))
+    for draw in (paper.figure3, paper.figure4, paper.figure5):
+        figure, axes = printed(1, 1, CURVES_MM, COLUMN_MM)
+        draw(histories[model], axes[0, 0], model)
+        yield draw.__name__, figure
+
+
+def _slices(folder: SliceFolder, settings: Settings) -> Iterator[tuple[str, Figure]]:
+    chosen = examples.choose_levels(slices.read_table(folder.root))
+    levels = [examples.read_example(folder, row) for row in chosen.itertuples()]
+    augmented = [levels[0], *examples.augmented_examples(levels[0], settings.seed)]
+    for draw, shown in ((paper.figure1, levels), (paper.figure2, augmented)):
+        figure, axes = examples.picture_canvas(shown, columns=2, count=4)
+        draw(shown, axes)
+        yield draw.__name__, figure
+
+
+def _compared(
+    folder: SliceFolder, results: ResultFolder, settings: Settings, scores: pd.DataFrame
+) -> Figure:
+    """Draw Figure 6."""
+    row = examples.choose_compared(scores)
+    methods = list(scores["model"].unique())
+    example = examples.read_example(folder, row)
+    predicted = examples.read_predictions(results, methods, row)
+    figure, axes = examples.picture_canvas(
+        [example], columns=5, count=len(predicted) + 2, lines=3, legend_lines=1
+    )
+    records = scoring.read_records(results, methods)
+    paper.figure6(example, predicted, axes, settings.class_names, records)
+    return figure
+
+
+def best_to_worst(
+    folder: SliceFolder, results: ResultFolder, settings: Settings, scores: pd.DataFrame, model: str
+) -> Figure:
+    """Draw Figure 7 of any network: four test slices from its best to its worst."""
+    chosen = list(examples.choose_quartiles(scores, model).itertuples())
+    shown = [examples.read_example(folder, row) for row in chosen]
+    predicted = [examples.read_predictions(results, [model], row)[model] for row in chosen]
+    figure, axes = examples.picture_canvas(shown, columns=4, count=8, lines=2, legend_lines=2)
+    paper.figure7(shown, predicted, axes, model, settings.class_names)
+    return figure
+
+
+def _supplement(
+    results: ResultFolder, settings: Settings, methods: Sequence[str], scores: pd.DataFrame
+) -> Iterator[tuple[str, Figure]]:
+    names = supplement.method_names(scores, scoring.read_records(results, methods))
+    rows = supplement.by_method(scores[scores["resolution"] == "input"], names)
+    placed = rows.merge(scoring.read_slices(results), on=["series", "slice"])
+    reliability = supplement.by_method(scoring.read_reliability(results, methods), names)
+    false_bone = supplement.by_method(scoring.read_false_bone(results, methods), names)
+    shape = supplement.multiples_shape(rows)
+    size = (*shape, shape[0] * PANEL_MM + MARGIN_MM)
+
+    if len(names) > 1:
+        pairs = supplement.pairwise(rows, names)
+        lines = len(pairs) + (1 + supplement.BLOCK_GAP) * pairs["first"].nunique()
+        figure, axes = printed(1, 1, lines * FOREST_ROW_MM + MARGIN_MM)
+        supplement.figureS1(pairs, axes[0, 0])
+        yield "figureS1_comparisons", figure
+    if not placed.empty:
+        figure, axes = printed(*size)
+        supplement.figureS2(placed, axes)
+        yield "figureS2_levels", figure
+        figure, axes = printed(*size)
+        supplement.figureS3(placed, axes)
+        yield "figureS3_bone_size", figure
+    figure, axes = printed(*size)
+    supplement.figureS4(rows, axes, settings.class_names)
+    yield "figureS4_confusion", figure
+    if not reliability.empty:
+        down, across = supplement.multiples_shape(reliability)
+        height_mm = down * 1.4 * PANEL_MM + MARGIN_MM
+        figure, axes = printed(2 * down, across, height_mm, height_ratios=[3, 1.3] * down)
+        supplement.figureS5(reliability, axes)
+        yield "figureS5_reliability", figure
+    if not false_bone.empty:
+        figure, axes = printed(1, 2, rows["method"].nunique() * BAR_MM + MARGIN_MM)
+        supplement.figureS6(false_bone, rows, axes)
+        yield "figureS6_false_bone", figure

@@ -1,4 +1,4 @@
-"""Data -> the paper's figures, drawn on axes that are given."""
+"""Figures 1 to 7 of the paper, drawn on axes that are given."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,75 +9,80 @@ from matplotlib.ticker import MaxNLocator
 
 from bonelib import metrics
 from bonelib.evaluation import scoring
-from bonelib.figures.examples import Example, class_legend, draw_labels, draw_slice, finish
+from bonelib.figures.examples import (
+    Example,
+    class_legend,
+    draw_labels,
+    draw_slice,
+    finish_pictures,
+)
 from bonelib.figures.style import CLASS_COLOURS, DARK, MARKS, PAIR_COLOURS
 from bonelib.published import METHOD_NAMES
 from bonelib.settings import BONE, CLASS_NAMES
 
-MOST_MARKS = 12  # on a curve
-MOST_LABELS_INSIDE = 3  # of curves; a longer list would lie on them
+MAX_MARKS = 12  # on a curve
+LEGEND_COLUMNS = 3
 
 
 def figure1(examples: Sequence[Example], axes: np.ndarray) -> None:
     """Draw four example slices, lettered a) to d), on as many axes."""
     for letter, example, panel in zip("abcd", examples, axes.flat, strict=False):
         draw_slice(example, panel, f"{letter})  {example.series}, slice {example.slice}")
-    finish(axes, examples, len(examples))
+    finish_pictures(axes, examples, len(examples))
 
 
 def figure2(examples: Sequence[Example], axes: np.ndarray) -> None:
-    """Draw an original slice, which comes first, and augmented ones."""
+    """Draw an original slice, which comes first, and augmented samples of it."""
     for letter, example, panel in zip("abcdefgh", examples, axes.flat, strict=False):
         draw_slice(example, panel, f"{letter})  {'original' if letter == 'a' else 'augmented'}")
-    finish(axes, examples, len(examples))
-
-
-def _curves(history: pd.DataFrame, columns: dict, colours, axes: Axes, model: str) -> None:
-    """Draw columns of a history (label to column) in %, marked by shape as well as colour."""
-    for (label, column), colour, mark in zip(columns.items(), colours, MARKS, strict=False):
-        axes.plot(
-            history["epoch"], 100 * history[column], color=colour, marker=mark, label=label,
-            markeredgecolor=DARK, markeredgewidth=0.4, markevery=-(-len(history) // MOST_MARKS),
-        )  # fmt: skip
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlim(0.5, len(history) + 0.5)
-    axes.set_xlabel("epoch")
-    axes.set_title(METHOD_NAMES.get(model, model))
-    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
-    axes.legend(**beside if len(columns) > MOST_LABELS_INSIDE else {"loc": "best"})
+    finish_pictures(axes, examples, len(examples))
 
 
 def figure3(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
     """Draw the accuracy of training and validation by epoch."""
     columns = {"training": "accuracy", "validation": "val_accuracy"}
-    _curves(history, columns, PAIR_COLOURS, axes, model)
+    _draw_curves(history, columns, PAIR_COLOURS, axes, model)
     axes.set_ylabel("pixel accuracy (%)")
 
 
 def figure4(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
-    """Draw the validation IoU of each class by epoch; one that no slice has is marked absent."""
+    """Draw the validation IoU of each class by epoch; mark a class without pixels as absent."""
     columns = {
         name.removeprefix("val_iou_") + (" (absent)" if history[name].isna().all() else ""): name
         for name in history.filter(like="val_iou_")
     }
-    _curves(history, columns, CLASS_COLOURS, axes, model)
+    _draw_curves(history, columns, CLASS_COLOURS, axes, model)
     axes.set_ylabel("validation IoU (%)")
 
 
 def figure5(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
     """Draw the validation mean IoU and mean Dice coefficient by epoch."""
     columns = {"mean IoU": "val_mean_iou", "mean Dice": "val_mean_dice"}
-    _curves(history, columns, PAIR_COLOURS, axes, model)
+    _draw_curves(history, columns, PAIR_COLOURS, axes, model)
     axes.set_ylabel("validation score (%)")
+
+
+def _draw_curves(history: pd.DataFrame, columns: dict, colours, axes: Axes, model: str) -> None:
+    """Draw columns of a history (label to column) in %, marked by shape as well as colour."""
+    for (label, column), colour, mark in zip(columns.items(), colours, MARKS, strict=False):
+        axes.plot(
+            history["epoch"], 100 * history[column], color=colour, marker=mark, label=label,
+            markeredgecolor=DARK, markeredgewidth=0.4, markevery=-(-len(history) // MAX_MARKS),
+        )  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0.5, len(history) + 0.5)
+    axes.set_xlabel("epoch")
+    # Above the axes, since no corner is free of curves in every run.
+    axes.legend(
+        title=METHOD_NAMES.get(model, model), loc="lower center", bbox_to_anchor=(0.5, 1),
+        ncols=LEGEND_COLUMNS,
+    )  # fmt: skip
 
 
 def image_scores(
     example: Example, labels: np.ndarray, class_names: Sequence[str] = CLASS_NAMES
 ) -> tuple[float, float]:
-    """Return (mean IoU, bone IoU) of one prediction in %.
-
-    The mean is of the classes present; bone is all classes of bone as one.
-    """
+    """Return (mean IoU of the classes present, IoU of all bone classes as one) in %."""
     counts = metrics.confusion_matrix(example.labels, labels, len(class_names))
     bone = metrics.iou(metrics.bone_as_one(counts))[BONE]
     return float(100 * np.nanmean(metrics.iou(counts))), float(100 * bone)
@@ -90,9 +95,9 @@ def figure6(
     class_names: Sequence[str] = CLASS_NAMES,
     records: Mapping[str, dict] | None = None,
 ) -> None:
-    """Draw the slice, its reference and every method's segmentation with its bone IoU.
+    """Draw a slice, its reference and every method's segmentation with its bone IoU.
 
-    `records` of the evaluations tell whose encoder started from random weights.
+    `records` of the evaluations tell which encoders started from random weights.
     """
     draw_slice(example, axes.flat[0], f"{example.series}, slice {example.slice}")
     draw_labels(example, example.labels, axes.flat[1], "reference")
@@ -100,7 +105,7 @@ def figure6(
         bone = image_scores(example, labels, class_names)[1]
         name = scoring.method_name(model, records).replace(" (", "\n(")
         draw_labels(example, labels, panel, f"{name}\nbone IoU {bone:.1f} %")
-    finish(axes, [example], 2 + len(predictions))
+    finish_pictures(axes, [example], 2 + len(predictions))
     class_legend(axes.flat[0].figure, class_names, [example])
 
 
@@ -112,13 +117,14 @@ def figure7(
     class_names: Sequence[str] = CLASS_NAMES,
 ) -> None:
     """Draw reference (left) and prediction (right) of each slice, with the slice's scores."""
-    for example, labels, (left, right), letter in zip(
-        examples, predictions, axes.reshape(-1, 2), "abcdefgh", strict=False
+    pairs = axes.reshape(-1, 2)
+    for letter, example, labels, (left, right) in zip(
+        "abcdefgh", examples, predictions, pairs, strict=False
     ):
         mean, bone = image_scores(example, labels, class_names)
         title = f"{letter})  {example.series}\nslice {example.slice}"
         draw_labels(example, example.labels, left, title)
         draw_labels(example, labels, right, f"mean IoU {mean:.1f} %\nbone IoU {bone:.1f} %")
-    finish(axes, examples, 2 * len(examples))
+    finish_pictures(axes, examples, 2 * len(examples))
     title = f"left: reference, right: {METHOD_NAMES.get(model, model)}"
     class_legend(axes.flat[0].figure, class_names, examples, title)

@@ -1,9 +1,8 @@
-"""Colours, marks, sizes and captions: what all figures share.
+"""What all figures share: colours, marks, sizes, captions and the two file formats.
 
-A class has one colour everywhere. Any two of them differ in lightness as well as in hue, so
-that they stay apart in grey print and for colour-blind readers; curves differ in their marks,
-bars in their hatching, too. In pictures the background class is left white, as in the paper's
-Figure 2.
+A class has one colour everywhere. Any two colours differ in lightness as well as in hue, so
+they stay apart in grey print and for colour-blind readers. The background class is white in
+pictures, as in the paper's Figure 2.
 """
 
 from pathlib import Path
@@ -17,16 +16,23 @@ from bonelib.provenance import replacing
 # Blue, orange, green: the paper's order. Yellow, wine, black: where there are more bones.
 CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#F0E442", "#882255", "#000000")
 IGNORE_COLOUR = "#BBBBBB"
-PAIR_COLOURS = ("#D55E00", "#56B4E9")  # the paper's orange and blue, of two curves
-FAINT, MIDDLE, DARK = "#C8C8C8", "#888888", "#333333"  # greys: the others, single values, all
+PAIR_COLOURS = ("#D55E00", "#56B4E9")  # two curves: the paper's orange and blue
+FAINT, MIDDLE, DARK = "#C8C8C8", "#888888", "#333333"  # greys
+BONE_COLOUR = "#E3DAC9"  # a surface of all bone
+# Surfaces of single bones: Paul Tol's scheme "light", which shading leaves distinguishable.
+SURFACE_COLOURS = (
+    "#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00",
+    "#DDDDDD",
+)  # fmt: skip
+WINDOW_HU = (-450, 1050)  # shows bone; scans in their own grey values
 MARKS = "os^Dv*"  # of curves, in order
-MARK_SIGNS = "●■▲◆▼★"  # the same in text
+MARK_SIGNS = "●■▲◆▼★"  # the same marks in text
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\")  # of bars, in order
 DOTS_PER_INCH = 300
-SCREEN_DOTS_PER_INCH = 130  # at which a notebook shows what is made for print
-COLUMN_MM, PAGE_MM = 85.0, 180.0  # widths of journals: one column, two columns
+SCREEN_DOTS_PER_INCH = 130  # of a printed figure in a notebook
+COLUMN_MM, PAGE_MM = 85.0, 180.0  # widths of one and two columns of a journal
 MM_PER_INCH = 25.4
-SMALL_POINTS = 7  # no text in print is smaller
+SMALL_POINTS = 7  # the smallest text in print
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with Matplotlib
     "font.size": 8,
@@ -90,7 +96,7 @@ CAPTIONS = {
 
 
 def canvas(rows: int, columns: int, width: float = 0.0, height: float = 0.0, **options):
-    """Return a figure of rows x columns axes in the one style; sizes are inches a panel."""
+    """Return a figure of rows x columns axes; `width` and `height` of a panel are in inches."""
     plt.rcParams.update(STYLE)
     size = (columns * (width or 2.4), rows * (height or 2.6))
     figure, axes = plt.subplots(
@@ -101,7 +107,7 @@ def canvas(rows: int, columns: int, width: float = 0.0, height: float = 0.0, **o
 
 
 def printed(rows: int, columns: int, height_mm: float, width_mm: float = PAGE_MM, **options):
-    """Return `canvas` at the size in print of the whole figure."""
+    """Return `canvas` with the size of the whole figure in print."""
     size = (width_mm / columns / MM_PER_INCH, height_mm / rows / MM_PER_INCH)
     figure, axes = canvas(rows, columns, *size, **options)
     figure.set_dpi(SCREEN_DOTS_PER_INCH)
@@ -109,7 +115,7 @@ def printed(rows: int, columns: int, height_mm: float, width_mm: float = PAGE_MM
 
 
 def save(figure: Figure, name: str, folder: Path, note: str = "") -> None:
-    """Write `figure` as `name`.png and .pdf, with its caption and `note` in the PNG's text."""
+    """Write `figure` as `name`.png and .pdf, with its caption and `note` as metadata."""
     caption = f"{CAPTIONS.get(name, name)} {note.strip()}".strip()
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once for both files
@@ -120,6 +126,6 @@ def save(figure: Figure, name: str, folder: Path, note: str = "") -> None:
 
 
 def read_caption(path: Path) -> str:
-    """Return the caption that `save` left in a PNG."""
+    """Return the caption that `save` stored in a PNG."""
     with Image.open(path) as image:
         return image.info.get("Description", path.stem)

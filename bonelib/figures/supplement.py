@@ -1,7 +1,7 @@
-"""Scores with their places, probabilities and causes -> the supplement's figures.
+"""Figures S1 to S6 of the supplement, drawn on axes that are given.
 
-Frames have a column `method`, a printed name, as `by_method` adds it; bone is all classes of
-bone as one. Small multiples show a method each, in the paper's order.
+Data frames have a column `method`, the printed name that `by_method` adds. All bone classes
+count as one. Small multiples show one method each, in the paper's order.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,11 +24,11 @@ from bonelib.figures.style import (
 )
 from bonelib.settings import BONE, CLASS_NAMES, NUM_CLASSES
 
-COLUMNS = 3  # of small multiples
+COLUMNS = 3  # small multiples side by side
 SIGNIFICANT = 0.05
-BLOCK_GAP = 0.4  # rows
-GROUPS = 8  # of slices by their area of bone
-LEAST_SLICES = 4  # a group, so that its quartiles differ from its ends
+BLOCK_GAP = 0.4  # rows of Figure S1
+MAX_GROUPS = 8  # of slices by bone area
+MIN_SLICES = 4  # per group, so that its quartiles differ from its extremes
 CAUSE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#F0E442", "#CCCCCC")
 BONE_COLOUR = CLASS_COLOURS[BONE]
 MM2_PER_CM2 = 100
@@ -52,23 +52,23 @@ def by_method(frame: pd.DataFrame, names: Mapping[tuple[str, int], str]) -> pd.D
 
 
 def multiples_shape(frame: pd.DataFrame) -> tuple[int, int]:
-    """Return rows and columns of a panel for each method."""
+    """Return the rows and columns of a grid with one panel per method."""
     count = frame["method"].nunique()
     return -(-count // COLUMNS), min(count, COLUMNS)
 
 
 def _multiples(frame: pd.DataFrame, axes: np.ndarray) -> Iterator[tuple[pd.DataFrame, Axes]]:
-    """Yield each method's rows and its titled panel; remove the panels that are left."""
+    """Yield each method's rows and its titled panel; remove unused panels."""
     parts = list(frame.groupby("method", observed=True))
     for panel in axes.flat[len(parts) :]:
         panel.remove()
     for (method, part), panel in zip(parts, axes.flat, strict=False):
-        panel.set_title(method.replace(" (", "\n("))  # an aside would reach into the next title
+        panel.set_title(method.replace(" (", "\n("))  # fits the panel's width
         yield part, panel
 
 
-def _outer(axes: np.ndarray, count: int, **labels: str) -> None:
-    """Name x and y on the panels at the left and the lower edge of the first `count`."""
+def _label_outer(axes: np.ndarray, count: int, **labels: str) -> None:
+    """Label the axes only at the left and lower edges of the first `count` panels."""
     columns = axes.shape[1]
     for index, panel in enumerate(axes.flat[:count]):
         lowest, leftmost = index + columns >= count, index % columns == 0
@@ -78,7 +78,7 @@ def _outer(axes: np.ndarray, count: int, **labels: str) -> None:
 
 
 def pairwise(scores: pd.DataFrame, names: Mapping[tuple[str, int], str]) -> pd.DataFrame:
-    """Return `uncertainty.comparisons` of any two methods, the better first, by their names.
+    """Return `statistics.comparisons` of all pairs of methods, the better one first.
 
     The columns `first` and `second` hold the printed names.
     """
@@ -91,7 +91,7 @@ def pairwise(scores: pd.DataFrame, names: Mapping[tuple[str, int], str]) -> pd.D
 
 
 def figureS1(pairs: pd.DataFrame, axes: Axes) -> None:
-    """Draw a forest of differences, a row a pair; `pairs` are rows of `pairwise`."""
+    """Draw a forest plot with one row per pair; `pairs` are rows of `pairwise`."""
     place, places, labels = 0.0, [], []
     for first, block in pairs.groupby("first", sort=False):
         places.append(place)
@@ -114,7 +114,7 @@ def figureS1(pairs: pd.DataFrame, axes: Axes) -> None:
 
 
 def _interval(row, place: float, axes: Axes) -> None:
-    """Draw one difference with its interval, in signs and, at the right, in figures."""
+    """Draw one difference with its interval, and print both at the right."""
     value, low, high = row.difference, row.difference_low, row.difference_high
     axes.errorbar(
         value, place, xerr=[[value - low], [high - value]], fmt="o", color=DARK, capsize=1.5,
@@ -127,7 +127,7 @@ def _interval(row, place: float, axes: Axes) -> None:
 
 
 def figureS2(rows: pd.DataFrame, axes: np.ndarray) -> None:
-    """Draw bone IoU by level: a panel a method, feet below; `rows` are score rows by method."""
+    """Draw bone IoU by level of the pelvis, feet at the bottom; `rows` are scores by method."""
     curves = {
         method: part.groupby("level", observed=False).apply(
             scoring.pooled_bone_iou, include_groups=False
@@ -148,11 +148,11 @@ def figureS2(rows: pd.DataFrame, axes: np.ndarray) -> None:
         panel.set_xlim(-3, 103)
         panel.set_ylim(-0.5, len(names) - 0.5)
         panel.set_yticks(range(len(names)), names)
-    _outer(axes, len(curves), x="bone IoU (%)", y="")
+    _label_outer(axes, len(curves), x="bone IoU (%)", y="")
 
 
 def figureS3(rows: pd.DataFrame, axes: np.ndarray) -> None:
-    """Draw the bone IoU of slices by their area of bone; `rows` are score rows by method."""
+    """Draw the bone IoU of slices against their bone area; `rows` are scores by method."""
     rows = rows[rows["bone_mm2"] > 0]
     rows = rows.assign(area=rows["bone_mm2"] / MM2_PER_CM2, bone_iou=scoring.bone_iou(rows))
     for part, panel in _multiples(rows, axes):
@@ -169,12 +169,12 @@ def figureS3(rows: pd.DataFrame, axes: np.ndarray) -> None:
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_xlim(0.8 * rows["area"].min(), 1.25 * rows["area"].max())
         panel.set_ylim(-3, 103)
-    _outer(axes, rows["method"].nunique(), x="bone in the slice (cm²)", y="bone IoU (%)")
+    _label_outer(axes, rows["method"].nunique(), x="bone in the slice (cm²)", y="bone IoU (%)")
 
 
 def _quartiles_by_area(part: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return lower quartile, median and upper quartile of groups of slices of like area."""
-    count = int(np.clip(len(part) // LEAST_SLICES, 1, GROUPS))
+    """Return lower quartile, median and upper quartile of groups with similar bone area."""
+    count = int(np.clip(len(part) // MIN_SLICES, 1, MAX_GROUPS))
     ranks = part["area"].rank(method="first")
     groups = part.groupby(pd.qcut(ranks, count, labels=False))[["area", "bone_iou"]]
     return [groups.quantile(share) for share in (0.25, 0.5, 0.75)]
@@ -183,7 +183,7 @@ def _quartiles_by_area(part: pd.DataFrame) -> list[pd.DataFrame]:
 def figureS4(
     rows: pd.DataFrame, axes: np.ndarray, class_names: Sequence[str] = CLASS_NAMES
 ) -> None:
-    """Draw the confusion matrix of each method, the reference's classes in rows, in %."""
+    """Draw each method's confusion matrix in % of the reference's classes, which are its rows."""
     places = range(len(class_names))
     for part, panel in _multiples(rows, axes):
         counts = scoring.counts(part).sum(axis=0)
@@ -204,18 +204,18 @@ def figureS4(
         panel.tick_params(length=0)
         panel.grid(False)
         panel.spines[:].set_visible(False)
-    _outer(axes, rows["method"].nunique(), x="predicted", y="reference")
+    _label_outer(axes, rows["method"].nunique(), x="predicted", y="reference")
 
 
 def percent(share: float) -> str:
-    """Print a share in %, so that only nothing reads 0 and only all reads 100."""
+    """Print a share in %; only exact 0 and 100 are printed as such."""
     if share in (0, 100):
         return f"{share:.0f}"
     return "<0.1" if share < 0.05 else ">99.9" if share >= 99.95 else f"{share:.1f}"
 
 
 def figureS5(reliability: pd.DataFrame, axes: np.ndarray) -> None:
-    """Draw reliability (upper of two rows of axes) and frequency (lower) of each network.
+    """Draw each network's reliability (odd rows of axes) and histogram (even rows).
 
     `reliability` are rows of `scoring.read_reliability` by method.
     """
@@ -244,7 +244,7 @@ def figureS5(reliability: pd.DataFrame, axes: np.ndarray) -> None:
 
 
 def _finish_reliability(count: int, axes: np.ndarray) -> None:
-    """Name axes and classes, give all frequencies one scale, remove the panels that are left."""
+    """Label axes and classes, give all histograms one scale, remove unused panels."""
     upper, lower = axes[::2], axes[1::2]
     highest = max(panel.get_ylim()[1] for panel in lower.flat[:count])
     for panel in lower.flat[:count]:
@@ -254,8 +254,8 @@ def _finish_reliability(count: int, axes: np.ndarray) -> None:
         panel.yaxis.set_minor_locator(NullLocator())
     for panel in lower.flat[count:]:
         panel.remove()
-    _outer(upper, count, x="", y="share of the class")
-    _outer(lower, count, x="probability of the class", y="pixels")
+    _label_outer(upper, count, x="", y="share of the class")
+    _label_outer(lower, count, x="probability of the class", y="pixels")
     for panel in upper.flat[:count]:
         panel.tick_params(labelbottom=False)
     handles = upper.flat[0].get_legend_handles_labels()
@@ -263,9 +263,9 @@ def _finish_reliability(count: int, axes: np.ndarray) -> None:
 
 
 def figureS6(false_bone: pd.DataFrame, rows: pd.DataFrame, axes: np.ndarray) -> None:
-    """Draw false bone by cause: in % of the reference's bone (left), and in % of all (right).
+    """Draw false bone by cause: in % of the reference's bone (left) and in % of itself (right).
 
-    `false_bone` are rows of `scoring.read_false_bone` by method, `rows` score rows by method.
+    `false_bone` are rows of `scoring.read_false_bone` by method, `rows` scores by method.
     """
     bone = rows.groupby("method", observed=True).apply(
         lambda part: scoring.counts(part)[:, BONE:].sum(), include_groups=False
@@ -288,13 +288,12 @@ def figureS6(false_bone: pd.DataFrame, rows: pd.DataFrame, axes: np.ndarray) -> 
     right.set_xlim(0, 100)
     left.figure.legend(
         *left.get_legend_handles_labels(), loc="outside upper center",
-        ncols=len(error_analysis.CAUSES),
-        handlelength=1.8,
+        ncols=len(error_analysis.CAUSES), handlelength=1.8,
     )  # fmt: skip
 
 
 def _stack(shares: pd.DataFrame, axes: Axes) -> None:
-    """Draw a bar a row, from above, of parts a column."""
+    """Draw one stacked bar per row, the first row at the top."""
     start = np.zeros(len(shares))
     for cause, colour, hatch in zip(shares, CAUSE_COLOURS, HATCHES, strict=False):
         axes.barh(

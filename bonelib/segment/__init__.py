@@ -9,7 +9,9 @@
     bones            mask of bone -> single bones, with names
     surfaces         margin -> closed surfaces, STL
     dicom_seg        single bones + DICOM series -> DICOM SEG
-    overview, viewer, planes, workbench   pictures, pages and widgets
+    overview         preview.png
+    viewer           surface.html
+    workbench        widgets of notebook 9
 """
 
 import tempfile

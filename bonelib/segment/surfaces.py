@@ -12,6 +12,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 from skimage.measure import marching_cubes
 
+from bonelib.figures.style import BONE_COLOUR
 from bonelib.provenance import replacing
 
 GRID_MM = 1.0  # voxel size for marching cubes; larger pixels are not refined
@@ -19,7 +20,6 @@ SMOOTHING_STEPS = 10  # of Taubin's filter: removes the voxel grid's steps witho
 MARGIN = 2  # empty voxels around the bone, so that its surface closes
 NEAREST_TRIANGLES = 12  # candidates, by their centres, for the triangle nearest to a point
 STL_HEADER = b"bonelib bone surface. SPACE=LPS; mm"  # 3D Slicer reads SPACE=LPS
-BONE_COLOUR = "#E3DAC9"
 # The coordinate drawn across, the direction towards the viewer (x, y, z), the axis label.
 VIEWS = {
     "front": (0, (0, -1, 0), "right to left (mm)"),

@@ -10,76 +10,43 @@ from trimesh.viewer.notebook import scene_to_html
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
-from bonelib.segment.surfaces import BONE_COLOUR, coarsen
+from bonelib.figures.style import BONE_COLOUR, SURFACE_COLOURS
+from bonelib.segment.surfaces import coarsen
 
-PAGE_FACES = 60_000  # of all surfaces together: a page of less than 3 MB
-FRAME_FACES = 12_000  # less in a notebook, which keeps its outputs
-LEAST_FACES = 500  # of a single surface: a small bone keeps its shape
-FRAME_HEIGHT_PIXELS = 480
-HOW_TO_TURN = "Drag: turn. Wheel: nearer, farther. Right button: move."
-
-# Paul Tol's scheme "light": nine colours that colour-blind readers can tell apart, and that
-# stay what they are under a lamp.
-COLOURS = (
-    "#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00",
-    "#DDDDDD",
-)  # fmt: skip
-
-FIELD_OF_VIEW_DEGREES = 30.0  # upright; a small one distorts little
-LEAST_ASPECT = 1.2  # of a window in which nothing is cut off
-MARGIN = 1.08
-LAMP = 1.75  # of the page; it hangs at the viewer's eye
-AMBIENT = 0.22  # share of the light that comes from everywhere
+MAX_TRIANGLES = 60_000  # of all surfaces together: a page of less than 3 MB
+MIN_TRIANGLES = 500  # of one surface: a small bone keeps its shape
+FIELD_OF_VIEW_DEGREES = 30.0  # vertical; a small one distorts little
+MIN_ASPECT = 1.2  # width to height of a window in which nothing is cut off
+LAMP, AMBIENT = 1.75, 0.22  # light of the page's lamp, share of it from all directions
 # Patient (x to the left, y to the back, z to the head) -> page (right, up, to the viewer).
 UPRIGHT = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
-
-# What of trimesh's page is replaced.
-PAGE_TITLE = "<title>trimesh: threejs viewer</title>"
-PAGE_TOP = '<div id="container"></div>'
+PAGE_TITLE = "<title>trimesh: threejs viewer</title>"  # in trimesh's page; replaced
+PAGE_TOP = '<div id="container"></div>'  # the same
 
 
-def surface_page(
-    surfaces: Mapping[str, trimesh.Trimesh], title: str, max_faces: int = PAGE_FACES
-) -> str:
-    """Return a whole HTML document that shows named surfaces, in mm and LPS, upright.
+def surface_page(surfaces: Mapping[str, trimesh.Trimesh], title: str) -> str:
+    """Return an HTML document that shows named surfaces in mm (LPS), and loads no other file.
 
-    The patient is seen from the front at first, the patient's left on the right. A single
-    surface has the colour of bone, several have one each and a legend. Together they are
-    drawn with about `max_faces` triangles at most. The page asks for no other file.
+    The patient stands upright and faces the viewer. A single surface is bone-coloured; several
+    have one colour each and a legend.
     """
-    colours = _colours(list(surfaces))
-    share = max_faces / sum(len(surface.faces) for surface in surfaces.values())
+    colours = dict(zip(surfaces, SURFACE_COLOURS * len(surfaces), strict=False))
+    if len(surfaces) == 1:
+        colours = dict.fromkeys(surfaces, BONE_COLOUR)
+    share = MAX_TRIANGLES / sum(len(surface.faces) for surface in surfaces.values())
     scene = trimesh.Scene()
     for name, surface in surfaces.items():
-        coarse = coarsen(surface, max(LEAST_FACES, int(share * len(surface.faces))))
-        scene.add_geometry(_upright(coarse, colours[name]), geom_name=name)
+        coarse = coarsen(surface, max(MIN_TRIANGLES, int(share * len(surface.faces))))
+        scene.add_geometry(_in_page(coarse, colours[name]), geom_name=name)
     _look_from_the_front(scene)
     page = scene_to_html(scene).replace(PAGE_TITLE, f"<title>{html.escape(title)}</title>")
     return page.replace(PAGE_TOP, _legend(colours))
 
 
-def surface_frame(
-    surfaces: Mapping[str, trimesh.Trimesh], title: str, max_faces: int = FRAME_FACES
-) -> str:
-    """Return `surface_page` within a frame, for a notebook or another page."""
-    if all(surface.is_empty for surface in surfaces.values()):
-        return "<p>No bone was found, so there is no surface to show.</p>"
-    page = html.escape(surface_page(surfaces, title, max_faces))
-    style = f"border: 1px solid #ddd; width: 100%; height: {FRAME_HEIGHT_PIXELS}px"
-    return f'<iframe title="{html.escape(title)}" style="{style}" srcdoc="{page}"></iframe>'
-
-
-def _colours(names: list[str]) -> dict[str, str]:
-    if len(names) == 1:
-        return {names[0]: BONE_COLOUR}
-    return {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
-
-
-def _upright(surface: trimesh.Trimesh, colour: str) -> trimesh.Trimesh:
-    """Return a copy in the page's axes, with smooth shading in `colour`."""
+def _in_page(surface: trimesh.Trimesh, colour: str) -> trimesh.Trimesh:
+    """Return a smoothly shaded copy in the page's axes."""
     rgb = np.array(to_rgb(colour))
-    material = PBRMaterial(
-        # The lamp and the ambient light together make the colour where the lamp hits fully.
+    material = PBRMaterial(  # lamp and ambient light add up to the colour
         baseColorFactor=[*((1 - AMBIENT) / LAMP * rgb), 1.0],
         emissiveFactor=AMBIENT * rgb,
         metallicFactor=0.0,
@@ -88,27 +55,26 @@ def _upright(surface: trimesh.Trimesh, colour: str) -> trimesh.Trimesh:
     return trimesh.Trimesh(
         surface.vertices @ UPRIGHT.T,
         surface.faces,
-        vertex_normals=surface.vertex_normals @ UPRIGHT.T,  # without, the page shows facets
+        vertex_normals=surface.vertex_normals @ UPRIGHT.T,  # without them the page shows facets
         visual=TextureVisuals(material=material),
         process=False,
     )
 
 
 def _look_from_the_front(scene: trimesh.Scene) -> None:
-    """Move a scene's middle to the origin, about which the page turns, and face it."""
+    """Centre a scene on the origin, about which the page turns it, and place the camera."""
     scene.apply_translation(-scene.bounds.mean(axis=0))
     width, height, depth = scene.extents
-    half = MARGIN / 2 * max(height, np.hypot(width, depth) / LEAST_ASPECT)
+    half = 0.54 * max(height, np.hypot(width, depth) / MIN_ASPECT)  # a margin of 8 %
     distance = half / np.tan(np.radians(FIELD_OF_VIEW_DEGREES / 2)) + depth / 2
-    fov = LEAST_ASPECT * FIELD_OF_VIEW_DEGREES, FIELD_OF_VIEW_DEGREES
-    # By default a camera has a random name, and a page would never be the same twice.
+    fov = MIN_ASPECT * FIELD_OF_VIEW_DEGREES, FIELD_OF_VIEW_DEGREES
+    # Named, since trimesh's random name would make every page different.
     scene.camera = trimesh.scene.Camera("camera", fov=fov, z_near=distance / 100)
     scene.camera_transform = trimesh.transformations.translation_matrix([0, 0, distance])
 
 
 def _legend(colours: Mapping[str, str]) -> str:
-    """Return what lies over the drawing: how to turn it and, of several, what is which."""
-    rows = [HOW_TO_TURN]
+    rows = ["Drag: turn. Wheel: zoom. Right button: move."]
     if len(colours) > 1:
         rows += [
             f'<span style="background: {colour}">&emsp;</span> {html.escape(name)}'

@@ -17,83 +17,83 @@ from jupyter_server.serverapp import list_running_servers
 from bonelib import labels, scans
 from bonelib import segment as segmentation
 from bonelib.errors import InputError, InputWarning
+from bonelib.figures.niivue import ScanViewer, view_surfaces
 from bonelib.paths import SegmentationFolder
-from bonelib.segment import viewer
-from bonelib.segment.planes import PlaneBrowser
 
-REDRAW_SECONDS = 0.1  # between two states of the progress bar
-# JupyterLab takes the colour and the line off links.
-LINK_STYLE = "color: #0072B2; text-decoration: underline"
+REDRAW_SECONDS = 0.1  # between two updates of the progress bar
 ERROR_COLOUR, NOTE_COLOUR = "#9c3d00", "#444444"
+# JupyterLab removes the colour and the line of links.
+LINK = '<a href="{}" download style="color: #0072B2; text-decoration: underline">{}</a>'
 
 
 class Workbench:
-    """Choose a scan, look at it, segment it; one scan at a time.
+    """Choose a scan, look at it, segment it, see and download the result.
 
-    `controls` is the widget to do so with. `planes`, `surface`, `measures` and `files` are
-    widgets that show what the last segmentation made, and are empty until then.
+    The widgets are `controls`, which shows the scan and then the label map over it, and
+    `surface`, `measures` and `files`, which are empty until a scan is segmented.
     """
 
     def __init__(self, scan: Path | str, output: Path | str, series: str | None = None):
         """Open a scan, as `scans.read_scan` does; results will go to the folder `output`."""
         self.folder = SegmentationFolder(Path(output))
         self.record = {}
-        self.planes, self.surface = PlaneBrowser(), ipywidgets.HTML()
+        self.surface = ipywidgets.Box()
         self.measures, self.files = ipywidgets.HTML(), ipywidgets.HTML()
 
-        choose = ipywidgets.Button(description="Choose a scan", icon="folder-open")
-        self._chooser = ipywidgets.VBox([choose])
+        wide, row = {"width": "700px"}, {"align_items": "center"}
+        self._path_field = ipywidgets.Text(
+            description="path", continuous_update=False, layout=wide,
+            placeholder="a folder of DICOM slices, or a NIfTI, NRRD, MHA, zip or tar file",
+        )  # fmt: skip
+        chooser = FileChooser(str(Path.cwd()), select_desc="Choose a scan")
         self._series = ipywidgets.Text(
             value=series or "", description="series", continuous_update=False,
             placeholder="number or UID, of several",
         )  # fmt: skip
-        self._bones = ipywidgets.Checkbox(
-            value=True, description="single bones", indent=False, layout={"width": "130px"}
-        )
+        self._bones = ipywidgets.Checkbox(value=True, description="single bones", indent=False)
         self._button = ipywidgets.Button(description="Segment", button_style="primary")
         self._bar = ipywidgets.IntProgress(max=1, layout={"display": "none"})
-        self._stage = ipywidgets.HTML()
-        self._message = ipywidgets.HTML()
-        self._slices = PlaneBrowser()
-        choose.on_click(lambda _: self._show_chooser())
+        self._stage, self._message = ipywidgets.HTML(), ipywidgets.HTML()
+        self._viewer = ScanViewer()
+        self._path_field.observe(lambda _: self._attempt(self._open_field), "value")
+        self._series.observe(lambda _: self._attempt(self._open_field), "value")
         self._button.on_click(lambda _: self._attempt(self.segment))
-        self._series.observe(lambda _: self._attempt(self.open, self._path), "value")
-        row = {"align_items": "center"}
+        chooser.register_callback(self._take_choice)
         self.controls = ipywidgets.VBox(
             [
-                self._chooser,
+                ipywidgets.HBox([self._path_field, chooser], layout=row),
                 ipywidgets.HBox([self._series, self._bones], layout=row),
                 ipywidgets.HBox([self._button, self._bar, self._stage], layout=row),
                 self._message,
-                self._slices,
+                self._viewer,
             ]
         )
         self.open(scan)
 
     def open(self, path: Path | str) -> None:
-        """Read another scan and show its slices; raises InputError as `scans.read_scan` does."""
+        """Read another scan and show it; raises InputError as `scans.read_scan` does."""
         series = self._series.value.strip() or None
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", InputWarning)
             scan = scans.read_scan(path, series)
         self._path, self._series_read, self._scan = Path(path), series, scan
-        self.record = {}
-        for part in (self.surface, self.measures, self.files, self._stage):
-            part.value = ""
-        self.planes.layout.display = "none"
-        self._slices.show(scan)
+        self._path_field.value = str(path)
+        self._show_result({})
+        self._viewer.show(scan)
         notes = [str(item.message) for item in caught if item.category is InputWarning]
         self._say("<br>".join(map(html.escape, notes)), NOTE_COLOUR)
 
     def segment(self) -> dict:
-        """Segment the open scan with the options chosen, show what was made, return its record.
+        """Segment the scan that the fields name, show the result and return its record.
 
-        Raises InputError as `segmentation.segment` does.
+        Raises InputError as `segment.segment` does.
         """
+        self._open_field()
+        self._show_result({})
         self._button.disabled, self._drawn = True, 0.0
         self._bar.layout.display = None
         try:
-            self.record = segmentation.segment(
+            record = segmentation.segment(
                 self._path, self.folder.root, series=self._series_read, bones=self._bones.value,
                 overwrite=True, progress=self._progress,
             )  # fmt: skip
@@ -101,30 +101,39 @@ class Workbench:
             self._button.disabled = False
             self._bar.layout.display = "none"
             self._stage.value = ""
-        self._show_result()
-        return self.record
-
-    def _show_result(self) -> None:
         mask = scans.read_volume(self.folder.label_map)
-        self.planes.show(self._scan, labels.on_grid(mask, self._scan))
-        made = [self.folder.root / name for name in self.record["files"]]
-        self.surface.value = self._frame(made)
-        self.measures.value = _html_table(measures(self.record))
-        self.files.value = _file_table([*made, self.folder.record], self.folder.root)
-        self._say("<br>".join(map(html.escape, self.record["notes"])), NOTE_COLOUR)
-        seconds = sum(self.record["seconds"].values())
-        self._stage.value = f"done in {seconds:.0f} s: the results are below"
+        self._viewer.show(self._scan, labels.on_grid(mask, self._scan))
+        self._show_result(record)
+        return record
 
-    def _attempt(self, action: Callable, *arguments) -> None:
-        """Do what a button asks for, and say in one line what went wrong."""
+    def _show_result(self, record: dict) -> None:
+        """Show what the files of a record hold; an empty record clears the widgets."""
+        self.record = record
+        self.surface.children, self.measures.value, self.files.value = (), "", ""
+        if not record:
+            self._stage.value = ""
+            return
+        made = [self.folder.root / name for name in record["files"]]
+        bones = [file for file in made if file.parent == self.folder.bone_surfaces]
+        shown = bones or [file for file in made if file == self.folder.surface]
+        surfaces = {file.stem.replace("_", " "): trimesh.load_mesh(file) for file in shown}
+        self.surface.children = (view_surfaces(surfaces),)
+        self.measures.value = _html_table(measures(record))
+        self.files.value = _file_table([*made, self.folder.record], self.folder.root)
+        self._say("<br>".join(map(html.escape, record["notes"])), NOTE_COLOUR)
+        seconds = sum(record["seconds"].values())
+        self._stage.value = f"done in {seconds:.0f} s; scroll down for surfaces and files"
+
+    def _attempt(self, action: Callable) -> None:
+        """Do what a control asks for; say in one line what went wrong."""
         self._say("", NOTE_COLOUR)
         try:
-            action(*arguments)
+            action()
         except InputError as error:
             self._say(html.escape(str(error)), ERROR_COLOUR)
         except KeyboardInterrupt:
             self._say("stopped", ERROR_COLOUR)
-        except Exception as error:  # of a button, its traceback would go where nobody looks
+        except Exception as error:  # a widget's traceback would go to the log
             text = f"{type(error).__name__}: {error}".splitlines()[0]
             self._say(html.escape(text), ERROR_COLOUR)
 
@@ -139,34 +148,24 @@ class Workbench:
         self._bar.max, self._bar.value = max(total, 1), done
         self._stage.value = f"{stage}: {done} of {total}"
 
-    def _show_chooser(self) -> None:
-        # Made when it is asked for: it lists this machine's folders, which a stored
-        # notebook has no business with.
-        chooser = FileChooser(str(Path.cwd()), title="A folder of DICOM slices, or one file")
-        chooser.register_callback(lambda chosen: self._attempt(self.open, _chosen_path(chosen)))
-        chooser._show_dialog()  # as its own button does; there is no public way
-        self._chooser.children = [chooser]
+    def _open_field(self) -> None:
+        """Open the path and series that the fields hold, unless they are open already."""
+        path, series = Path(self._path_field.value.strip()), self._series.value.strip() or None
+        if (path, series) != (self._path, self._series_read):
+            self.open(path)
 
-    def _frame(self, files: list[Path]) -> str:
-        """Return the page that turns the single bones among `files`, or else all bone."""
-        bones = [file for file in files if file.parent == self.folder.bone_surfaces]
-        shown = bones or [file for file in files if file == self.folder.surface]
-        surfaces = {file.stem.replace("_", " "): trimesh.load_mesh(file) for file in shown}
-        return viewer.surface_frame(surfaces, "Bone model") if surfaces else "No bone was found."
+    def _take_choice(self, chooser: FileChooser) -> None:
+        path = Path(chooser.selected)
+        # A file name chosen earlier stays when a folder is chosen.
+        self._path_field.value = str(path if path.exists() else chooser.selected_path)
 
 
 def measures(record: dict) -> pd.DataFrame:
-    """Return volume, surface and mean HU of each part that a record tells of."""
+    """Return volume, surface and mean HU of each structure of a record."""
     columns = {"volume (ml)": "volumes_ml", "surface (cm2)": "areas_cm2", "mean HU": "mean_hu"}
     frame = pd.DataFrame({title: pd.Series(record[key]) for title, key in columns.items()})
     frame = frame.reindex(list(record["volumes_ml"])).round(1)
     return frame.rename(index=lambda name: name.replace("_", " "))
-
-
-def _chosen_path(chooser: FileChooser) -> Path:
-    """Return what is chosen; the name of a file chosen before sticks to a folder chosen now."""
-    path = Path(chooser.selected)
-    return path if path.exists() else Path(chooser.selected_path)
 
 
 def _html_table(frame: pd.DataFrame) -> str:
@@ -183,15 +182,14 @@ def _file_table(files: list[Path], root: Path) -> str:
     names = []
     for file in files:
         name, address = html.escape(file.relative_to(root).as_posix()), _address(file)
-        link = f'<a href="{address}" download style="{LINK_STYLE}">{name}</a>'
-        names.append(link if address else name)
+        names.append(LINK.format(address, name) if address else name)
     sizes = [file.stat().st_size / 1e3 for file in files]
     table = _html_table(pd.DataFrame({"size (kB)": sizes}, index=names))
     return f"In {html.escape(os.path.relpath(root))}:{table}"
 
 
 def _address(file: Path) -> str | None:
-    """Return where the JupyterLab that runs this kernel serves a file, or None if it does not."""
+    """Return where the JupyterLab that runs this kernel serves a file, or None."""
     file = file.resolve()
     for server in list_running_servers():
         root = Path(server["root_dir"]).resolve()

@@ -53,6 +53,7 @@ def execute_notebook(step: Step, executed: Path) -> None:
         kernel_name="python3",
         cwd=paths.NOTEBOOKS,
         progress_bar=False,
+        store_widget_state=False,  # NiiVue alone would add 5 MB of code
         stdout_file=Prefixed(step.name),
         stderr_file=Prefixed(step.name, PROGRESS_SECONDS),
         extra_arguments=[

@@ -16,16 +16,16 @@
 # %% [markdown]
 # # 1 Prepare the data
 #
-# **What does one CT series, and the slices that the networks see, look like?** (section 4)
+# **What do a CT series and its prepared slices look like?** (section 4)
 #
-# *Reads* the series of a data set; the phantom is generated first where it is missing.
+# *Reads* the series of a data set; the phantom is generated if it is missing.
 # *Writes* prepared slices: 8-bit images, label maps, `slices.csv`, `dataset.json`.
 
 # %% tags=["parameters"]
 from bonelib import preparation, slices
 from bonelib.devices import num_cores
 from bonelib.workflow.runs import open_run
-from bonelib.figures import previews, browser
+from bonelib.figures import niivue, scan as scan_figures
 
 profile = "smoke"
 dataset = "phantom"
@@ -37,7 +37,7 @@ overrides = {}
 
 # %% [markdown]
 # ## The series
-# Each series belongs to one split: a patient never lends slices to two.
+# Each series belongs to one split. No patient appears in two splits.
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
@@ -50,20 +50,20 @@ for case in cases:
     print(f"{case.split:<11} {case.series_id}")
 
 # %% [markdown]
-# ## One scan, as it came
-# Hounsfield units on the scan's own grid; the label map is computed from the scan (patient)
-# and from the bone mask.
+# ## One scan
+# The scan is in Hounsfield units on its own grid. The label map combines the bone mask with the
+# patient outline, which is computed from the scan. The planes are those with most bone.
 
 # %%
 scan = cases[0].scan()
 label_map = cases[0].label_map(scan)
 print(f"size {scan.GetSize()}, spacing {scan.GetSpacing()} mm")
-figure = previews.scan_planes(scan, label_map)
+figure = scan_figures.draw_planes(scan, label_map)
 
 # %% [markdown]
 # ## Prepared slices
-# In plane every scan is brought to one spacing, centred in one field of view, and windowed to
-# 8 bit; slices keep their own distance.
+# Every scan is resampled in plane to one spacing, centred in one field of view and windowed to
+# 8 bits. The distance between slices is kept.
 
 # %% tags=["nbval-ignore-output"]
 table = preparation.prepare(cases, run.slices.root, run.settings, workers=num_cores())
@@ -74,27 +74,27 @@ print(f"{run.settings.image_size} pixels of {run.settings.pixel_spacing_mm:g} mm
 table.groupby("split", sort=False).agg(series=("series", "nunique"), slices=("slice", "size"))
 
 # %% [markdown]
-# What was chosen or repaired as the series were read, such as one of several DICOM series or
-# a missing slice; nothing, where there is no row.
+# Choices and repairs made while reading, for example one of several DICOM series or a missing
+# slice. An empty table means none.
 
 # %%
 slices.read_notes(run.slices.root)
 
 # %% [markdown]
 # ## Share of the classes
-# The paper's test set, recovered from its tables, has 87.5 % background, 11.4 % patient and
-# 1.05 % bone in a field of 800 mm.
+# The tables of the paper imply 87.5 % background, 11.4 % patient and 1.05 % bone in its test
+# set, with a field of view of 800 mm.
 
 # %%
 slices.class_shares(run.slices.root, table).round(1)
 
 # %% [markdown]
-# ## Browse
-# Choose a series, a slice, a window and whether the label map lies over it.
+# ## Browse the scans
+# Three planes of any series, with the label map over it: bone is green, the patient orange.
 
 # %% tags=["nbval-ignore-output"]
-browser.browse(cases)
+niivue.browse(cases)
 
 # %% [markdown]
-# **Found:** background, patient and bone are as unequal as in the paper: bone is less than one
-# pixel in a hundred, so that accuracy says little and IoU must be read class by class.
+# **Found:** the classes are as unbalanced as in the paper. Bone is about one pixel in a hundred,
+# so accuracy says little and IoU must be read class by class.

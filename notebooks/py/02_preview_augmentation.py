@@ -21,8 +21,9 @@
 # *Reads* prepared slices. *Writes* nothing.
 
 # %% tags=["parameters"]
-from bonelib import figures, slices
-from bonelib.figures import previews
+from bonelib import slices
+from bonelib.augment import policy
+from bonelib.figures import examples
 from bonelib.workflow.runs import open_run
 
 profile = "smoke"
@@ -36,15 +37,20 @@ overrides = {}
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
 table = slices.read_table(run.slices.root)
-row = figures.choose_levels(table).iloc[0]
-example = figures.read_example(run.slices, row)
+row = examples.choose_levels(table).iloc[0]
+example = examples.read_example(run.slices, row)
 
 # %% [markdown]
 # ## Each operation by itself
 # Label maps move with the image (nearest neighbour); changes of grey values leave them alone.
 
 # %%
-figure = previews.operations(example, run.settings.seed)
+image, labels, seed = example.image, example.labels, run.settings.seed
+alone = {
+    name.replace("_", " "): policy.apply_operation(operation.make(), image, labels, seed)
+    for name, operation in policy.operations(len(image)).items()
+}
+figure = examples.draw_gallery(alone, columns=5)
 
 # %% [markdown]
 # ## The policy
@@ -53,7 +59,10 @@ figure = previews.operations(example, run.settings.seed)
 # sample's number.
 
 # %%
-figure = previews.policy_draws(example, run.settings.seed, count=12)
+figure = examples.draw_gallery({
+    f"draw {number}": policy.augment_slice(image, labels, [seed, number])
+    for number in range(1, 13)
+})
 
 # %% [markdown]
 # **Found:** label maps stay aligned with their images and keep their values in every operation.

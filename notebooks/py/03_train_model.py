@@ -24,6 +24,7 @@
 
 # %% tags=["parameters"]
 from bonelib import figures, models, published, training
+from bonelib.figures import paper
 from bonelib.workflow.runs import open_run
 
 profile = "smoke"
@@ -62,9 +63,9 @@ history = training.train(model, run.slices, run.results, run.settings)
 
 # %%
 figure, axes = figures.canvas(1, 3, 4.2, 3.4)
-figures.figure3(history, axes[0, 0], model)
-figures.figure4(history, axes[0, 1], model)
-figures.figure5(history, axes[0, 2], model)
+paper.figure3(history, axes[0, 0], model)
+paper.figure4(history, axes[0, 1], model)
+paper.figure5(history, axes[0, 2], model)
 
 # %% tags=["nbval-ignore-output"]
 history.round(3)

@@ -27,7 +27,7 @@
 # %% tags=["parameters"]
 from bonelib.workflow.runs import open_run
 from bonelib.evaluation import evaluate, scoring, error_analysis
-from bonelib.figures import previews
+from bonelib import figures
 
 profile = "smoke"
 dataset = "phantom"
@@ -99,10 +99,10 @@ causes.reindex(columns=error_analysis.CAUSES, fill_value=0)
 
 # %% [markdown]
 # ## Worst and best
-# The images with the lowest and highest bone IoU; the reference is on the left.
+# Four slices from the highest to the lowest bone IoU, beside their reference.
 
 # %%
-figure = previews.extremes(run.slices, run.results, scores, model)
+figure = figures.best_to_worst(run.slices, run.results, run.settings, scores, model)
 
 # %% [markdown]
 # **Found:** the classes rank as in the paper: background, then patient, then bone.

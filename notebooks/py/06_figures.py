@@ -16,12 +16,12 @@
 # %% [markdown]
 # # 6 The figures
 #
-# **What do data, curves and segmentations look like, and where do errors lie?** (Figures 1 to 7
-# and a supplement)
+# **What do the data, the training and the segmentations look like, and where are the errors?**
+# (Figures 1 to 7 and a supplement)
 #
-# *Reads* prepared slices, histories, scores and predictions; what is absent is skipped with a
-# note. *Writes* `figures/figure1` to `figure7` and `figureS1_…` to `figureS6_…`, as `.png` and as
-# `.pdf` at the size of a journal's column or page.
+# *Reads* prepared slices, histories, scores and predictions; a figure without its files is
+# skipped with a note. *Writes* `figures/figure1` to `figure7` and `figureS1_…` to `figureS6_…`,
+# as `.png` and `.pdf` at the width of a journal's column or page.
 
 # %% tags=["parameters"]
 from bonelib import figures, tables
@@ -41,7 +41,7 @@ run = open_run(profile, dataset, data_dir, results_dir, overrides)
 made = figures.all_figures(run.slices, run.results, run.settings, models)
 for name, figure in made.items():
     figures.save(figure, name, run.results.figures, tables.scheme_note(run.settings))
-print(figures.drawn(made))
+print(figures.summary(made))
 
 # %% [markdown]
 # ## Figure 1: example slices
@@ -69,7 +69,7 @@ made.get("figure5")
 
 # %% [markdown]
 # ## Figure 6: one slice, every method
-# A rule chooses the slice, so that none flatters a network.
+# The slice is chosen by a rule, not by hand; the caption states it.
 
 # %% tags=["nbval-ignore-output"]
 made.get("figure6")
@@ -81,13 +81,13 @@ made.get("figure6")
 made.get("figure7")
 
 # %% [markdown]
-# ## Figure S1: which differences are more than noise
+# ## Figure S1: which differences are significant
 
 # %%
 made.get("figureS1_comparisons")
 
 # %% [markdown]
-# ## Figures S2 and S3: where in the pelvis, and on how much bone
+# ## Figures S2 and S3: bone IoU by level of the pelvis and by bone area
 
 # %%
 made.get("figureS2_levels")
@@ -96,23 +96,23 @@ made.get("figureS2_levels")
 made.get("figureS3_bone_size")
 
 # %% [markdown]
-# ## Figure S4: what is taken for what
+# ## Figure S4: confusion matrices
 
 # %%
 made.get("figureS4_confusion")
 
 # %% [markdown]
-# ## Figure S5: what a probability is worth
+# ## Figure S5: calibration of the probabilities
 
 # %%
 made.get("figureS5_reliability")
 
 # %% [markdown]
-# ## Figure S6: what is taken for bone
+# ## Figure S6: false bone by cause
 
 # %%
 made.get("figureS6_false_bone")
 
 # %% [markdown]
-# **Found:** the paper's seven figures in its order, then where the errors lie; which of the
-# paper's findings they bear out is computed in notebook 8.
+# **Found:** the seven figures of the paper, and a supplement on the errors. Notebook 8 computes
+# which findings of the paper they support.

@@ -25,11 +25,11 @@
 # %% tags=["parameters"]
 import pandas as pd
 import SimpleITK
-from IPython.display import HTML
 
 from bonelib import figures, labels, metrics, paths, scans, segment, slices
 from bonelib.evaluation import scoring
-from bonelib.segment import pretrained, surfaces, viewer
+from bonelib.figures import examples, niivue
+from bonelib.segment import pretrained, surfaces
 from bonelib.settings import BONE, IGNORE
 from bonelib.workflow.runs import open_run
 
@@ -48,7 +48,7 @@ models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_une
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
-series = figures.choose_series(slices.read_table(run.slices.root))["series"].iloc[0]
+series = examples.choose_series(slices.read_table(run.slices.root))["series"].iloc[0]
 case = next(case for case in run.cases() if case.series_id == series)
 scores = scoring.read_scores(run.results, run.settings.methods(models))
 histories = scoring.read_histories(run.results, models)
@@ -78,7 +78,7 @@ surface = surfaces.read_stl(folder.surface)
 print(f"closed: {surface.is_watertight}")
 
 # %% tags=["nbval-ignore-output"]
-HTML(viewer.surface_frame({"bone": surface}, "Bone model"))
+niivue.view_surfaces({"bone": surface})
 
 # %% tags=["nbval-ignore-output"]
 figure, axes = figures.canvas(1, 2, 3.6, 4.2)

@@ -16,14 +16,16 @@
 # %% [markdown]
 # # 9 Segment your scan
 #
-# **Where is the bone in my own CT, and what does it look like in space?** (sections 1 and 6)
+# **Where is the bone in my own CT, and what does it look like in 3-D?** (sections 1 and 6)
 #
-# *Reads* any CT series: a folder of DICOM slices, or one NIfTI, NRRD, MHA, zip or tar; the first
-# test series of the run until you choose another. *Writes* a label map, surfaces, a picture and
-# a record to `output`, the run's `segmentation` where it is empty.
+# You need not program: choose **Run > Run All Cells** in the menu, then use the buttons below.
 #
-# The network is the one that the package ships, trained already. It is research software: nothing
-# here is for diagnosis or treatment. The scan stays on this machine.
+# *Reads* a CT series: a folder of DICOM slices, or a NIfTI, NRRD, MHA, zip or tar file. It starts
+# with the first test series of the run. *Writes* a label map, surfaces, a picture and a record to
+# the folder `output`, by default the run's `segmentation`.
+#
+# The package ships the trained network. The scan stays on this machine. For research, not for
+# diagnosis or treatment.
 
 # %% tags=["parameters"]
 from IPython.display import Image
@@ -42,9 +44,9 @@ output = ""
 # %%
 
 # %% [markdown]
-# ## Choose a scan and look at it
-# *Choose a scan* opens another one, in place of the example. Move the sliders to scroll; `window`
-# says which grey a HU gets.
+# ## Choose a scan and segment it
+# Type or paste a path, or click *Choose a scan*; then click *Segment*. The result appears over the
+# scan: bone is green, the patient orange. Everything below follows.
 
 # %% tags=["nbval-ignore-output"]
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
@@ -53,22 +55,14 @@ bench = workbench.Workbench(scan or example.scan_path, output or run.results.seg
 bench.controls
 
 # %% [markdown]
-# ## Segment it
-# The next cell does what the button *Segment* does. After you have chosen another scan, or other
-# options, press the button: everything below follows.
+# The next cell segments the first scan, as the button does.
 
 # %% tags=["nbval-ignore-output"]
 record = bench.segment()
 
 # %% [markdown]
-# ## Scroll through the result
-# Bone is green, the patient's outline orange. Three planes meet where the yellow lines cross.
-
-# %% tags=["nbval-ignore-output"]
-bench.planes
-
-# %% [markdown]
-# ## Turn the surface
+# ## Turn the surfaces
+# Drag to turn, scroll to zoom. The boxes show and hide single bones.
 
 # %% tags=["nbval-ignore-output"]
 bench.surface
@@ -80,19 +74,19 @@ bench.surface
 bench.measures
 
 # %% [markdown]
-# ## Files to take away
-# Click to download. The label map and the DICOM SEG open in 3D Slicer, surfaces are in mm and in
-# patient coordinates (LPS). Names without a link lie outside the folder that JupyterLab serves.
+# ## Download the files
+# The label map and the DICOM SEG open in 3D Slicer. Surfaces are in mm in patient coordinates
+# (LPS). A name without a link lies outside the folder that JupyterLab serves.
 
 # %% tags=["nbval-ignore-output"]
 bench.files
 
 # %% [markdown]
-# The picture that lies beside them, of the scan that was segmented first:
+# `preview.png` of the first scan:
 
 # %% tags=["nbval-ignore-output"]
 Image(bench.folder.preview.read_bytes(), width=900)
 
 # %% [markdown]
-# **Found:** one scan in, and out come a label map on its own grid and a closed surface to print,
-# plan on or load elsewhere; how far to trust them, the model card in `bonelib/models/weights` says.
+# **Found:** a scan becomes a label map on its own grid and closed surfaces. The model card in
+# `bonelib/models/weights` says how accurate they are.
