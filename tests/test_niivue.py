@@ -10,9 +10,8 @@ import pytest
 import SimpleITK
 import trimesh
 
+from bonelib.figures import niivue
 from bonelib.figures.style import BONE_COLOUR, CLASS_COLOURS
-
-niivue = pytest.importorskip("bonelib.figures.niivue", exc_type=ModuleNotFoundError)
 
 
 def parts(widget, kind):
