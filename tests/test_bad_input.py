@@ -465,7 +465,7 @@ def test_a_full_disk_leaves_nothing_half_written(write_dataset, tmp_path):
     command = small_disk(tmp_path / "disk")
     done = in_small_disk(command, "-c", FILL, root, tmp_path / "disk")
     said, pictured, recorded = done.stdout.splitlines()
-    assert "No space left on device" in said and "free space" in said
+    assert "No space left on device" in said and "free disk space" in said
     assert pictured == recorded != "['a', 'b', 'c']"
 
 

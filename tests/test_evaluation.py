@@ -109,17 +109,6 @@ def test_test_slices_are_listed_with_level_and_bone(run):
     assert table["bone_mm2"].iloc[0] == (ellipses(64)[0] == BONE).sum() * 7.5 * 7.5
 
 
-def test_methods_without_files_have_no_rows_but_the_columns(tmp_path):
-    results = ResultFolder(tmp_path)
-    for read, columns in (
-        (scoring.read_surfaces, scoring.SURFACE_COLUMNS),
-        (scoring.read_reliability, scoring.RELIABILITY_COLUMNS),
-        (scoring.read_false_bone, scoring.FALSE_BONE_COLUMNS),
-    ):
-        assert read(results, METHODS).empty and list(read(results, METHODS)) == columns
-    assert scoring.read_slices(results).empty
-
-
 def test_unknown_pixels_belong_to_no_structure():
     reference = np.full((3, 8, 8), PATIENT, np.uint8)
     reference[1, 2:4, 2:4], reference[1, 6, 6] = BONE, IGNORE
@@ -205,13 +194,3 @@ def test_a_bone_model_needs_a_network_that_finds_bone(settings):
     assert scoring.network_with_bone(score_rows({"a": [found]}), settings)[0] == "unet"
     network, why = scoring.network_with_bone(score_rows({"a": [little]}), settings)
     assert network is None and "little of the bone" in why
-
-
-def test_all_classes_of_bone_count_as_one():
-    counts = np.diag([10, 20, 0, 30, 0, 0])
-    counts[4, 3], counts[1, 2] = 10, 5  # hips for sacra, and soft tissue called femur
-    nothing = np.diag([9, 9, 0, 0, 0, 0])
-    expected = [100 * 40 / 45, np.nan]
-    rows = score_rows({"a": [counts, nothing]})
-    assert scoring.bone_iou(rows) == pytest.approx(expected, nan_ok=True)
-    assert scoring.pooled_bone_iou(rows) == pytest.approx(expected[0])

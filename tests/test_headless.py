@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 # Packages that a machine for training may lack; None in sys.modules refuses their import.
 ABSENT = (
-    "tensorflow", "SimpleITK", "pydicom", "highdicom", "pylibjpeg", "trimesh", "shapely", "pooch",
+    "tensorflow", "SimpleITK", "pydicom", "highdicom", "pylibjpeg", "trimesh", "shapely",
     "jupyter", "IPython", "ipywidgets", "papermill", "nbformat", "jupytext", "doit", "dask",
     "distributed", "statsmodels", "seaborn",
 )  # fmt: skip

@@ -12,8 +12,6 @@ from matplotlib.path import Path as Polygon
 from PIL import Image
 from pydicom import DataElement
 from pydicom.sr.codedict import codes
-from scipy import ndimage
-from skimage.measure import find_contours
 
 from bonelib import labels, scans
 from bonelib.errors import InputError, InputWarning
@@ -247,19 +245,6 @@ def test_damage_beside_the_bones_does_not_matter(tmp_path, scan, masks, parts):
     assert "2 coordinates" in refusal(path, scan, {"*": "bone"})
 
 
-def test_contours_of_one_structure_in_several_items_all_count(tmp_path, scan, masks, parts):
-    edges = voxel_edges(masks[LEFT])
-
-    def join(dataset):
-        del dataset.StructureSetROISequence[1]
-        dataset.ROIContourSequence[1].ReferencedROINumber = 1
-
-    path = write_structure_set(
-        tmp_path / "rs.dcm", {"femur": edges[:9], "rest": edges[9:]}, change=join
-    )
-    np.testing.assert_array_equal(values(labels.read_mask(path, scan)[0]) > 0, parts[LEFT])
-
-
 def test_a_structure_that_is_alone_is_the_bone(tmp_path, scan, masks, parts):
     path = write_structure_set(tmp_path / "rs.dcm", {"ROI": voxel_edges(masks[LEFT])})
     with pytest.warns(InputWarning, match="only structure"):
@@ -374,26 +359,6 @@ def test_oblique_planes_are_looked_up_in_their_own_frame(angles, order):
     halfway = np.abs(off_mm - 1.5) < 1e-5
     assert expected.sum() > 500
     assert (inside.ravel() == expected)[~halfway].all()
-
-
-def test_traced_bones_come_back(tmp_path, make_image):
-    random = np.random.default_rng(3)
-    noise = ndimage.gaussian_filter(random.normal(size=(8, 90, 100)), (1, 4, 4))
-    bone = noise > 0.01
-    assert ndimage.label(~bone[3])[1] > 2  # holes
-    mask = make_image(bone.astype(np.uint8), (3, 1, 1))
-    contours = []
-    for index, part in enumerate(bone):
-        for trace in find_contours(np.pad(part, 1).astype(float), 0.5):
-            points = [
-                mask.TransformContinuousIndexToPhysicalPoint((x - 1, y - 1, index))
-                for y, x in trace[:-1]
-            ]
-            contours.append(np.array(points))
-    path = write_structure_set(tmp_path / "rs.dcm", {"bone": contours}, decimals=3)
-    read, _ = labels.read_mask(path, mask)
-    found = values(read) > 0
-    assert 2 * (found & bone).sum() / (found.sum() + bone.sum()) > 0.97
 
 
 def test_what_encloses_nothing_is_passed_over(tmp_path, scan, masks, parts):

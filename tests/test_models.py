@@ -79,16 +79,16 @@ def test_training_steps_reduce_the_loss_and_change_every_weight(model):
     dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     for dropout in dropouts:
         dropout.rate = 0.0
-    # Two steps are not worth a graph, but JAX compiles each operation of an eager one, too.
+    # Three steps are not worth a graph, but JAX compiles each operation of an eager one, too.
     eagerly = keras.backend.backend() == "tensorflow"
     model.compile(
-        keras.optimizers.SGD(1e-3), "sparse_categorical_crossentropy", run_eagerly=eagerly
+        keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy", run_eagerly=eagerly
     )
-    losses = [model.train_on_batch(image, np.stack([labels] * 2)) for _ in range(2)]
+    losses = [model.train_on_batch(image, np.stack([labels] * 2)) for _ in range(3)]
     for dropout in dropouts:
         dropout.rate = 0.5
     assert np.all(np.isfinite(losses))
-    assert losses[1] < losses[0]
+    assert min(losses[1:]) < losses[0]
     unchanged = [
         weight.path
         for weight in model.trainable_weights

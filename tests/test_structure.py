@@ -3,6 +3,8 @@
 import ast
 import re
 import tomllib
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import jupytext
@@ -32,6 +34,34 @@ def modules() -> list[Path]:
 def module_name(path: Path) -> str:
     """The name in the flow: a package stands for all its files."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_the_package_stays_small():
+    lines = {path: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert sum(lines.values()) <= 13_000 and len(lines) <= 85
+    assert max(lines.values()) <= 400, max(lines, key=lines.get)
+    tests = (REPOSITORY / "tests").rglob("*.py")
+    assert sum(len(path.read_text().splitlines()) for path in tests) <= 9_000
+
+
+def test_no_two_modules_have_one_name():
+    names = Counter(path.name for path in modules() if path.name != "__init__.py")
+    assert max(names.values()) == 1, names.most_common(1)
+
+
+def test_no_modules_import_each_other():
+    imports = {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): provenance.bonelib_imports(path.read_text())
+        for path in modules()
+    }
+    # A package's __init__ may offer what its own modules define.
+    graph = {
+        name: {one for one in imported if one in imports and not f"{one}.".startswith(f"{name}.")}
+        for name, imported in imports.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 def test_the_docstring_names_every_module():

@@ -23,7 +23,7 @@ def names(trainings):
     return [(training.model, training.name) for training in trainings]
 
 
-def test_each_variant_is_trained_three_times_and_the_run_s_own_is_one(tmp_path):
+def test_each_variant_is_trained_three_times_and_the_runs_own_is_one(tmp_path):
     results = ResultFolder(tmp_path)
     trainings = variants.trainings(results, NIGHT, MODEL_NAMES)
     assert names(trainings)[:4] == [
@@ -48,7 +48,7 @@ def test_a_variant_that_changes_nothing_is_left_out(tmp_path):
     ("record", "allowed", "compared"),
     [("imagenet", True, True), ("random", False, False), (None, True, False), (None, False, True)],
 )
-def test_a_random_encoder_is_tried_where_the_run_s_own_is_from_imagenet(
+def test_a_random_encoder_is_tried_if_the_runs_own_is_from_imagenet(
     record, allowed, compared, tmp_path
 ):
     results, settings = ResultFolder(tmp_path), replace(NIGHT, allow_random_encoder=allowed)
@@ -60,7 +60,7 @@ def test_a_random_encoder_is_tried_where_the_run_s_own_is_from_imagenet(
     assert [one for one in trainings if one[0] == "vgg_unet"] == (expected if compared else [])
 
 
-def test_a_replicate_has_the_run_s_patients_and_slices(write_dataset, tmp_path):
+def test_a_replicate_has_the_same_patients_and_slices(write_dataset, tmp_path):
     other = replace(get_settings("smoke"), replicate=1)
     assert phantom.series_seed("test01", other) == phantom.series_seed("test01", NIGHT)
     root = write_dataset()

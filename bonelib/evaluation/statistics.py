@@ -61,7 +61,7 @@ def difference(
 
 
 def comparisons(scores: pd.DataFrame, methods: Sequence[tuple[str, int]]) -> pd.DataFrame:
-    """Compare every pair of (model, epochs) by IoU of all bone on the same slices, a row a pair.
+    """Compare every pair of (model, epochs) by IoU of all bone; return one row per pair.
 
     Differences are a minus b in points: `difference` of the pooled IoU with its interval,
     `median_difference` over slices. `p` is from the two-sided Wilcoxon signed-rank test on

@@ -64,10 +64,9 @@ class Series:
     def __str__(self) -> str:
         count = len(self.frames)
         slices = "1 slice" if count == 1 else f"{count} slices, {self.distance_mm:.2f} mm apart"
-        kind = ("axial" if self.axial else "not axial") + (
-            "" if self.frames[0].original else ", derived"
-        )
-        return f"series {self.label} ({slices}, {kind})"
+        kind = "axial" if self.axial else "not axial"
+        derived = "" if self.frames[0].original else ", derived"
+        return f"series {self.label} ({slices}, {kind}{derived})"
 
 
 def files_below(directory: Path) -> list[Path]:
@@ -98,13 +97,9 @@ def files_of_dicomdir(file: Path) -> list[Path]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             listed = [Path(instance.path) for instance in FileSet(file)]
-    except PermissionError as error:
-        raise InputError(
-            f"{file}: points out of its folder; give the folder of the DICOM files"
-        ) from error
     except Exception as error:  # pydicom's are of many types
         raise InputError(
-            f"{file}: the DICOMDIR is damaged; give the folder of the DICOM files"
+            f"{file}: is damaged or points out of its folder; give the folder of the DICOM files"
         ) from error
     missing = sum("does not exist" in str(warning.message) for warning in caught)
     if missing:

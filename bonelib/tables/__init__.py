@@ -28,18 +28,9 @@ from bonelib.tables.supplement_tables import (
 )
 
 __all__ = [
-    "Table",
-    "ablation_table",
-    "all_tables",
-    "native_table",
-    "per_image_table",
-    "save",
-    "scheme_note",
-    "table1",
-    "table2",
-    "table3",
-    "table4",
-]
+    "Table", "ablation_table", "all_tables", "native_table", "per_image_table", "save",
+    "scheme_note", "table1", "table2", "table3", "table4",
+]  # fmt: skip
 
 
 def all_tables(
@@ -47,7 +38,7 @@ def all_tables(
 ) -> dict[str, Table]:
     """Return every table of `methods` by its file name; missing results are shown as not run.
 
-    `data_note` is what `bonelib.datasets.note` says of the data set, the last note of each table.
+    `data_note`, from `bonelib.datasets.note`, becomes the last note of each table.
     """
     scores = scoring.read_scores(results, methods)
     records = scoring.read_records(results, methods)

@@ -60,8 +60,7 @@ def table2(records: Records, settings: Settings) -> Table:
         "The paper timed 512 x 512 slices on an NVIDIA RTX 2080 Ti; our times are of this machine "
         "and of this profile's slices."
     ]
-    if run:
-        sizes = sorted({records[model]["slices"] for model in run})
+    if sizes := sorted({records[model]["slices"] for model in run}):
         notes.append(f"Mean over {', '.join(map(str, sizes))} test slices.")
     if not settings.has_papers_classes:
         notes.append(
@@ -102,18 +101,15 @@ def table4(
         return Table(pd.DataFrame(), f"{title}.", (f"Not run: {error}.",))
     rows = select(scores, model).sort_values(["series", "slice"])
     parts = dict(list(rows.groupby("series")))
-    papers = [*published.TABLE4[: len(parts)], *[{}] * (len(parts) - len(published.TABLE4))]
+    papers = dict(zip(parts, published.TABLE4, strict=False))
+    papers["Combined"] = published.TABLE4_COMBINED
     frame = framed(
         {
             "series": name,
-            **beside_paper({"images": len(part)}, paper),
-            **scores_of(part, "iou", paper.get("iou", ()), settings),
+            **beside_paper({"images": len(part)}, papers.get(name, {})),
+            **scores_of(part, "iou", papers.get(name, {}).get("iou", ()), settings),
         }
-        for (name, part), paper in zip(
-            (parts | {"Combined": rows}).items(),
-            [*papers, published.TABLE4_COMBINED],
-            strict=True,
-        )
+        for name, part in (parts | {"Combined": rows}).items()
     )
     notes = [
         f"Ours: {method_name(model, records)}, {rule}, best of {rows['epochs'].iloc[0]} epochs. "

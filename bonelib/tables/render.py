@@ -263,7 +263,7 @@ def _latex_cell(cell: Cell, side: str) -> str:
 
 
 def _stacked(lines: Iterable[str], side: str, place: str) -> str:
-    """Return lines below each other, of which the first ("t") or last ("b") is on the baseline."""
+    """Return stacked lines; the first ("t") or last ("b") is on the baseline."""
     lines = list(lines)
     text = NEW_LINE.join(lines)
     if len(lines) < 2:

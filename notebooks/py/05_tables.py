@@ -122,7 +122,8 @@ made["calibration"]
 made["false_bone"]
 
 # %% [markdown]
-# ## Supplement: what the paper leaves open
+# ## Supplement: ablations
+# Trainings with other settings, for questions that the paper leaves open.
 
 # %% tags=["nbval-ignore-output"]
 made["ablations"]
