@@ -1,8 +1,5 @@
 """DICOM SEG: every pixel in its place, for every kind of series, and no patient's name."""
 
-import shutil
-import subprocess
-
 import highdicom
 import numpy as np
 import pydicom
@@ -146,18 +143,6 @@ def assert_drawn(path, folder, mask, names=NAMES):
     assert not found
 
 
-def verified(path):
-    """What dciodvfy objects to in a file, without what only a DICOMDIR would need."""
-    if shutil.which("dciodvfy") is None:
-        pytest.skip("dciodvfy is not installed")
-    told = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True)
-    return [
-        line
-        for line in (told.stdout + told.stderr).splitlines()
-        if line.startswith(("Error", "Warning")) and "build DICOMDIR" not in line
-    ]
-
-
 # Every pixel at its place
 
 
@@ -221,7 +206,6 @@ def test_slices_of_any_direction(tmp_path, write_ct, orientation, step_mm):
     folder = write_ct(change=turn)
     write(tmp_path / "seg.dcm", folder, patient_ids())
     assert_drawn(tmp_path / "seg.dcm", folder, patient_ids())
-    assert verified(tmp_path / "seg.dcm") == []
 
 
 def test_a_missing_slice_and_an_uneven_one_and_one_given_twice(tmp_path, write_ct):
@@ -237,20 +221,6 @@ def test_a_missing_slice_and_an_uneven_one_and_one_given_twice(tmp_path, write_c
     for file in list(folder.iterdir()):
         if pydicom.dcmread(file).SOPInstanceUID not in used:
             file.unlink()
-    assert_drawn(tmp_path / "seg.dcm", folder, patient_ids())
-
-
-def test_one_of_several_series(tmp_path, write_ct):
-    for number in (3, 4):
-        write_ct(f"ct/{number}", change=lambda file, _, n=number: setattr(file, "SeriesNumber", n))
-    write(tmp_path / "seg.dcm", tmp_path / "ct", patient_ids(), series="4")
-    assert_drawn(tmp_path / "seg.dcm", tmp_path / "ct" / "4", patient_ids())
-
-
-def test_a_series_in_an_archive(tmp_path, write_ct):
-    folder = write_ct()
-    archive = shutil.make_archive(str(tmp_path / "scan"), "zip", folder)
-    write(tmp_path / "seg.dcm", archive, patient_ids())
     assert_drawn(tmp_path / "seg.dcm", folder, patient_ids())
 
 
@@ -281,7 +251,6 @@ def test_frames_of_one_file_in_any_order(tmp_path, write_frames, shared_plane):
     source = write_frames("a.dcm", [3, 1, 4, 0, 2], shared_plane=shared_plane)
     write(tmp_path / "seg.dcm", source, patient_ids())
     assert_drawn(tmp_path / "seg.dcm", source, patient_ids())
-    assert verified(tmp_path / "seg.dcm") == []
 
 
 def test_frames_of_another_phase_in_the_same_file_are_not_referred_to(tmp_path, write_frames):
@@ -301,11 +270,6 @@ def test_frames_of_another_phase_in_the_same_file_are_not_referred_to(tmp_path, 
 
 
 # What it says
-
-
-def test_the_standard_is_kept(tmp_path, write_ct):
-    write(tmp_path / "seg.dcm", write_ct(), scan_ids())
-    assert verified(tmp_path / "seg.dcm") == []
 
 
 def test_segments_are_coded(tmp_path, write_ct):
@@ -362,7 +326,6 @@ def test_nobody_is_named_in_it(tmp_path, write_ct):
     assert seg.StudyInstanceUID == SECRETS["StudyInstanceUID"]
     assert seg.FrameOfReferenceUID == SECRETS["FrameOfReferenceUID"]
     assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == SECRETS["SeriesInstanceUID"]
-    assert verified(path) == []
 
 
 # What is refused
@@ -433,4 +396,3 @@ def test_a_real_series(shared_data, tmp_path):
     for number, name in names.items():
         (label,) = (key for key, value in bones.items() if value == name)
         np.testing.assert_array_equal(ids == number, wanted == label)
-    assert verified(tmp_path / "seg.dcm") == []

@@ -14,7 +14,9 @@ import pytest
 import SimpleITK
 
 from bonelib import paths
+from bonelib.__main__ import main
 
+from .conftest import series_writer, trunk
 from .mask_files import voxel_edges, write_seg, write_structure_set
 
 SECRETS = {
@@ -54,24 +56,25 @@ def rename(folder):
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory, request):
+def dataset(tmp_path_factory):
     """Three series, as DICOM with an RTSTRUCT, as DICOM with a SEG, and as a NIfTI, identified."""
     root = tmp_path_factory.mktemp("hospital")
-    make = request.getfixturevalue("module_writers")
-    image_hu, mask, write_series = make.image_hu, make.mask, make.write_series
-    bone = {"Femur_L": mask}
+    image_hu = trunk()
+    mask = SimpleITK.GetImageFromArray((image_hu > 500).astype(np.uint8))
+    mask.SetSpacing((4.0, 4.0, 5.0))
+    mask.SetOrigin((-30.0, -40.0, 100.0))
     for series_id in ("a", "b"):
-        write_series(root / series_id / "ct", image_hu, (5, 4, 4), change=identify)
+        series_writer(root / series_id / "ct", image_hu, (5, 4, 4), change=identify)
         rename(root / series_id / "ct")
     # Repairs and choices are told in notes: a second series, and a slice that is missing.
-    write_series(
+    series_writer(
         root / "a" / "ct" / "more", image_hu[:2], (5, 4, 4), change=identify_another_series
     )
     next(path for path in sorted((root / "b" / "ct").iterdir())
          if pydicom.dcmread(path).ImagePositionPatient[2] == 110).unlink()  # fmt: skip
     contours = {"Femur_L": voxel_edges(mask)}
     write_structure_set(root / "a" / "rt_erika.dcm", contours, change=identify)
-    write_seg(root / "b" / "seg_erika.dcm", bone, change=identify)
+    write_seg(root / "b" / "seg_erika.dcm", {"Femur_L": mask}, change=identify)
     (root / "c").mkdir()
     scan = SimpleITK.GetImageFromArray(image_hu)
     scan.CopyInformation(mask)
@@ -81,23 +84,6 @@ def dataset(tmp_path_factory, request):
     SimpleITK.WriteImage(mask, str(root / "c" / "mask.nii.gz"))
     (root / "split.csv").write_text("series,split\na,train\nb,validation\nc,test\n")
     return root
-
-
-class Writers:
-    """What function-scoped fixtures give, once for the module."""
-
-
-@pytest.fixture(scope="module")
-def module_writers():
-    from . import conftest
-
-    writers = Writers()
-    writers.write_series = conftest.series_writer
-    writers.image_hu = conftest.trunk()
-    writers.mask = SimpleITK.GetImageFromArray((writers.image_hu > 500).astype(np.uint8))
-    writers.mask.SetSpacing((4.0, 4.0, 5.0))
-    writers.mask.SetOrigin((-30.0, -40.0, 100.0))
-    return writers
 
 
 def run(dataset, results):
@@ -143,7 +129,7 @@ def test_no_output_of_a_run_tells_who_the_patient_is(dataset, tmp_path):
     assert "left out: series" in described and "missing and are interpolated: 1" in described
 
 
-def test_a_refusal_does_not_tell_it_either(dataset, module_writers, tmp_path):
+def test_a_refusal_does_not_tell_it_either(dataset, tmp_path):
     """Only the file that is named may carry a name: that is for the user to mend."""
     hospital = tmp_path / "hospital"
     shutil.copytree(dataset, hospital)
@@ -152,9 +138,7 @@ def test_a_refusal_does_not_tell_it_either(dataset, module_writers, tmp_path):
         identify(file, index)
         file.PatientName, file.PatientID = "Zweite^Zora", "PID-0815-Y"
 
-    module_writers.write_series(
-        hospital / "a" / "ct" / "x", module_writers.image_hu, change=other_patient
-    )
+    series_writer(hospital / "a" / "ct" / "x", trunk(), change=other_patient)
     done = run(hospital, tmp_path / "results")
     assert done.returncode == 2, done.stdout
     assert "CT slices of 2 patients" in done.stdout
@@ -166,12 +150,14 @@ def test_a_refusal_does_not_tell_it_either(dataset, module_writers, tmp_path):
                 assert_silent(content, path, words)
 
 
-def test_a_volume_that_is_kept_has_nothing_of_the_header(dataset, tmp_path):
-    for series_id in ("a", "b", "c"):
-        scan = dataset / series_id / ("ct" if series_id != "c" else "ct.nii.gz")
-        kept = tmp_path / f"{series_id}.nrrd"
-        command = [sys.executable, "-m", "bonelib", "inspect", str(scan), "-o", str(kept)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=paths.REPOSITORY)
-        assert done.returncode == 0, done.stderr
-        assert_silent((done.stdout + done.stderr).encode(), "what is printed", forbidden())
-        assert_silent(kept.read_bytes(), kept, forbidden())
+def test_commands_write_and_print_nothing_of_the_header(dataset, tmp_path, capsys):
+    """The DICOM SEG, which needs some UIDs, is tested with its module."""
+    for scan in ("a/ct", "b/ct", "c/ct.nii.gz"):
+        kept = tmp_path / f"{scan[0]}.nrrd"
+        assert main(["inspect", str(dataset / scan), "-o", str(kept)]) == 0
+    assert main(["segment", str(dataset / "a" / "ct"), "-o", str(tmp_path / "made")]) == 0
+    words = [*forbidden(), FILE_SECRET]
+    assert_silent("".join(capsys.readouterr()).encode(), "what is printed", words)
+    for path in tmp_path.rglob("*.*"):
+        for content in contents(path):
+            assert_silent(content, path, words)

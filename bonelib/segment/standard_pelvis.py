@@ -1,7 +1,7 @@
-"""A mask of bone -> where a standard pelvis lies in it, and how far every voxel is from its bones.
+"""A mask of bone -> the pose of a standard pelvis in it, and distances to the standard's bones.
 
-The standard is the phantom's adult. It is moved, turned and stretched until its surface and
-the mask's agree. Points are (z, y, x) in mm, to the head, the back and the patient's left.
+The standard is the phantom's adult. It is moved, turned and stretched until its surface fits
+that of the mask. Points are (z, y, x) in mm, towards the head, the back and the patient's left.
 """
 
 from dataclasses import dataclass
@@ -17,46 +17,46 @@ from bonelib.phantom.shapes import Frame
 from bonelib.phantom.skeleton import Ageing, Bone, build_skeleton
 
 STEP_MM = 3.0  # of the standard's grid and of the mask that it is fitted to
-LOWEST_MM = np.array([-180.0, -93.0, -165.0])  # the standard's box; thighs go on below it
+LOWEST_MM = np.array([-180.0, -93.0, -165.0])  # the standard's box; femurs continue below it
 HIGHEST_MM = np.array([186.0, 120.0, 165.0])
-SPINE_TOP_MM = 165.0  # above it the spine goes on, of which the standard has no more
-SPINE_MIDDLE_MM, SPINE_RADIUS_MM = (30.0, 0.0), 50.0  # there: (y, x), and with its processes
+SPINE_TOP_MM = 165.0  # the standard's last vertebra; above it, the spine is a straight column
+SPINE_MIDDLE_MM, SPINE_RADIUS_MM = (30.0, 0.0), 50.0  # of that column: (y, x); with processes
 SPINE = "spine"
 NAMES = ("hip_left", "hip_right", "sacrum", "femur_left", "femur_right", SPINE)
-CAP_MM = 20.0  # a surface farther away has no counterpart and pulls no more
-CLOSE_MM = 8.0  # two surfaces at most so far apart are the same
-SAMPLES = 1200  # surface points compared in either direction
+CAP_MM = 20.0  # distances are cut to this, so that bone without a counterpart has no pull
+CLOSE_MM = 8.0  # surfaces closer than this count as the same
+SAMPLES = 1200  # surface points compared in each direction
 STARTS, START_STEP_MM = 4, 15.0
-LEAST_IN_FIELD = 0.15  # share of the standard's surface below the spine that the field has to show
-# Of moves in mm, turns in rad, logarithms of stretches: what one unit of the fit stands for.
+MIN_VISIBLE = 0.15  # share of the standard's surface below the spine that the scan must show
+# One unit of the fit: of shifts in mm, of rotations in rad, of logarithms of stretches.
 UNITS = np.repeat([20.0, 0.2, 0.1], 3)
-STIFFNESS = 1.0  # that holds turns at 0, stretches at 1 and the same in all directions
+STIFFNESS = 1.0  # keeps rotations near 0 and stretches near 1 and alike in all directions
 
 
 @dataclass(frozen=True)
 class Pose:
-    """A place, an attitude and a size: standard = stretch @ turn @ (point - centre), in mm."""
+    """Position, rotation and size: standard = stretch @ rotation @ (point - centre), in mm."""
 
     values: np.ndarray  # centre, rotation vector, logarithms of the stretches
 
     @property
     def matrix(self) -> np.ndarray:
-        """Return stretch @ turn."""
+        """Return stretch @ rotation."""
         turn = Rotation.from_rotvec(self.values[3:6]).as_matrix()
         return np.exp(self.values[6:])[:, None] * turn
 
     def to_standard(self, points_mm: np.ndarray) -> np.ndarray:
-        """Return points of the mask in the standard's frame."""
+        """Map points of the mask to the standard's frame."""
         return (points_mm - self.values[:3]) @ self.matrix.T
 
     def from_standard(self, points_mm: np.ndarray) -> np.ndarray:
-        """Return points of the standard in the mask's frame."""
+        """Map points of the standard to the mask's frame."""
         return points_mm @ np.linalg.inv(self.matrix).T + self.values[:3]
 
 
 @cache
 def standard_bones() -> dict[str, Bone]:
-    """Return the bones of the standard by name, each with its distance in its own frame."""
+    """Return the bones of the standard by name."""
     legs = {"left": (0.0, 0.0, 0.0), "right": (0.0, 0.0, 0.0)}
     frame = Frame(np.zeros(3), np.eye(3), 1.0)
     skeleton = build_skeleton(frame, legs, Ageing(0.0, 1.0, 0.0, 0.3), {})
@@ -65,7 +65,7 @@ def standard_bones() -> dict[str, Bone]:
 
 @cache
 def standard() -> np.ndarray:
-    """Return the distance in mm, negative inside, to each of NAMES: (name, z, y, x) float32."""
+    """Return the signed distance in mm, negative inside, to each of `NAMES`: (name, z, y, x)."""
     axes = [np.arange(*ends, STEP_MM) for ends in zip(LOWEST_MM, HIGHEST_MM + 1, strict=True)]
     z, y, x = np.meshgrid(*axes, indexing="ij")
     inside = np.zeros((len(NAMES), *z.shape), bool)
@@ -81,12 +81,11 @@ def _signed_distance(inside, step_mm):
 
 
 def locate(bone: np.ndarray, step_mm: float, field_mm: np.ndarray) -> tuple[Pose, float]:
-    """Return where the standard fits best, and what share of its pelvis and thighs in view does.
+    """Return the best pose of the standard, and the share of its visible surface that fits.
 
-    The share is 0 where the field shows too little of the standard to tell.
-
-    `bone` is a mask on a grid of `step_mm` in every direction, with its corner at 0;
-    `field_mm` is the lowest and the highest corner of what the scan shows, (2, 3).
+    The share is 0 if too little of the standard is within the scan. `bone` is a mask on an
+    isotropic grid of `step_mm` whose corner is at 0; `field_mm` is the lowest and the highest
+    corner of the scan, (2, 3).
     """
     surface = bone & ~ndimage.binary_erosion(bone, border_value=1)
     points = _some(np.argwhere(surface) * step_mm, SAMPLES)
@@ -99,7 +98,7 @@ def locate(bone: np.ndarray, step_mm: float, field_mm: np.ndarray) -> tuple[Pose
     pelvic = _sample(standard()[NAMES.index(SPINE)], model, 0) > STEP_MM
 
     def compare(pose: Pose) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        to_model = _sample(nearest, _below_is_thigh(pose.to_standard(points)), CAP_MM)
+        to_model = _sample(nearest, _as_thigh_below(pose.to_standard(points)), CAP_MM)
         back = pose.from_standard(model)
         seen = ((back >= field_mm[0]) & (back <= field_mm[1])).all(axis=1)
         to_mask = ndimage.map_coordinates(
@@ -119,21 +118,21 @@ def locate(bone: np.ndarray, step_mm: float, field_mm: np.ndarray) -> tuple[Pose
 
     def cost(units: np.ndarray) -> float:
         _, _, seen = compare(Pose(units * UNITS))
-        return (residuals(units) ** 2).sum() if seen[pelvic].mean() >= LEAST_IN_FIELD else np.inf
+        return (residuals(units) ** 2).sum() if seen[pelvic].mean() >= MIN_VISIBLE else np.inf
 
     starts = sorted(_starts(bone, step_mm, field_mm), key=cost)[:STARTS]
     fits = [least_squares(residuals, start, diff_step=1e-2, max_nfev=25).x for start in starts]
     best = Pose(min(fits, key=cost) * UNITS)
     _, to_mask, seen = compare(best)
-    enough = seen[pelvic].mean() >= LEAST_IN_FIELD
+    enough = seen[pelvic].mean() >= MIN_VISIBLE
     return best, float((to_mask[seen & pelvic] < CLOSE_MM).mean()) if enough else 0.0
 
 
 def _starts(bone, step_mm, field_mm):
-    """Yield upright poses in units of the fit: every height, and there the centres agree.
+    """Yield upright poses at all heights, in units of the fit, with the centres of bone aligned.
 
-    A field may show one half of the pelvis, so the middle is that of all bone, of the left
-    half's or of the right half's.
+    The scan may show half of the pelvis, so the standard's centre is that of all its bone, of
+    its left half or of its right half.
     """
     points = _some(np.argwhere(bone) * step_mm, 20 * SAMPLES)
     model = _some(np.argwhere(standard().min(axis=0) <= 0) * STEP_MM + LOWEST_MM, 20 * SAMPLES)
@@ -149,10 +148,10 @@ def _starts(bone, step_mm, field_mm):
 
 
 def distances(pose: Pose, points_mm: np.ndarray) -> np.ndarray:
-    """Return how far points (point, 3) are from each of NAMES, in mm: (point, name)."""
+    """Return the distances in mm of points (point, 3) to each of `NAMES`: (point, name)."""
     places = pose.to_standard(points_mm)
-    inside = np.clip(_below_is_thigh(places), LOWEST_MM, HIGHEST_MM)
-    beyond = np.linalg.norm(_below_is_thigh(places) - inside, axis=1)
+    inside = np.clip(_as_thigh_below(places), LOWEST_MM, HIGHEST_MM)
+    beyond = np.linalg.norm(_as_thigh_below(places) - inside, axis=1)
     found = np.stack([_sample(part, inside, 0) + beyond for part in standard()], axis=1)
     above = places[:, 0] > SPINE_TOP_MM
     aside = np.linalg.norm(places[above, 1:] - SPINE_MIDDLE_MM, axis=1)
@@ -161,8 +160,8 @@ def distances(pose: Pose, points_mm: np.ndarray) -> np.ndarray:
     return found
 
 
-def _below_is_thigh(places: np.ndarray) -> np.ndarray:
-    """Return the places with those below the standard's box at its lowest slice."""
+def _as_thigh_below(places: np.ndarray) -> np.ndarray:
+    """Move places below the standard's box to its lowest slice, so that femurs continue."""
     return np.c_[np.maximum(places[:, :1], LOWEST_MM[0]), places[:, 1:]]
 
 
@@ -172,5 +171,5 @@ def _sample(volume, places, outside) -> np.ndarray:
 
 
 def _some(points: np.ndarray, count: int) -> np.ndarray:
-    """Return about `count` of the points, evenly taken."""
+    """Return about `count` of the points, evenly spaced in their order."""
     return points[:: max(1, len(points) // count)]
