@@ -10,9 +10,8 @@ import trimesh
 from bonelib import segment as segmentation
 from bonelib.errors import InputError
 from bonelib.paths import SegmentationFolder
+from bonelib.segment import workbench
 from tests.test_niivue import named, parts
-
-workbench = pytest.importorskip("bonelib.segment.workbench", exc_type=ModuleNotFoundError)
 
 RECORD = {
     "volumes_ml": {"patient": 20000.04, "bone": 800.0, "femur_left": 300.0, "speck": 0.1},

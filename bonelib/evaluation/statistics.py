@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from bonelib import metrics
 from bonelib.evaluation import scoring
@@ -79,17 +80,8 @@ def comparisons(scores: pd.DataFrame, methods: Sequence[tuple[str, int]]) -> pd.
         names = {"model_a": a[0], "epochs_a": a[1], "model_b": b[0], "epochs_b": b[1]}
         pairs.append(names | _compared(*(bone[a][part] - bone[b][part] for part in bone[a])))
     frame = pd.DataFrame(pairs, columns=COMPARISON_COLUMNS)
-    frame["p_holm"] = holm(frame["p"].astype(float))
+    frame["p_holm"] = multipletests(frame["p"].astype(float), method="holm")[1]
     return frame
-
-
-def holm(p: Sequence[float]) -> np.ndarray:
-    """Return p-values corrected for multiple testing (Holm 1979)."""
-    p = np.asarray(p)
-    order = np.argsort(p)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
-    return adjusted
 
 
 def signed_rank(differences: np.ndarray) -> tuple[float, float]:

@@ -24,7 +24,6 @@ MAX_TRIANGLES = 100_000  # of all surfaces together
 MIN_TRIANGLES = 500  # of one surface: a small bone keeps its shape
 HEIGHT_PIXELS = 560
 CROSSHAIR_RGBA = (0.94, 0.89, 0.26, 1.0)  # not the colour of a class
-PATIENT_ALPHA = 24  # of 255: the patient's class must not hide the image
 BOX = {"width": "150px"}
 FRONT_DEGREES = (180, 5)  # azimuth and elevation of the camera
 HELP = "Click to move the cross, scroll with the wheel, zoom with the right button."
@@ -41,7 +40,9 @@ class ScanViewer(ipywidgets.VBox):
             crosshair_color=CROSSHAIR_RGBA, crosshair_width_unit="mm",
         )  # fmt: skip
         self._window = ipywidgets.Dropdown(options=WINDOWS_HU, description="window")
-        self._overlay = ipywidgets.FloatSlider(value=0.5, min=0, max=1, description="overlay")
+        self._overlay = ipywidgets.FloatSlider(
+            value=0.5, min=0, max=1, description="overlay", readout=False
+        )
         self._size, self._cursor = ipywidgets.HTML(), ipywidgets.HTML(HELP)
         self._volumes, self._is_attached = [], False
         self._window.observe(self._adjust, "value")
@@ -144,8 +145,8 @@ def _coarsen(surface: trimesh.Trimesh, max_triangles: int) -> trimesh.Trimesh:
 
 
 def _class_colours() -> dict:
-    """Return NiiVue's colour map of labels; the background is clear."""
+    """Return NiiVue's colour map of labels; only bone has a colour, to leave the image visible."""
     rgb = np.round(255 * np.array([to_rgb(colour) for colour in CLASS_COLOURS])).astype(int)
     alpha = np.full(len(rgb), 255)
-    alpha[[BACKGROUND, PATIENT]] = 0, PATIENT_ALPHA
+    alpha[[BACKGROUND, PATIENT]] = 0
     return dict(zip("RGBA", np.column_stack([rgb, alpha]).T.tolist(), strict=True))

@@ -2,7 +2,7 @@
 
 ::
 
-    tissues     what a voxel can hold
+    tissues     the tissues and their HU
     shapes      signed distances of ellipsoids, rods and their blends
     skeleton    the bones, each a signed distance in its own frame
     patient     a seed -> build, bones, organs and findings

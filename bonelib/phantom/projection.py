@@ -16,22 +16,22 @@ from scipy import fft
 
 from bonelib.settings import AIR_HU
 
-GRID = 144  # most pixels of the coarse grid along the slice's longer side
+GRID = 144  # maximum pixels a side of the coarse grid
 NUM_ANGLES = 150  # of the beam, over half a turn
-DENSE_HU = 100.0  # from which on all above water's is calcium, iodine or metal
-# Attenuation per cm at 50 and 100 keV, of water and of what cortical bone has more than water
+DENSE_HU = 100.0  # above it, the excess over water is calcium, iodine or metal
+# Attenuation per cm at 50 and 100 keV: of water, and the excess of cortical bone over water
 # (NIST tables), and the share of the signal that the lower energy stands for, by tube voltage:
 # at 120 kV, bone hardens as it does with six energies from 40 to 120 keV.
 WATER_PER_CM = np.array([0.227, 0.171])
 BONE_EXCESS_PER_CM = np.array([0.587, 0.186])
 LOW_ENERGY_SHARE = {80: 0.8, 100: 0.6, 120: 0.43, 140: 0.3}
-USUAL_WATER_CM = 25.0  # behind which bone's HU are true, as tables of HU tell them
-LONGEST_WATER_CM = 50.0  # what a weaker signal is taken for
+USUAL_WATER_CM = 25.0  # path behind which bone has its tabulated HU
+LONGEST_WATER_CM = 50.0  # upper limit of the equivalent path in water
 LARGEST_HARDENING_HU = 400.0
 
-TUBE_MODULATION = 0.5  # share of a view's attenuation that the tube current makes up for
-REFERENCE_WATER_CM = 30.0  # a cylinder of water whose middle has a deviation of 1
-STARVED_VARIANCE = 2.0  # of a ray, relative to the cylinder's; more of it turns into streaks
+TUBE_MODULATION = 0.5  # share of a view's attenuation that the tube current compensates
+REFERENCE_WATER_CM = 30.0  # diameter of the water cylinder with a deviation of 1 in its middle
+STARVED_VARIANCE = 2.0  # of a ray, relative to the cylinder's; any excess becomes streaks
 LARGEST_STREAK = 8.0  # relative to the deviation in the cylinder's middle
 STREAK_FINENESS = 2  # pixels of the streaks a side for each of the coarse grid
 

@@ -23,7 +23,7 @@ from bonelib.phantom.tissues import TISSUE_HU, Tissue
 
 NOISE_HU = 10.0  # standard deviation in the middle of 30 cm of water, usual protocol
 USUAL_THICKNESS_MM = 2.5
-LOW_NOISE_PER_MM = 0.1  # what the noise's spectrum keeps at its low end, as spatial frequency
+LOW_NOISE_PER_MM = 0.1  # offset of the noise's power spectrum at low frequencies
 TEXTURE_VOXEL_MM = 4.0
 TEXTURE_GRAIN_MM = 0.5  # standard deviation of the blur of the fine texture
 # By tube voltage: its share of the protocols, the factor for HU above soft tissue of tissues

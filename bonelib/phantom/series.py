@@ -73,7 +73,7 @@ def make_series(
 
 
 def make_visit(visit: Visit, seed: int, num_slices: int, settings: Settings) -> PhantomSeries:
-    """Return the series of one visit to the department; `seed` draws what is not planned."""
+    """Return the series of one visit to the department; `seed` draws the unplanned traits."""
     patient = department.draw_patient(visit, seed)
     scanner = Scanner.from_seed(seed, department.draw_protocol(seed))
     distance_mm = settings.phantom_slice_distance_mm

@@ -43,11 +43,11 @@ PLAQUE_MM = 0.8  # half the thickness of a calcified plaque
 
 @dataclass(frozen=True)
 class AnnotatedPatient:
-    """An annotation and everything it leaves open, drawn from a seed; lengths in mm."""
+    """An annotation with the anatomy that it lacks, drawn from a seed; lengths in mm."""
 
     annotation: Annotation
     seed: int
-    oversampling: int  # fine pixels a side for each of the annotation
+    oversampling: int  # fine pixels along each side of a pixel of the annotation
     cavity: np.ndarray  # (slice, row, column) bool, in coarse pixels
     belly: list[Tube]  # later ones lie over earlier ones
     vessels: list[Tube]
@@ -60,7 +60,7 @@ class AnnotatedPatient:
 
     @classmethod
     def from_seed(cls, annotation: Annotation, seed: int) -> "AnnotatedPatient":
-        """Draw everything that the annotation leaves open."""
+        """Draw the anatomy that the annotation lacks."""
         random, traits = (np.random.default_rng([seed, stream]) for stream in (6, 9))
         fat_mm = float(random.uniform(14, 34))
         cavity, cavity_mm = find_cavity(annotation, fat_mm)

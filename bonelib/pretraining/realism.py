@@ -22,7 +22,7 @@ from bonelib.phantom import BONE_NAMES, PhantomSeries, Protocol, Tissue, make_se
 from bonelib.phantom.patient import Patient
 from bonelib.settings import Settings
 
-SURFACE_MM = 2.0  # depth of what counts as the surface of a bone
+SURFACE_MM = 2.0  # depth of the surface layer of a bone
 PAPER_FIELD_MM2 = 800.0**2
 LENGTH_MM = 450.0  # of a phantom series, from the thighs to the spine
 PATCH_MM = 16.0  # side of the patches in which noise is measured

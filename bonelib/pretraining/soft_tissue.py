@@ -1,4 +1,4 @@
-"""An annotation and a random generator -> bowel, bladder and vessels, which it leaves open.
+"""An annotation and a random generator -> the bowel, bladder and vessels that it lacks.
 
 They are placed by the bones and in the space that muscles and bones enclose.
 """
@@ -17,7 +17,7 @@ COARSE_MM = 4.0  # pixel of the grid on which the cavity is found
 CAVITY_LEAST_MM = 28.0  # narrower spaces between muscles hold fat
 CAVITY_DEPTH_MM = 9.0  # below the skin
 CAVITY_START_MM = 25.0  # above the lowest slice of hip or sacrum
-UNLABELLED_MUSCLE_MM = 12.0  # round bones, where muscles are not labelled
+UNLABELLED_MUSCLE_MM = 12.0  # thickness around bones, where muscles are not labelled
 BOWEL_SHARE = 0.95  # of the cavity that loops would fill if they did not overlap
 
 # The artery to a leg, from the middle of the femur: depth below the head's top, inwards, forwards.
@@ -30,7 +30,7 @@ LEG_ARTERY_MM = (
     (400, 12, -26),
 )
 VEIN_OFFSET_MM = (11.0, 6.0, 0.0)  # inwards, backwards, up
-SHEATH_MM = 2.5  # fat round a large vessel
+SHEATH_MM = 2.5  # fat around a large vessel
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _draw_bladder(random, cavity: np.ndarray, voxel_mm: np.ndarray) -> Tube:
 
 
 def draw_vessels(random, annotation: Annotation, enhanced: bool) -> list[Tube]:
-    """Return aorta, iliac and femoral arteries, each with its vein and the fat round both."""
+    """Return aorta, iliac and femoral arteries, each with its vein and the fat around both."""
     content = Tissue.ENHANCED_BLOOD if enhanced else Tissue.BLOOD
     calcified = bool(random.random() < 0.6)
     femurs = list(_levels_mm(annotation, "femur"))

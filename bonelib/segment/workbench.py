@@ -37,7 +37,7 @@ class Workbench:
         """Open a scan, as `scans.read_scan` does; results will go to the folder `output`."""
         self.folder = SegmentationFolder(Path(output))
         self.record = {}
-        self.surface = ipywidgets.Box()
+        self.surface = ipywidgets.VBox()
         self.measures, self.files = ipywidgets.HTML(), ipywidgets.HTML()
 
         wide, row = {"width": "700px"}, {"align_items": "center"}
@@ -45,7 +45,7 @@ class Workbench:
             description="path", continuous_update=False, layout=wide,
             placeholder="a folder of DICOM slices, or a NIfTI, NRRD, MHA, zip or tar file",
         )  # fmt: skip
-        chooser = FileChooser(str(Path.cwd()), select_desc="Choose a scan")
+        chooser = FileChooser(str(Path.cwd()), select_desc="Browse")
         self._series = ipywidgets.Text(
             value=series or "", description="series", continuous_update=False,
             placeholder="number or UID, of several",
@@ -61,7 +61,7 @@ class Workbench:
         chooser.register_callback(self._take_choice)
         self.controls = ipywidgets.VBox(
             [
-                ipywidgets.HBox([self._path_field, chooser], layout=row),
+                ipywidgets.HBox([self._path_field, chooser]),
                 ipywidgets.HBox([self._series, self._bones], layout=row),
                 ipywidgets.HBox([self._button, self._bar, self._stage], layout=row),
                 self._message,

@@ -90,7 +90,7 @@ slices.class_shares(run.slices.root, table).round(1)
 
 # %% [markdown]
 # ## Browse the scans
-# Three planes of any series, with the label map over it: bone is green, the patient orange.
+# Three planes of any series; bone of the label map is green.
 
 # %% tags=["nbval-ignore-output"]
 niivue.browse(cases)

@@ -47,7 +47,7 @@ example = examples.read_example(run.slices, row)
 # %%
 image, labels, seed = example.image, example.labels, run.settings.seed
 alone = {
-    name.replace("_", " "): policy.apply_operation(operation.make(), image, labels, seed)
+    name.replace("_", " "): policy.apply_operation(operation.augmenter, image, labels, seed)
     for name, operation in policy.operations(len(image)).items()
 }
 figure = examples.draw_gallery(alone, columns=5)

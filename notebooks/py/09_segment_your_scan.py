@@ -45,8 +45,8 @@ output = ""
 
 # %% [markdown]
 # ## Choose a scan and segment it
-# Type or paste a path, or click *Choose a scan*; then click *Segment*. The result appears over the
-# scan: bone is green, the patient orange. Everything below follows.
+# Type or paste a path, or click *Browse*; then click *Segment*. Bone then appears in green
+# over the scan, and everything below is updated.
 
 # %% tags=["nbval-ignore-output"]
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
