@@ -185,7 +185,7 @@ def test_every_voxel_of_any_mask_has_an_id(seed, shape, blur, share, spacing_mm)
     masks_of(mask, spacing_mm)
 
 
-@pytest.mark.parametrize("subject", ["001", "004", "005"])
+@pytest.mark.parametrize("subject", ["004", "005"])
 def test_bones_that_were_drawn_on_real_scans(shared_data, subject):
     path = shared_data / "pelvis_label_maps" / f"Pelvic-Ref-{subject}" / "label.mhd"
     image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")[::2, ::2]

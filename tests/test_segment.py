@@ -198,7 +198,7 @@ def test_only_files_of_an_earlier_run_are_replaced(water, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["preview.png", "report.json"])
-@pytest.mark.parametrize("content", ["a photo", '["files"]', '{"files": 3}'])
+@pytest.mark.parametrize("content", ["a photo", '["files"]', '{"files": ["preview.png"]}'])
 def test_a_file_that_no_run_wrote_is_never_replaced(water, tmp_path, name, content):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text(content)

@@ -87,7 +87,7 @@ def segment(
         notes = [*repairs, *filter(None, [network.note]), *notes]
         files = [file.relative_to(scratch.root).as_posix() for file in _files(scratch.root)]
         record = {
-            "options": {"series": series, "bones": bones},
+            "options": {"bones": bones},
             **_measure(model),
             "seconds": stages.seconds,
             "files": files,
@@ -278,11 +278,13 @@ def _earlier_files(folder: SegmentationFolder) -> set[Path]:
     """Return the files in a folder that the record of an earlier run lists, and the record."""
     try:
         record = provenance.read_json(folder.record)
-        listed = {folder.root / name for name in record["files"]}
-    except (KeyError, TypeError, ValueError):  # no record of ours
+        names = record["files"] if "input_sha256" in record else []
+        listed = {folder.root / name for name in names}
+    except (KeyError, TypeError, ValueError):  # there is no record, or it is not ours
         return set()
     surfaces_of_bones = {file for file in listed if file.parent == folder.bone_surfaces}
-    return {folder.record, *surfaces_of_bones, *listed.intersection(_fixed_files(folder))}
+    own = listed.intersection(_fixed_files(folder)) | surfaces_of_bones
+    return own | {folder.record} if own else set()
 
 
 def _fixed_files(folder: SegmentationFolder) -> list[Path]:
@@ -343,8 +345,8 @@ def _publish(made: SegmentationFolder, final: SegmentationFolder, earlier: set[P
     _check_free(places.values(), earlier)
     for file in earlier - set(places.values()):
         file.unlink(missing_ok=True)
-    if final.bone_surfaces.is_dir() and not any(final.bone_surfaces.iterdir()):
-        final.bone_surfaces.rmdir()
+        if file.parent == final.bone_surfaces and not any(file.parent.iterdir()):
+            file.parent.rmdir()
     for file in sorted(places, key=lambda file: file == made.record):
         places[file].parent.mkdir(exist_ok=True)
         file.replace(places[file])
