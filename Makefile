@@ -25,7 +25,8 @@ report: $(READY)
 PROFILE := night
 reference: $(READY)
 	$(BIN)/python run_all.py --profile $(PROFILE)
-	$(BIN)/python -c "from run_all import REFERENCE; from bonelib import paths, reference; \
+	$(BIN)/python -c "from run_all import REFERENCE; from bonelib import paths; \
+		from bonelib.workflow import reference; \
 		reference.keep(paths.ResultFolder(paths.RESULTS / '$(PROFILE)'), REFERENCE)"
 
 lab: $(READY)
