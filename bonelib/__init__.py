@@ -6,6 +6,7 @@ Modules stand in data order; each imports only from those above it::
     errors             bad input: one line that says what to do
     devices            cores, graphics cards, precision, worker processes
     provenance         versions, machine, commit and hashes of a run
+    bone_names         name of a structure -> class of bone
     published          the paper's own numbers
     scans/             DICOM, NIfTI, NRRD, MHA -> scan: SimpleITK image in HU
     labels/            mask of any format + scan -> label map: 0, 1, 2

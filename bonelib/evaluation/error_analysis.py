@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from bonelib.labels.structures import class_of
+from bonelib.bone_names import class_of
 from bonelib.settings import BACKGROUND, BONE, CLASS_SCHEMES, IGNORE
 
 # Levels from feet to head, named after the bones that a slice shows.

@@ -76,21 +76,21 @@ CAPTIONS = {
     "figureS1_comparisons": "Figure S1. Differences in bone IoU between any two methods, the "
     "better one first: pooled over the test series, with 95 % bootstrap intervals over series and "
     "slices. Filled marks: p < 0.05 by the Wilcoxon signed-rank test on the slices' bone IoU, "
-    "after Holm's correction for all pairs. The test takes slices as independent, the intervals "
+    "after Holm's correction for all pairs. The test treats slices as independent; the intervals "
     "do not.",
     "figureS2_levels": "Figure S2. Bone IoU by level of the pelvis, from feet to head: line, "
     "pooled over the test series; dots, single series; pale, the other methods.",
     "figureS3_bone_size": "Figure S3. Bone IoU of single test slices by the area of bone in the "
     "reference: dots, slices; line and bars, median and quartiles of groups of equally many "
-    "slices. Slices without bone in the reference have no place here.",
+    "slices. Slices without bone in the reference are left out.",
     "figureS4_confusion": "Figure S4. Confusion matrices on the test pixels: of each class of the "
     "reference (row), the share predicted as each class (column), in %.",
-    "figureS5_reliability": "Figure S5. Reliability of the networks' probabilities on the test "
-    "pixels. Above: how often a class is right by how probable the network calls it, dashed where "
-    "both agree; ECE, each class's expected calibration error in percentage points. Below: how "
-    "often each probability occurs.",
-    "figureS6_false_bone": "Figure S6. False bone by cause. Left: its area in % of the "
-    "reference's bone; right: what it consists of.",
+    "figureS5_reliability": "Figure S5. Calibration of the networks' probabilities on the test "
+    "pixels. Top: share of the pixels that belong to a class, by predicted probability; dashed, "
+    "perfect calibration; ECE, expected calibration error of each class in percentage points. "
+    "Bottom: pixels in each bin of probability.",
+    "figureS6_false_bone": "Figure S6. False bone by cause. Left: in % of the reference's bone; "
+    "right: in % of all false bone.",
     "bone_model": "Bone surface from the label maps of one test series.",
 }
 

@@ -4,11 +4,11 @@ A mask holds ids of structures, or only zero and not zero; a label map holds cla
 integers and are resampled by nearest neighbour only.
 """
 
+from bonelib.bone_names import BONE_PATTERNS, IGNORE_NAME, class_of, looks_like_bone
 from bonelib.labels.body import body_mask
 from bonelib.labels.grids import on_grid
 from bonelib.labels.label_map import UNNAMED, bone_of, label_map
 from bonelib.labels.masks import read_mask
-from bonelib.labels.structures import BONE_PATTERNS, IGNORE_NAME, class_of, looks_like_bone
 from bonelib.labels.unlabelled_bone import unlabelled_bone
 
 __all__ = [

@@ -3,9 +3,9 @@
 import numpy as np
 import SimpleITK
 
+from bonelib.bone_names import class_of
 from bonelib.labels.body import body_mask
 from bonelib.labels.grids import image_like, on_grid
-from bonelib.labels.structures import class_of
 from bonelib.settings import BONE, PATIENT
 
 UNNAMED = "bone"  # the name of bones in a mask without names

@@ -22,7 +22,7 @@ from bonelib.settings import BONE, Settings
 from bonelib.slices import SLICES_AT_ONCE, network_input, window
 
 SEARCH_MM = 10.0  # between the slices searched for bone; the smallest bone of a pelvis is longer
-SMALLEST_FIND_ML = 10.0  # smaller finds of the search are contrast agent or calcification
+SMALLEST_FIND_ML = 2.0  # smaller finds of the search are contrast agent or calcification
 MARGIN_MM = 15.0  # around the finds, for bone that the search missed
 ALIGNMENT = SIZE_STEP // 2  # pixels: within a region, poolings then see the same as without it
 
@@ -76,7 +76,7 @@ def find_region(network: Network, scan: SimpleITK.Image, progress: Progress = ig
 def predict_bone(
     network: Network, scan: SimpleITK.Image, region: Region, progress: Progress = ignore
 ) -> SimpleITK.Image:
-    """Return the margin of bone in a region of a scan in HU; its slices are the scan's."""
+    """Return the margin of bone in a scan in HU, -1 outside of the region, on all its slices."""
     rows, columns = (part.stop - part.start for part in (region.rows, region.columns))
     model = network.sized(rows, columns)
     seen = scan[:, :, region.slices]
@@ -96,7 +96,14 @@ def predict_bone(
     image.SetDirection(scan.GetDirection())
     corner = (region.columns.start + offset, region.rows.start + offset, 0)
     image.SetOrigin(first.TransformContinuousIndexToPhysicalPoint(corner))
-    return image
+    # Padded to the whole scan, since naming bones depends on what the scan could show.
+    parts, step = (region.columns, region.rows), rows // margins[0].shape[0]
+    size = region.settings.image_size
+    before = [*(part.start // step for part in parts), region.slices.start]
+    after = [
+        *((size - part.stop) // step for part in parts), scan.GetSize()[2] - region.slices.stop
+    ]  # fmt: skip
+    return SimpleITK.ConstantPad(image, before, after, -1.0)
 
 
 def bone_on_scan(margin: SimpleITK.Image, scan: SimpleITK.Image) -> SimpleITK.Image:
