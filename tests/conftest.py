@@ -12,8 +12,9 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # They take minutes and start first: a worker that began with one of them last would end alone.
 LONGEST = (
-    "test_cluster", "test_backends", "test_run_all", "test_browser", "test_imgaug_fast",
-    "test_privacy", "test_training", "test_segmentation", "test_pretraining", "test_models",
+    "test_cluster", "test_run_all", "test_backends", "test_browser", "test_headless",
+    "test_privacy", "test_training", "test_segment", "test_bones", "test_dicom_seg",
+    "test_pretraining", "test_figures", "test_models",
 )  # fmt: skip
 
 
