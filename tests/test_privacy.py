@@ -126,7 +126,7 @@ def test_no_output_of_a_run_tells_who_the_patient_is(dataset, tmp_path):
         for content in contents(path):
             assert_silent(content, path, words)
     described = next(tmp_path.rglob("dataset.json")).read_text()
-    assert "left out: series" in described and "missing and are interpolated: 1" in described
+    assert "left out: series" in described and "missing slices interpolated: 1" in described
 
 
 def test_a_refusal_does_not_tell_it_either(dataset, tmp_path):
