@@ -71,13 +71,14 @@ def kernel_messages(log: Path) -> Iterator[None]:
     """
     sys.stderr.flush()
     descriptor, stream = os.dup(2), sys.stderr
-    with log.open("a") as file, os.fdopen(descriptor, "w", buffering=1) as sys.stderr:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(descriptor, 2)
-            sys.stderr = stream
+    sys.stderr = os.fdopen(descriptor, "w", buffering=1)  # left open: threads may still print
+    try:
+        with log.open("a") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(descriptor, 2)
+        sys.stderr = stream
 
 
 class Prefixed:
