@@ -22,11 +22,6 @@
 # *Writes* prepared slices: 8-bit images, label maps, `slices.csv`, `dataset.json`.
 
 # %% tags=["parameters"]
-from bonelib import preparation, slices
-from bonelib.devices import num_cores
-from bonelib.workflow.runs import open_run
-from bonelib.figures import niivue, scan as scan_figures
-
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -34,6 +29,11 @@ results_dir = ""
 overrides = {}
 
 # %%
+from bonelib import preparation, slices
+from bonelib.devices import num_cores
+from bonelib.figures import niivue
+from bonelib.figures import scan as scan_figures
+from bonelib.workflow.runs import open_run
 
 # %% [markdown]
 # ## The series

@@ -21,11 +21,6 @@
 # *Reads* prepared slices. *Writes* nothing.
 
 # %% tags=["parameters"]
-from bonelib import slices
-from bonelib.augment import policy
-from bonelib.figures import examples
-from bonelib.workflow.runs import open_run
-
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -33,6 +28,10 @@ results_dir = ""
 overrides = {}
 
 # %%
+from bonelib import slices
+from bonelib.augment import policy
+from bonelib.figures import examples
+from bonelib.workflow.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)

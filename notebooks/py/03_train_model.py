@@ -23,10 +23,6 @@
 # epoch.
 
 # %% tags=["parameters"]
-from bonelib import figures, models, published, training
-from bonelib.figures import paper
-from bonelib.workflow.runs import open_run
-
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -36,6 +32,9 @@ slices_dir = ""
 model = "unet"
 
 # %% tags=["nbval-ignore-output"]
+from bonelib import figures, models, published, training
+from bonelib.figures import paper
+from bonelib.workflow.runs import open_run
 
 # %% [markdown]
 # ## The network

@@ -25,10 +25,6 @@
 # `_reliability.csv`, `_false_bone.csv`.
 
 # %% tags=["parameters"]
-from bonelib.workflow.runs import open_run
-from bonelib.evaluation import evaluate, scoring, error_analysis
-from bonelib import figures
-
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -39,6 +35,9 @@ horizons = []
 model = "unet"
 
 # %% tags=["nbval-ignore-output"]
+from bonelib import figures
+from bonelib.evaluation import error_analysis, evaluate, scoring
+from bonelib.workflow.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides, slices_dir)

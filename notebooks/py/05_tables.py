@@ -22,10 +22,6 @@
 # the supplement, each as `.csv`, `.md` and `.tex` (booktabs).
 
 # %% tags=["parameters"]
-from bonelib import datasets, tables
-from bonelib.workflow.runs import open_run
-from bonelib.evaluation import scoring
-
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -34,6 +30,9 @@ overrides = {}
 models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %%
+from bonelib import datasets, tables
+from bonelib.evaluation import scoring
+from bonelib.workflow.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)

@@ -24,9 +24,6 @@
 # as `.png` and `.pdf` at the width of a journal's column or page.
 
 # %% tags=["parameters"]
-from bonelib import figures, tables
-from bonelib.workflow.runs import open_run
-
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -35,6 +32,8 @@ overrides = {}
 models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %%
+from bonelib import figures, tables
+from bonelib.workflow.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)

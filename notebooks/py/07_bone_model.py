@@ -22,6 +22,14 @@
 # `python -m bonelib segment` does: label map, `bone.stl` in millimetres, preview, a page with the
 # surface in 3-D; and `figures/bone_model`.
 
+# %% tags=["parameters"]
+profile = "smoke"
+dataset = "phantom"
+data_dir = ""
+results_dir = ""
+overrides = {}
+models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
+
 # %% tags=["nbval-ignore-output"]
 import pandas as pd
 import SimpleITK
@@ -32,14 +40,6 @@ from bonelib.figures import examples, niivue
 from bonelib.segment import pretrained, surfaces
 from bonelib.settings import BONE, IGNORE
 from bonelib.workflow.runs import open_run
-
-# %% tags=["parameters"]
-profile = "smoke"
-dataset = "phantom"
-data_dir = ""
-results_dir = ""
-overrides = {}
-models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %% [markdown]
 # ## The network and the scan

@@ -22,9 +22,6 @@
 # is complete in one file and prints well.
 
 # %% tags=["parameters"]
-from bonelib import report
-from bonelib.workflow.runs import open_run
-
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -33,6 +30,8 @@ overrides = {}
 models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %%
+from bonelib import report
+from bonelib.workflow.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)

@@ -28,11 +28,6 @@
 # diagnosis or treatment.
 
 # %% tags=["parameters"]
-from IPython.display import Image
-
-from bonelib.workflow.runs import open_run
-from bonelib.segment import workbench
-
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -42,6 +37,10 @@ scan = ""
 output = ""
 
 # %%
+from IPython.display import Image
+
+from bonelib.segment import workbench
+from bonelib.workflow.runs import open_run
 
 # %% [markdown]
 # ## Choose a scan and segment it

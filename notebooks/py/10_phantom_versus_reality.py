@@ -21,15 +21,16 @@
 # *Reads* nothing; the phantoms are generated here. *Writes* nothing.
 
 # %% tags=["parameters"]
-from bonelib.pretraining import realism
-from bonelib.workflow.runs import open_run
-
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
 results_dir = ""
 overrides = {}
 patients = 3
+
+# %%
+from bonelib.pretraining import realism
+from bonelib.workflow.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)

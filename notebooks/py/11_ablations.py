@@ -23,10 +23,6 @@
 # *Writes* nothing; notebook 5 writes the table.
 
 # %% tags=["parameters"]
-from bonelib.workflow.runs import open_run
-from bonelib.tables import ablation_table
-from bonelib.evaluation import variants
-
 profile = "smoke"
 dataset = "phantom"
 data_dir = ""
@@ -34,6 +30,9 @@ results_dir = ""
 overrides = {}
 
 # %%
+from bonelib.evaluation import variants
+from bonelib.tables import ablation_table
+from bonelib.workflow.runs import open_run
 
 # %% [markdown]
 # ## The questions
