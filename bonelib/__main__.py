@@ -277,8 +277,8 @@ def _add_pretrain(parts) -> None:
         "Trains on phantoms and on annotated anatomy in random appearances, without any CT.",
         "--label-maps my_maps",
     )  # fmt: skip
-    _add_model(parser)
-    parser.add_argument("--label-maps", type=Path, metavar="DIR", help="annotated anatomy")
+    parser.add_argument("--label-maps", type=Path, nargs="+", default=[], metavar="DIR",
+                        help="folders of annotated anatomy")  # fmt: skip
     parser.add_argument("--start", type=Path, metavar="FILE", help="weights to start from")
     parser.add_argument("--phantoms", type=int, metavar="N", help="number of phantoms")
     parser.add_argument(
@@ -296,13 +296,13 @@ def pretrain(options: argparse.Namespace) -> None:
     """Train the shipped weights and print where they are."""
     settings = replaced(PRETRAINING, parse_overrides(options.set))
     with _loading_keras():
-        from bonelib.pretraining import train
+        from bonelib.pretraining import pretrain as pretraining
 
-    phantoms = train.PHANTOMS if options.phantoms is None else options.phantoms
-    weights = train.pretrain(
-        options.model, options.output.resolve(), options.label_maps, settings, phantoms,
-        options.workers, options.start,
-    )  # fmt: skip
+    phantoms = pretraining.PHANTOMS if options.phantoms is None else options.phantoms
+    weights = pretraining.pretrain(
+        options.output.resolve(), options.label_maps, settings, phantoms, options.workers,
+        options.start,
+    )
     print(f"weights and model card are in {weights}")
 
 

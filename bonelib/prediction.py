@@ -73,7 +73,7 @@ def predict(model: keras.Model, images: np.ndarray, prepare: Callable = np.asarr
     for start in range(0, len(images), BATCH_SIZE):
         batch = images[start : start + BATCH_SIZE]
         # Batches of equal size, so that the graph is compiled once.
-        padded = np.resize(batch, (min(BATCH_SIZE, len(images)), *images.shape[1:3]))
+        padded = np.resize(batch, (min(BATCH_SIZE, len(images)), *images.shape[1:]))
         yield model.predict_on_batch(share(prepare(padded))), len(batch)
 
 

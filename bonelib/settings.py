@@ -71,7 +71,7 @@ class Settings:
     phantom_matrix: int = 512  # pixels of the phantom's own slices
     phantom_slice_distance_mm: float = PAPER_SLICE_DISTANCE_MM
     class_scheme: str = "bone"  # one of CLASS_SCHEMES
-    renderings: int = 1  # pretraining: versions of each annotated subject
+    neighbour_mm: float = 0.0  # shipped network: distance of the planes in the outer channels
 
     # Augmentation (section 4)
     augment: str = "imgaug"  # or "none"
@@ -209,15 +209,15 @@ PRETRAINING = Settings(
     field_of_view_mm=400.0,  # pixels of 1.5625 mm, as the paper's
     phantom_matrix=384,
     phantom_slice_distance_mm=25.0,
-    renderings=14,
-    batch_size=4,
-    steps_per_epoch=100,
-    epochs=34,
-    epochs_long=34,
+    neighbour_mm=3.0,
+    batch_size=8,
+    steps_per_epoch=250,
+    epochs=50,
+    epochs_long=50,
     optimizer="adam",
-    learning_rate=6e-4,
+    learning_rate=1e-3,
     batch_norm_slices=64,
-    weight_average=0.98,
+    weight_average=0.99,
     decoder_activation="relu",
 )
 

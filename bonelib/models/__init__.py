@@ -15,6 +15,7 @@ from bonelib.models.fcn import fcn8, fcn32
 from bonelib.models.pspnet import pspnet
 from bonelib.models.segnet import segnet
 from bonelib.models.unet import resnet50_unet, unet, vgg_unet
+from bonelib.models.unet25d import unet25d
 from bonelib.paths import WEIGHTS
 from bonelib.settings import NUM_CLASSES, PRETRAINING
 
@@ -40,6 +41,8 @@ MODELS = {
     "vgg_unet": vgg_unet,
     "resnet50_unet": resnet50_unet,
 }
+
+SHIPPED = {"unet25d": unet25d}  # of the shipped weights, not in the paper
 
 ENCODERS = {"vgg_unet": "VGG16", "resnet50_unet": "ResNet50"}  # those of keras.applications
 
@@ -73,7 +76,7 @@ def build_model(
         if length <= 0 or length % SIZE_STEP:
             raise ValueError(f"image_size {length} is not a multiple of {SIZE_STEP}")
     image = keras.Input((rows, columns, 3), name="image")
-    scores = MODELS[name](
+    scores = (MODELS | SHIPPED)[name](
         image,
         num_classes,
         encoder_weights=encoder_weights,
@@ -142,5 +145,5 @@ def multiply_adds(model: keras.Model) -> int:
 
 
 def _check_name(name: str) -> None:
-    if name not in MODELS:
+    if name not in MODELS | SHIPPED:
         raise ValueError(f"unknown model '{name}': choose one of {', '.join(MODELS)}")

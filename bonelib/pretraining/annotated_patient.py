@@ -38,6 +38,7 @@ SHAFT_DEPTHS_MM, SHAFT_WALLS_MM = (0, 55, 85, 120, 170, 320, 380), (1, 1.2, 2.4,
 MARROW_DEPTHS_MM = (115.0, 330.0)  # between which the shaft is hollow
 VESSEL_DEPTH_MM = 6.0  # least depth of large vessels below the skin
 ARCH_GAP_MM, JOINT_GAP_MM = 9.0, 8.0  # widest gaps in a vertebral arch and in a joint
+JOINT_MM = (0.8, 3.5)  # width of a joint between bones whose labels touch
 PLAQUE_MM = 0.8  # half the thickness of a calcified plaque
 
 
@@ -54,6 +55,7 @@ class AnnotatedPatient:
     bone_density: float  # on the scale of DENSITY; low in osteoporosis
     bone_thickness: float  # of the shells, relative
     muscle_fat: float  # 0 lean to 1 wasted
+    joint_mm: float  # between bones whose labels touch
     fat_mm: float  # below the skin, where no muscle is labelled
     couch: tuple[float, float, float]  # x of its middle, y of its top, radius of its hollow
     textures: tuple[np.ndarray, np.ndarray]
@@ -80,6 +82,7 @@ class AnnotatedPatient:
             bone_density=float(np.clip(traits.normal(0, 0.3), -0.8, 0.6)),
             bone_thickness=float(np.clip(traits.normal(1, 0.15), 0.65, 1.35)),
             muscle_fat=float(traits.beta(1.5, 4)),
+            joint_mm=float(traits.uniform(*JOINT_MM)),
             fat_mm=fat_mm,
             couch=(middle, top, curve),
             textures=(draw_texture(random), draw_texture(random)),
@@ -130,7 +133,8 @@ class _Slice:
         return cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1] * self.pixel_mm
 
     def paint(self) -> tuple[np.ndarray, np.ndarray]:
-        names = self.patient.annotation.names
+        patient = self.patient
+        names = patient.annotation.names
         kinds = np.array([0, *(SOFT_TISSUES.get(kind_of(name), 0) for name in names)], np.uint8)
         bone = np.array([False, *(kind_of(name) in BONE_KINDS for name in names)])
         self.paint_couch()
@@ -139,9 +143,11 @@ class _Slice:
         soft = kinds[self.structures]
         self.tissues[soft > 0] = soft[soft > 0]
         self.paint_fat_in_muscle(soft == Tissue.MUSCLE)
-        self.paint_tubes(self.patient.vessels, self.depth > VESSEL_DEPTH_MM)
+        self.paint_tubes(patient.vessels, self.depth > VESSEL_DEPTH_MM)
         self.paint_gaps(bone)
         bones = np.where(bone[self.structures], self.structures, 0).astype(np.uint8)
+        joints = (bones > 0) & (self.seam_mm(bones) < patient.joint_mm / 2)
+        self.tissues[joints], bones[joints] = Tissue.CARTILAGE, 0
         for number in np.unique(bones[bones > 0]):
             self.paint_bone(number, kind_of(names[number - 1]))
         return self.tissues, bones
@@ -221,14 +227,20 @@ class _Slice:
 
     def paint_fat_in_muscle(self, muscle):
         """Paint the fat between muscles that touch and the streaks within."""
-        edges = np.zeros(muscle.shape, np.uint8)
-        edges[1:] |= self.structures[1:] != self.structures[:-1]
-        edges[:, 1:] |= self.structures[:, 1:] != self.structures[:, :-1]
-        seam_mm = cv2.distanceTransform(1 - edges, cv2.DIST_L2, 3) * self.pixel_mm
+        seam_mm = self.seam_mm(self.structures)
         share = self.patient.muscle_fat
         seam = seam_mm < 0.35 + 0.5 * share + 0.35 * self.first
         streaks = np.abs(self.second) < (0.03 + 0.15 * share) * np.clip(0.6 + self.first, 0, 2)
         self.tissues[muscle & (seam | streaks)] = Tissue.FAT
+
+    def seam_mm(self, structures: np.ndarray) -> np.ndarray:
+        """Return the distance of each pixel to the nearest border of two structures."""
+        edges = np.zeros(structures.shape, np.uint8)
+        for axis in (0, 1):
+            first, second = (np.delete(structures, end, axis) for end in (-1, 0))
+            border = (first != second) & (first > 0) & (second > 0)
+            edges[: border.shape[0], : border.shape[1]] |= border
+        return cv2.distanceTransform(1 - edges, cv2.DIST_L2, 3) * self.pixel_mm
 
     def paint_gaps(self, bone):
         """Paint the spinal canal and the cartilage of joints, which bones enclose."""

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
-from skimage.morphology import isotropic_closing, isotropic_dilation
+from skimage.morphology import convex_hull_image, isotropic_closing, isotropic_dilation
 
 from bonelib.errors import InputError
 from bonelib.labels import on_grid
@@ -31,6 +31,8 @@ SQUARE_TOLERANCE = 0.01  # relative difference of a pixel's sides
 SMOOTHING_PIXELS = 0.8  # blur that smooths the steps of an edge and keeps thin sheets
 OUTLINE_BRIDGE_MM = 80.0  # gap between labels that the outline closes
 OUTLINE_LAYER_MM = 18.0  # skin and fat around the labels
+THIGH_MM = 40.0  # of muscle around the femur
+BELLY_WALL_MM = 10.0  # of muscle below the fat
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,11 @@ def read_annotation(
     ids = sorted(names)
     found = sitk.GetArrayViewFromImage(image)
     structures = np.zeros(found.shape, np.uint8)
+    first = {}  # two ids of one bone, such as sacrum and S1, are one structure
     for index, number in enumerate(ids):
-        structures[found == number] = index + 1
+        is_bone = kind_of(names[number]) in BONE_KINDS
+        same = first.setdefault(names[number] if is_bone else number, index)
+        structures[found == number] = same + 1
     annotation = Annotation(
         structures, structures > 0, tuple(names[number] for number in ids), tuple(ids), image
     )
@@ -127,7 +132,7 @@ def read_annotation(
             raise InputError(f"{mask_path}: {error}") from error
         body = _filled(annotation.body | (mask > 0))
     elif annotation.where("muscle").any():
-        body = _outline(annotation)
+        return _add_outline(annotation)
     else:
         raise InputError(
             f"{label_path}: labels no muscle, so the outline of the body is unknown; "
@@ -140,15 +145,33 @@ def _filled(body: np.ndarray) -> np.ndarray:
     return np.stack([ndimage.binary_fill_holes(part) for part in body])
 
 
-def _outline(annotation: Annotation) -> np.ndarray:
-    """Return the outline of a layer of skin and fat around the labels."""
-    bridge, layer = (
-        length_mm / annotation.spacing_mm for length_mm in (OUTLINE_BRIDGE_MM / 2, OUTLINE_LAYER_MM)
+def _add_outline(annotation: Annotation) -> Annotation:
+    """Add a layer of skin and fat around the labels, and the muscles that no label shows.
+
+    Those fill the thighs, the surroundings of the pelvis's bones and the wall of the belly.
+    """
+    bridge, layer, thigh, wall = (
+        length_mm / annotation.spacing_mm
+        for length_mm in (OUTLINE_BRIDGE_MM / 2, OUTLINE_LAYER_MM, THIGH_MM, BELLY_WALL_MM)
     )
-    margin = round(bridge + layer) + 1
-    padded = np.pad(annotation.structures > 0, ((0, 0), (margin, margin), (margin, margin)))
-    planes = [isotropic_dilation(isotropic_closing(part, bridge), layer) for part in padded]
-    return _filled(np.stack(planes)[:, margin:-margin, margin:-margin])
+    femurs, hips = annotation.where("femur"), annotation.where("hip")
+    spine = annotation.where("vertebra", "sacrum")
+    structures, margin = annotation.structures.copy(), round(bridge + layer) + 1
+    body, muscle = [], 1 + len(annotation.names)
+    for labels, femur, hip, above in zip(structures, femurs, hips, spine, strict=True):
+        if femur.any():
+            femur = isotropic_dilation(femur, thigh)
+        labelled = np.pad((labels > 0) | femur, margin)
+        inside = isotropic_closing(labelled, bridge)[margin:-margin, margin:-margin]
+        inside = ndimage.binary_fill_holes(inside)
+        if above.any():
+            room = ndimage.distance_transform_edt(inside) > wall
+        else:
+            room = convex_hull_image(hip) if hip.any() else np.zeros_like(hip)
+        labels[inside & ~room & (labels == 0)] = muscle
+        body.append(ndimage.binary_fill_holes(isotropic_dilation(inside, layer)))
+    names, ids = (*annotation.names, "muscle"), (*annotation.ids, max(annotation.ids) + 1)
+    return replace(annotation, structures=structures, body=np.stack(body), names=names, ids=ids)
 
 
 def deform(annotation: Annotation, seed: int) -> Annotation:

@@ -1,4 +1,4 @@
-"""Tissues of a slice and a random generator -> a training sample of random appearance.
+"""Tissues of three planes and a random generator -> a training sample of random appearance.
 
 `phantom.rendering` shows a patient as one scanner would. This module draws rotation, size,
 contrast, blur and noise anew for every sample, so that a network learns shape and context
@@ -27,7 +27,7 @@ ENHANCED = {
 }
 
 
-def random_slice(
+def random_slab(
     tissues: np.ndarray,
     pixel_mm: float,
     texture: np.ndarray,
@@ -35,36 +35,47 @@ def random_slice(
     spacing_mm: float,
     random: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return HU, (image_size, image_size), and class shares, (image_size, image_size, 3), float32.
+    """Return HU (row, column, plane) and class shares (row, column, class), float32.
 
-    The shares of a pixel are those of background, patient and bone. `tissues` (row, column)
-    holds `Tissue` in pixels of `pixel_mm`, `texture` is from `rendering.draw_texture`. The
-    slice is rotated, stretched, shifted and bent.
+    The shares of a pixel are those of background, patient and bone in the middle plane.
+    `tissues` (plane, row, column) holds `Tissue` in pixels of `pixel_mm`, `texture` is from
+    `rendering.draw_texture`. The planes are rotated, stretched, shifted and bent together.
     """
     size, fine_mm = image_size * OVERSAMPLING, spacing_mm / OVERSAMPLING
     tissues = _warp(tissues, pixel_mm, size, fine_mm, random)
-    body = tissues >= Tissue.GAS
+    body = tissues[1] >= Tissue.GAS
     _add_distractors(tissues, fine_mm, random)
     if random.random() < 0.3:
         _add_cloth(tissues, body, fine_mm, random)
-    image = _scan(tissues, texture, fine_mm, random)
-    bone, inside, image = (
+    planes = _neighbours(_scan(tissues, texture, fine_mm, random), random)
+    bone, inside, *planes = (
         cv2.resize(plane.astype(np.float32), (image_size, image_size), interpolation=cv2.INTER_AREA)
-        for plane in (tissues >= Tissue.MARROW, body, image)
+        for plane in (tissues[1] >= Tissue.MARROW, body, *planes)
     )
-    if random.random() < 0.2:
-        image += _physics(image, spacing_mm, random)
-    else:
-        image += _noise(inside, spacing_mm, random)
+    image = np.dstack(planes) + _noise(planes[1], inside, spacing_mm, random)
     shares = np.dstack([1 - inside, inside - bone, bone])
     if random.random() < 0.15:
         _cut_by_field(image, shares, random)
     return image, shares
 
 
+def _neighbours(planes: np.ndarray, random) -> np.ndarray:
+    """Mix the planes as thick or distant slices do, or repeat the middle one at a scan's end."""
+    low, middle, high = planes
+    if random.random() < 0.5:  # a thick slice includes a part of its neighbours
+        share = random.uniform(0, 0.25)
+        middle = (1 - 2 * share) * middle + share * (low + high)
+    if random.random() < 0.3:  # neighbours interpolated between distant slices
+        share = random.uniform(0, 0.5)
+        low, high = (share * middle + (1 - share) * plane for plane in (low, high))
+    end = random.random()
+    low, high = (middle if end < 0.03 else low), (middle if end > 0.97 else high)
+    return np.stack([low, middle, high] if random.random() < 0.5 else [high, middle, low])
+
+
 def _warp(tissues, pixel_mm: float, size: int, fine_mm: float, random) -> np.ndarray:
     """Return the tissues, deformed at random, on a square grid around the body."""
-    rows, columns = np.nonzero(tissues[::4, ::4] >= Tissue.GAS)
+    rows, columns = np.nonzero(tissues[1, ::4, ::4] >= Tissue.GAS)
     rows, columns = rows * 4.0, columns * 4.0
     centre = np.array([np.ptp(columns) / 2 + columns.min(), np.ptp(rows) / 2 + rows.min()])
     angle = np.radians(random.normal(0, 6))
@@ -80,20 +91,22 @@ def _warp(tissues, pixel_mm: float, size: int, fine_mm: float, random) -> np.nda
         (row[0] * x + row[1] * y + middle + bend).astype(np.float32)
         for row, middle, bend in zip(matrix, centre, bends, strict=True)
     ]
-    return cv2.remap(
-        tissues, *sources, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0
-    )
+    border = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": 0}
+    return np.stack([cv2.remap(plane, *sources, cv2.INTER_NEAREST, **border) for plane in tissues])
 
 
 def _add_distractors(tissues: np.ndarray, fine_mm: float, random) -> None:
-    """Paint bright tubes, blobs and crumbs that are not bone into soft tissue."""
+    """Paint bright tubes, blobs and crumbs that are not bone into soft tissue.
+
+    Some appear in one plane only, others at a shift in each.
+    """
     if random.random() < 0.4:
         return
     soft = np.isin(tissues, (Tissue.FAT, Tissue.MUSCLE, Tissue.BOWEL_WALL, Tissue.FLUID))
-    rows, columns = np.nonzero(soft[::8, ::8])
+    rows, columns = np.nonzero(soft[1, ::8, ::8])
     if not len(rows):
         return
-    mask = np.zeros(tissues.shape, np.uint8)
+    mask = np.zeros(tissues.shape[1:], np.uint8)
     for _ in range(random.integers(1, 9)):
         chosen = random.integers(len(rows))
         centre = int(columns[chosen] * 8), int(rows[chosen] * 8)
@@ -103,58 +116,68 @@ def _add_distractors(tissues: np.ndarray, fine_mm: float, random) -> None:
             [Tissue.BOWEL_CONTRAST, Tissue.ENHANCED_BLOOD, Tissue.CALCIFICATION, Tissue.FLUID],
             p=[0.45, 0.25, 0.1, 0.2] if radius > 4 else [0.15, 0.4, 0.4, 0.05],
         )
-        mask[:] = 0
         turn, extent = random.uniform(0, 360), random.choice([360, random.uniform(90, 270)])
         filled = extent == 360 and random.random() < 0.7
         thick = -1 if filled else max(round(random.uniform(1.5, 0.5 * radius + 2) / fine_mm), 1)
-        cv2.ellipse(mask, centre, axes, turn, 0, extent, 1, thick)
-        tissues[(mask > 0) & soft] = content
+        slope = random.normal(0, 3 / fine_mm, 2) if random.random() < 0.8 else (1e4, 1e4)
+        for number, plane in enumerate(tissues):
+            mask[:] = 0
+            place = np.add(centre, np.multiply(number - 1, slope)).astype(int).tolist()
+            cv2.ellipse(mask, place, axes, turn, 0, extent, 1, thick)
+            plane[(mask > 0) & soft[number]] = content
 
 
 def _add_cloth(tissues: np.ndarray, body: np.ndarray, fine_mm: float, random) -> None:
     """Paint a sheet or a gown around a part of the body."""
     away_mm = cv2.distanceTransform(1 - body.astype(np.uint8), cv2.DIST_L2, 3) * fine_mm
-    near_mm = random.uniform(0.5, 12) + _smooth(random, 4, 6, tissues.shape)
+    near_mm = random.uniform(0.5, 12) + _smooth(random, 4, 6, body.shape)
     sheet = (away_mm > near_mm) & (away_mm < near_mm + random.uniform(0.6, 1.6)) & ~body
     sheet &= near_mm > random.uniform(-4, 4)
-    tissues[sheet & (tissues == Tissue.AIR)] = Tissue.COUCH_SHELL
+    for plane in tissues:
+        plane[sheet & (plane == Tissue.AIR)] = Tissue.COUCH_SHELL
 
 
 def _scan(tissues, texture, fine_mm: float, random) -> np.ndarray:
-    """Return HU without noise, blurred as by a scanner, in fine pixels."""
+    """Return HU without noise, blurred as by a scanner, (plane, row, column) in fine pixels."""
     mean, between, coarse, fine = TISSUE_HU.T.copy()
     mean += 1.5 * between * random.normal(size=len(mean))
     mean[SOFT] += random.normal(0, 8)
     for tissue, (share, low, high) in ENHANCED.items():
         if random.random() < share:
             mean[tissue] = np.exp(random.uniform(np.log(low), np.log(high)))
-    density, energy = random.normal(0, 45), random.normal(1, 0.1)
-    mean[list(SPONGY)] += density
-    mean[Tissue.MARROW :] *= energy
+    mean[list(SPONGY)] += random.normal(-10, 50)
+    mean[Tissue.VERTEBRAL_SHELL :] *= random.normal(1, 0.1) * random.uniform(0.65, 1.1)
     mean[Tissue.MARROW] = max(mean[Tissue.MARROW], -110)
     coarse *= random.uniform(0.2, 1.5)
     fine *= random.uniform(0.2, 1.5)
+    shape = tissues.shape[1:]
     z_mm = random.uniform(0, 1000)
-    plane = texture_plane(texture, tissues.shape, fine_mm, z_mm)
-    grain = cv2.GaussianBlur(
-        random.standard_normal(tissues.shape, np.float32), (0, 0), random.uniform(0.6, 1.6)
-    )
-    image = mean[tissues] + coarse[tissues] * plane + fine[tissues] * (grain / grain.std())
-    if random.random() < 0.3:  # a thick slice includes its neighbours' edges
-        image = (image + _displaced(image, random.uniform(0.5, 3) / fine_mm, random)) / 2
-    blur_mm = random.uniform(0.3, 1.6)
-    smooth = cv2.GaussianBlur(image, (0, 0), blur_mm / fine_mm)
-    if random.random() < 0.3:  # a sharp kernel overshoots at edges
-        smooth += random.uniform(0.2, 0.8) * (image - cv2.GaussianBlur(image, (0, 0), 2 / fine_mm))
-    field = _smooth(random, random.uniform(0, 14), 4, tissues.shape)
-    return smooth + field * (tissues >= Tissue.GAS)  # hardening and scatter vary slowly
+    pale = np.isin(np.arange(len(mean)), SPONGY) * random.uniform(0, 90)  # HU, from place to place
+    pale_field = _smooth(random, 1, 14, shape)
+    field = _smooth(random, random.uniform(0, 14), 4, shape)  # hardening and scatter vary slowly
+    grain_pixels, blur_pixels = random.uniform(0.6, 1.6), random.uniform(0.3, 1.6) / fine_mm
+    sharp = random.uniform(0.2, 0.8) if random.random() < 0.3 else 0.0  # overshoots at edges
+    bends = _bends(random, random.uniform(0.5, 3) / fine_mm, shape)
+    is_thick = random.random() < 0.3  # then a slice includes its neighbours' edges
+    images = []
+    for plane in tissues:
+        grain = cv2.GaussianBlur(random.standard_normal(shape, np.float32), (0, 0), grain_pixels)
+        image = mean[plane] + pale[plane] * pale_field + fine[plane] * (grain / grain.std())
+        image += coarse[plane] * texture_plane(texture, shape, fine_mm, z_mm)
+        image = image.astype(np.float32)
+        if is_thick:
+            image = (image + cv2.remap(image, *bends, cv2.INTER_LINEAR)) / 2
+        smooth = cv2.GaussianBlur(image, (0, 0), blur_pixels)
+        if sharp:
+            smooth += sharp * (image - cv2.GaussianBlur(image, (0, 0), 2 / fine_mm))
+        images.append(smooth + field * (plane >= Tissue.GAS))
+    return np.stack(images)
 
 
-def _displaced(image: np.ndarray, pixels: float, random) -> np.ndarray:
-    """Return the image smoothly bent by about `pixels`."""
-    columns, rows = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in image.shape[::-1]))
-    sources = [axis + _smooth(random, pixels, 8, image.shape) for axis in (columns, rows)]
-    return cv2.remap(image, *sources, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+def _bends(random, pixels: float, shape: tuple[int, int]) -> list[np.ndarray]:
+    """Return the columns and rows that pixels come from in an image bent by about `pixels`."""
+    columns, rows = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in shape[::-1]))
+    return [axis + _smooth(random, pixels, 8, shape) for axis in (columns, rows)]
 
 
 def _smooth(random, deviation: float, cells: int, shape: tuple[int, int]) -> np.ndarray:
@@ -163,35 +186,37 @@ def _smooth(random, deviation: float, cells: int, shape: tuple[int, int]) -> np.
     return cv2.resize(nodes, shape[::-1], interpolation=cv2.INTER_CUBIC)
 
 
-def _physics(image: np.ndarray, spacing_mm: float, random) -> np.ndarray:
-    """Return simulated beam hardening and noise in HU."""
-    kv = int(random.choice(list(LOW_ENERGY_SHARE)))
-    hardening_hu, deviation, streaks = artefacts(image, spacing_mm, kv, random)
-    noise = _grain(random, image.shape, spacing_mm) * deviation + streaks
-    return hardening_hu + _strength(random) * noise
+def _noise(image, inside, spacing_mm: float, random) -> np.ndarray:
+    """Return noise in HU for three planes (row, column, plane), the same in kind.
 
-
-def _strength(random) -> float:
-    return np.exp(random.uniform(np.log(2.0), np.log(45.0)))
-
-
-def _noise(inside, spacing_mm: float, random) -> np.ndarray:
-    """Return correlated noise in HU, strongest deep in the body, sometimes with streaks."""
-    depth = cv2.GaussianBlur(inside, (0, 0), 60 / spacing_mm)
-    noise = _strength(random) * _grain(random, inside.shape, spacing_mm)
-    if random.random() < 0.3:
-        streaks = random.standard_normal(inside.shape, np.float32)
-        streaks = cv2.GaussianBlur(streaks, (0, 0), 12 / spacing_mm, sigmaY=1 / spacing_mm)
-        noise += streaks * (random.uniform(0, 25) / streaks.std()) * depth
-    return noise * (0.35 + 0.65 * depth)
-
-
-def _grain(random, shape: tuple[int, int], spacing_mm: float) -> np.ndarray:
-    """Return noise of unit variance with a random correlation length."""
-    noise = random.standard_normal(shape, np.float32)
+    It is strongest deep in the body, with simulated beam hardening or, sometimes, with streaks.
+    """
+    strength, shift_hu, streaks = np.exp(random.uniform(np.log(2.0), np.log(45.0))), 0, 0
+    if random.random() < 0.2:
+        kv = int(random.choice(list(LOW_ENERGY_SHARE)))
+        shift_hu, deviation, streaks = artefacts(image, spacing_mm, kv, random)
+        streaks = strength * streaks
+    else:
+        depth = cv2.GaussianBlur(inside, (0, 0), 60 / spacing_mm)
+        deviation = 0.35 + 0.65 * depth
+        if random.random() < 0.3:
+            lines = random.standard_normal(inside.shape, np.float32)
+            lines = cv2.GaussianBlur(lines, (0, 0), 12 / spacing_mm, sigmaY=1 / spacing_mm)
+            streaks = random.uniform(0, 25) / lines.std() * lines * depth * deviation
     grain_mm = random.uniform(0, 1.8)
-    if grain_mm > 0.5:
-        noise = cv2.GaussianBlur(noise, (0, 0), grain_mm / spacing_mm)
+    return np.dstack([
+        shift_hu
+        + strength * deviation * _grain(random, image.shape, grain_mm / spacing_mm)
+        + random.choice([-1, 1]) * streaks
+        for _ in range(3)
+    ])  # fmt: skip
+
+
+def _grain(random, shape: tuple[int, int], width: float) -> np.ndarray:
+    """Return noise of unit variance that is correlated over `width` pixels."""
+    noise = random.standard_normal(shape, np.float32)
+    if width > 0.3:
+        noise = cv2.GaussianBlur(noise, (0, 0), width)
     return noise / noise.std()
 
 

@@ -1,7 +1,7 @@
 """A name, or a file of weights -> a trained network and the slices it takes."""
 
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import keras
@@ -60,7 +60,9 @@ def find_network(name: str = SHIPPED, weights: Path | None = None) -> Network:
                 f"no weights are shipped for '{name}', only for {', '.join(shipped)}; train it "
                 "and give its best_of_<epochs>.keras as weights"
             )
-        return Network(name, models.WEIGHTS / f"{name}.keras", PRETRAINING)
+        single = {} if name in models.SHIPPED else {"neighbour_mm": 0.0}
+        settings = replace(PRETRAINING, **single)
+        return Network(name, models.WEIGHTS / f"{name}.keras", settings)
     if not weights.is_file():
         raise InputError(f"{weights}: there is no such file; check the path of the weights")
     record = provenance.read_json(weights.parent / TRAINING_RECORD)

@@ -5,7 +5,7 @@ likeliest other class, from -1 to 1. Bone is where it is positive, and the bone'
 where it is zero, so that label map and surface agree.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import keras
@@ -24,6 +24,7 @@ from bonelib.slices import SLICES_AT_ONCE, network_input, window
 SEARCH_MM = 10.0  # between the slices searched for bone; the smallest bone of a pelvis is longer
 SMALLEST_FIND_ML = 2.0  # smaller finds of the search are contrast agent or calcification
 MARGIN_MM = 15.0  # around the finds, for bone that the search missed
+THINNEST_MM = 1.0  # thinner slices are averaged: alone they show more noise than anatomy
 ALIGNMENT = SIZE_STEP // 2  # pixels: within a region, poolings then see the same as without it
 
 Progress = Callable[[int, int], None]  # called with the number of parts done and of all parts
@@ -52,14 +53,14 @@ def find_region(network: Network, scan: SimpleITK.Image, progress: Progress = ig
     size, count = settings.image_size, scan.GetSize()[2]
     find_bone = network_segmenter(network.sized(size, size))
     step = max(1, round(SEARCH_MM / scan.GetSpacing()[2]))
-    searched, found = scan[:, :, ::step], []
-    for first, images in _inputs(searched, settings):
-        _, labels = find_bone(images)
+    searched, found = range(0, count, step), []
+    for position in searched:
+        _, labels = find_bone(input_slices(scan, settings, [position]))
         found.append(labels >= BONE)
-        progress(first + len(images), searched.GetSize()[2])
+        progress(len(found), len(searched))
     bone = np.concatenate(found)
     stride = size // bone.shape[1]
-    voxel_mm3 = searched.GetSpacing()[2] * (stride * settings.pixel_spacing_mm) ** 2
+    voxel_mm3 = step * scan.GetSpacing()[2] * (stride * settings.pixel_spacing_mm) ** 2
     parts, _ = ndimage.label(bone)
     large = np.bincount(parts.ravel()) * voxel_mm3 / 1000 >= SMALLEST_FIND_ML
     large[0] = not large[1:].any()  # without any bone, all of the scan is taken
@@ -79,39 +80,47 @@ def predict_bone(
     """Return the margin of bone in a scan in HU, -1 outside of the region, on all its slices."""
     rows, columns = (part.stop - part.start for part in (region.rows, region.columns))
     model = network.sized(rows, columns)
-    seen = scan[:, :, region.slices]
+    distance_mm = scan.GetSpacing()[2]
+    thickness = max(1, round(THINNEST_MM / distance_mm))  # slices of the scan in each predicted one
+    starts = np.arange(region.slices.start, region.slices.stop, thickness)
+    positions = starts + (thickness - 1) / 2
     margins = []
-    for _, images in _inputs(seen, region.settings):
+    for first in range(0, len(positions), SLICES_AT_ONCE):
+        chosen = positions[first : first + SLICES_AT_ONCE]
+        images = input_slices(scan, region.settings, chosen, thickness)
         for probabilities in _fine_probabilities(model, images[:, region.rows, region.columns]):
             bone = probabilities[..., BONE:].sum(axis=-1)  # of all classes of bone
             margins.append(bone - probabilities[..., :BONE].max(axis=-1))
-            progress(len(margins), seen.GetSize()[2])
-    first = to_grid(seen[:, :, :1], region.settings)
+            progress(len(margins), len(positions))
+    first = to_grid(scan[:, :, :1], region.settings)
     pixel_mm = region.settings.pixel_spacing_mm
     step_mm = rows * pixel_mm / margins[0].shape[0]
     # The first value lies in the middle of the network's first output pixel.
     offset = (rows // model.output_shape[1] - 1) / 2
     image = SimpleITK.GetImageFromArray(np.stack(margins))
-    image.SetSpacing((step_mm, step_mm, scan.GetSpacing()[2]))
+    image.SetSpacing((step_mm, step_mm, thickness * distance_mm))
     image.SetDirection(scan.GetDirection())
-    corner = (region.columns.start + offset, region.rows.start + offset, 0)
+    corner = (region.columns.start + offset, region.rows.start + offset, positions[0])
     image.SetOrigin(first.TransformContinuousIndexToPhysicalPoint(corner))
     # Padded to the whole scan, since naming bones depends on what the scan could show.
     parts, step = (region.columns, region.rows), rows // margins[0].shape[0]
     size = region.settings.image_size
-    before = [*(part.start // step for part in parts), region.slices.start]
-    after = [
-        *((size - part.stop) // step for part in parts), scan.GetSize()[2] - region.slices.stop
-    ]  # fmt: skip
+    above = scan.GetSize()[2] - region.slices.stop
+    before = [*(part.start // step for part in parts), region.slices.start // thickness]
+    after = [*((size - part.stop) // step for part in parts), above // thickness]
     return SimpleITK.ConstantPad(image, before, after, -1.0)
+
+
+def margin_on_scan(margin: SimpleITK.Image, scan: SimpleITK.Image) -> SimpleITK.Image:
+    """Return the margin on the grid of a scan or of a part of it, interpolated linearly."""
+    return SimpleITK.Resample(margin, scan, SimpleITK.Transform(), SimpleITK.sitkLinear, -1.0)
 
 
 def bone_on_scan(margin: SimpleITK.Image, scan: SimpleITK.Image) -> SimpleITK.Image:
     """Return 1 where the interpolated margin is positive, else 0, on the grid of the scan."""
     bone = np.empty(scan.GetSize()[::-1], np.uint8)
     for first in range(0, len(bone), SLICES_AT_ONCE):  # to save memory
-        part = scan[:, :, first : first + SLICES_AT_ONCE]
-        values = SimpleITK.Resample(margin, part, SimpleITK.Transform(), SimpleITK.sitkLinear, -1.0)
+        values = margin_on_scan(margin, scan[:, :, first : first + SLICES_AT_ONCE])
         bone[first : first + SLICES_AT_ONCE] = SimpleITK.GetArrayViewFromImage(values) > 0
     return image_like(bone, scan)
 
@@ -123,11 +132,26 @@ def _covering(settings: Settings, scan: SimpleITK.Image) -> Settings:
     return replace(settings, image_size=size, field_of_view_mm=size * settings.pixel_spacing_mm)
 
 
-def _inputs(scan: SimpleITK.Image, settings: Settings) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield 8-bit slices (slice, row, column) for the network in parts, and each part's start."""
-    for first in range(0, scan.GetSize()[2], SLICES_AT_ONCE):
-        part = to_grid(scan[:, :, first : first + SLICES_AT_ONCE], settings)
-        yield first, window(SimpleITK.GetArrayViewFromImage(part), settings)
+def input_slices(
+    scan: SimpleITK.Image, settings: Settings, positions: Sequence[float], thickness: int = 1
+) -> np.ndarray:
+    """Return the network's 8-bit input at ascending positions: (position, row, column, channel).
+
+    Positions count the scan's slices from 0, `thickness` of which are averaged. The channels
+    are the slice and the planes `settings.neighbour_mm` below and above it, repeated at the
+    scan's ends.
+    """
+    reach, last = settings.neighbour_mm / scan.GetSpacing()[2], scan.GetSize()[2] - 1
+    shifts = np.add.outer([-reach, 0.0, reach], np.arange(thickness) - (thickness - 1) / 2)
+    wanted = np.clip(np.add.outer(positions, shifts), 0, last)  # (position, channel, part)
+    first = int(wanted.min())
+    part = to_grid(scan[:, :, first : int(np.ceil(wanted.max())) + 1], settings)
+    image_hu = SimpleITK.GetArrayViewFromImage(part)
+    below = np.floor(wanted - first).astype(int)
+    share = (wanted - first - below).astype(np.float32)[..., None, None]
+    above = np.minimum(below + 1, len(image_hu) - 1)
+    planes = (1 - share) * image_hu[below] + share * image_hu[above]
+    return np.moveaxis(window(planes.mean(axis=2), settings), 1, -1)
 
 
 def _aligned(first: int, last: int, size: int) -> slice:
@@ -145,14 +169,14 @@ def _fine_probabilities(model: keras.Model, images: np.ndarray) -> Iterator[np.n
     the slice is predicted four times, shifted by half of it, and the results are interlaced
     ("shift and stitch", Long et al. 2015, section 3.2).
     """
-    rows, columns = images.shape[1:]
+    rows, columns = images.shape[1:3]
     stride = rows // model.output_shape[1]
     if stride == 1:
         yield from _probabilities(model, images)
         return
     half = stride // 2
     for image in images:
-        padded = np.pad(image, (0, half), mode="edge")
+        padded = np.pad(image, ((0, half), (0, half), (0, 0)), mode="edge")
         shifts = [padded[y : y + rows, x : x + columns] for y in (0, half) for x in (0, half)]
         parts = np.stack(list(_probabilities(model, np.stack(shifts))))
         coarse = parts.shape[1:]
