@@ -1,9 +1,8 @@
-"""Tissue planes -> samples of any appearance -> shipped weights."""
+"""Tissue slabs -> samples of any appearance -> shipped weights."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from types import SimpleNamespace
 
 import cv2
 import keras
@@ -12,15 +11,18 @@ import pytest
 import SimpleITK
 
 from bonelib import __main__ as command
-from bonelib import augment, devices, phantom
+from bonelib import augment, devices, phantom, slices
 from bonelib.models import build_model, load_pretrained, save_pretrained
 from bonelib.phantom import Tissue
 from bonelib.phantom.rendering import draw_texture
-from bonelib.pretraining import corpus as corpora
-from bonelib.pretraining.corpus import write_corpus
+from bonelib.pretraining import corpus_writer
+from bonelib.pretraining.corpus import PIXEL_MM as CORPUS_PIXEL_MM
+from bonelib.pretraining.corpus_writer import write_corpus
 from bonelib.pretraining.model_card import score_cases
-from bonelib.pretraining.random_ct import random_slice
+from bonelib.pretraining.pretrain import shift_bone
+from bonelib.pretraining.random_ct import random_slab
 from bonelib.settings import BACKGROUND, BONE, PATIENT, PRETRAINING
+from bonelib.slices import read_table
 
 TINY = replace(PRETRAINING, image_size=64, batch_size=2, loader_workers=0)
 PIXEL_MM = 1.0
@@ -41,8 +43,11 @@ def trunk():
 
 
 def draw(plane, texture, seed):
+    """Return the middle plane and the shares of a slab of three equal planes."""
     random = np.random.default_rng(seed)
-    return random_slice(plane, PIXEL_MM, texture, 64, 6.25, random)
+    image, shares = random_slab(np.stack([plane] * 3), PIXEL_MM, texture, 64, 6.25, random)
+    assert image.shape == (64, 64, 3)
+    return image[..., 1], shares
 
 
 def test_a_sample_depends_on_its_seed_only_and_leaves_the_plane_alone(trunk, texture):
@@ -87,16 +92,31 @@ def test_a_pixel_on_an_edge_is_shared(trunk, texture):
     assert len(np.unique(shares[..., BONE].round(3))) > 4
 
 
+def test_the_outer_channels_show_the_planes_beside(trunk, texture):
+    """Bone in the plane above only brightens one outer channel and is not the slice's label."""
+    without = np.where(trunk == Tissue.TRABECULAR, Tissue.FAT, trunk)
+    slab = np.stack([without, without, trunk])
+    differences = []
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        image, shares = random_slab(slab, PIXEL_MM, texture, 64, 6.25, random)
+        assert not shares[..., BONE].any()
+        outer = [np.median(image[28:36, 28:36, channel]) for channel in (0, 2)]
+        differences.append(abs(outer[0] - outer[1]))
+    assert np.median(differences) > 100
+
+
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_is_loaded_in_order_is_what_a_loop_gives(workers):
+def test_jobs_of_workers_end_in_order(workers):
     assert list(devices.in_order(abs, iter([-3, 2, -1, 5, -7]), workers)) == [3, 2, 1, 5, 7]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few():
-    """Fewer planes a patient and three series in the default data set."""
+    """Fewer slabs a patient and three series in the default data set."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpora, "PLANES", 6)
+        patch.setattr(corpus_writer, "SLABS", 4)
+        patch.setattr(corpus_writer, "VALIDATION_SLICES", 3)
         splits = (("train01", "train"), ("validation01", "validation"), ("test01", "test"))
         patch.setattr(phantom, "PAPER_SERIES", [(*pair, 40) for pair in splits])
         yield
@@ -104,18 +124,22 @@ def few():
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("corpus"), [], TINY, 1, 1)
+    return write_corpus(tmp_path_factory.mktemp("run") / "corpus", [], TINY, 1, 1)
 
 
 def test_a_corpus_shows_all_of_a_patient_and_is_written_once(corpus):
-    assert len(corpus.phantoms) == 6
-    path, pixel_mm = corpus.phantoms[0]
-    planes = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path, _ in corpus.phantoms]
-    bone_mm2 = [(plane >= Tissue.MARROW).sum() * pixel_mm**2 for plane in planes]
+    files = [corpus.root / name for name in corpus.slabs()["file"]]
+    slabs = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files]
+    assert len(slabs) == 4 and all(slab.shape[2] == 3 for slab in slabs)
+    bone_mm2 = [(slab[..., 1] >= Tissue.MARROW).sum() * CORPUS_PIXEL_MM**2 for slab in slabs]
     assert min(bone_mm2) > 500 and 4000 < max(bone_mm2) < 20_000
-    written = path.stat().st_mtime_ns
-    assert write_corpus(path.parents[1], [], TINY, 1, 1) == corpus
-    assert path.stat().st_mtime_ns == written
+    table = read_table(corpus.validation.root)
+    assert set(table["series"]) == {"train01", "validation01"}  # the test series tests
+    images, labels = slices.load(corpus.validation.root, table)
+    assert images.shape == (6, 64, 64, 3) and labels.max() == BONE
+    written = files[0].stat().st_mtime_ns
+    assert write_corpus(corpus.root, [], TINY, 1, 1) == corpus
+    assert files[0].stat().st_mtime_ns == written
 
 
 def test_batches_go_on_where_an_earlier_epoch_ended(corpus):
@@ -123,16 +147,18 @@ def test_batches_go_on_where_an_earlier_epoch_ended(corpus):
     from_start, from_second = (list(islice(short.batches(32, epoch), 3)) for epoch in (0, 1))
     assert all(np.array_equal(a, b) for a, b in zip(from_start[2], from_second[0], strict=True))
     images, shares = from_start[0]
-    assert images.shape == (2, 64, 64) and shares.shape == (2, 32, 32, 3)
+    assert images.shape == (2, 64, 64, 3) and shares.shape == (2, 32, 32, 3)
     assert images.dtype == np.uint8 and shares.dtype == np.float32
     np.testing.assert_allclose(shares.sum(axis=-1), 1, atol=1e-6)
 
 
-def test_a_damaged_plane_is_named(corpus, tmp_path):
-    broken = tmp_path / "00.png"
-    broken.write_bytes(b"no picture")
-    with pytest.raises(augment.SliceError, match=r"00\.png: missing or damaged"):
-        next(replace(corpus, phantoms=[(broken, 1.0)]).batches(32, 0))
+def test_a_damaged_slab_is_named(corpus, tmp_path):
+    for name in ("slabs.csv", *corpus.slabs()["file"]):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"no picture")
+    shutil.copy(corpus.table, tmp_path)
+    with pytest.raises(augment.SliceError, match=r"\.png: missing or damaged"):
+        next(replace(corpus, root=tmp_path).batches(32, 0))
 
 
 def test_the_command_trains_goes_on_and_begins_with_given_weights(tmp_path, capsys):
@@ -143,24 +169,38 @@ def test_the_command_trains_goes_on_and_begins_with_given_weights(tmp_path, caps
     first, second = tmp_path / "first", tmp_path / "second"
     arguments = ["pretrain", "--phantoms", "1", "-o", str(first), "--workers", "1"]
     assert command.main([*arguments, "--set", *settings]) == 0
-    assert (first / "models" / "unet" / "best_of_1.keras").exists()
+    assert (first / "models" / "unet25d" / "best_of_1.keras").exists()
     assert str(first / "weights") in capsys.readouterr().out
     assert command.main([*arguments, "--set", *settings]) == 0
     assert "trained already" in capsys.readouterr().out
-    card = (first / "weights" / "unet.md").read_text()
-    assert "1 made-up patients" in card and "| test01" in card and "| threshold |" in card
+    card = (first / "weights" / "unet25d.md").read_text()
+    assert "1 made-up patients" in card and "test01" in card and "| threshold |" in card
     assert "{" not in card and "--start" not in card
 
-    for folder in ("corpus", "phantom", "validation"):
+    for folder in ("corpus", "phantom"):
         shutil.copytree(first / folder, second / folder)
     arguments[arguments.index(str(first))] = str(second)
-    start = first / "weights" / "unet.keras"
+    start = first / "models" / "unet25d" / "best_of_1.keras"
     still = [*settings, "learning_rate=0"]
     assert command.main([*arguments, "--start", str(start), "--set", *still]) == 0
-    assert "--start FILE" in (second / "weights" / "unet.md").read_text()
-    models = [load_pretrained("unet", 64, folder / "weights") for folder in (first, second)]
+    assert "--start FILE" in (second / "weights" / "unet25d.md").read_text()
+    models = [load_pretrained("unet25d", 64, folder / "weights") for folder in (first, second)]
     for begun, ended in zip(*(model.trainable_weights for model in models), strict=True):
         np.testing.assert_allclose(begun, ended, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("level", [-0.5, 0.3])
+def test_the_margin_is_zero_where_it_was_the_chosen_level(level):
+    keras.config.set_dtype_policy("float32")
+    model = build_model("unet25d", 32)
+    images = np.random.default_rng(1).normal(0, 40, (2, 32, 32, 3))
+    before = model.predict_on_batch(images)
+    shift_bone(model, level)
+    after = model.predict_on_batch(images)
+    two = before[..., BONE] / (before[..., BONE] + before[..., 0])  # of bone and background alone
+    expected = 2 * two - 1 > level
+    np.testing.assert_array_equal(after[..., BONE] > after[..., 0], expected)
+    assert 0 < expected.mean() < 1 or level
 
 
 @pytest.mark.parametrize(
@@ -183,15 +223,33 @@ def test_bad_options_are_one_line(tmp_path, capsys, arguments, words):
 
 def test_weights_come_back_in_half_precision_and_at_any_size(tmp_path):
     keras.config.set_dtype_policy("float32")
-    model = build_model("unet", 64, decoder_activation=PRETRAINING.decoder_activation)
-    file = save_pretrained(model, "unet", tmp_path)
-    assert file.stat().st_size < 10e6
-    loaded = load_pretrained("unet", 96, tmp_path)
+    model = build_model("unet25d", 64)
+    file = save_pretrained(model, "unet25d", tmp_path)
+    assert file.stat().st_size < 20e6
+    loaded = load_pretrained("unet25d", 96, tmp_path)
     assert loaded.input_shape == (None, 96, 96, 3) and keras.config.dtype_policy().name == "float32"
     for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-6)
-    with pytest.raises(ValueError, match="no weights of 'segnet' are shipped: choose one of unet"):
+    with pytest.raises(
+        ValueError, match="no weights of 'segnet' are shipped: choose one of unet25d"
+    ):
         load_pretrained("segnet", 96, tmp_path)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A case with a given label map."""
+
+    series_id: str
+    image: SimpleITK.Image
+    split: str = "test"
+    class_scheme: str = "bone"
+
+    def scan(self):
+        return self.image
+
+    def label_map(self, scan):
+        return self.image
 
 
 def test_scores_are_those_of_simpleitk(make_image):
@@ -200,7 +258,7 @@ def test_scores_are_those_of_simpleitk(make_image):
     reference[:, 2:18, 2:18], predicted[:, 2:18, 4:18] = PATIENT, PATIENT
     reference[:, 5:10, 5:10], predicted[:, 5:9, 5:11] = BONE, BONE
     image = make_image(reference)
-    case = SimpleNamespace(series_id="a", scan=lambda: image, label_map=lambda scan: image)
+    case = Drawn("a", image)
     row = score_cases([case], lambda scan: make_image(predicted)).iloc[0]
     for column, least in (("bone Dice", BONE), ("body Dice", PATIENT)):
         measure = SimpleITK.LabelOverlapMeasuresImageFilter()
