@@ -156,7 +156,8 @@ class Settings:
         """
         table1 = (self.epochs,) if model in TABLE1_MODELS else ()
         table3 = (self.epochs_long,) if model in TABLE3_MODELS else ()
-        return tuple(dict.fromkeys(table1 + table3))  # equal epoch counts are one task
+        own = () if model in MODEL_NAMES else (self.epochs_long,)  # the shipped network
+        return tuple(dict.fromkeys(table1 + table3 + own))  # equal epoch counts are one task
 
 
 PROFILES = {
