@@ -15,14 +15,7 @@ from PIL import Image
 from bonelib.augment.policy import augment_slice
 from bonelib.evaluation import scoring
 from bonelib.figures.scan import draw_outlines
-from bonelib.figures.style import (
-    CLASS_COLOURS,
-    IGNORE_COLOUR,
-    MIDDLE,
-    PAGE_MM,
-    canvas,
-    label_edges,
-)
+from bonelib.figures.style import CLASS_COLOURS, IGNORE_COLOUR, MIDDLE, PAGE_MM, canvas, label_edges
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import BACKGROUND, BASELINE, BONE, IGNORE, PATIENT
 

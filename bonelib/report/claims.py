@@ -1,5 +1,6 @@
 """The paper's claims, of claims.yaml.j2, tested on a run: which of them hold here."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,15 @@ import yaml
 from bonelib import published
 from bonelib.report import measures
 from bonelib.report.evidence import LONG, SHORT, Evidence, Group
-from bonelib.report.verdicts import FAILS, UNTESTED, VERDICTS, NotTestable, judge
+from bonelib.report.verdicts import (
+    FAILS,
+    UNTESTED,
+    VERDICTS,
+    NotTestable,
+    extreme,
+    judge,
+    listed,
+)  # fmt: skip
 from bonelib.settings import Settings
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -51,15 +60,16 @@ def claims(evidence: Evidence) -> dict[str, list[dict]]:
     except NotTestable:
         best, distances = "", pd.Series()
     text = CLAIMS.render(
-        vars(published) | vars(measures), column=_column, settings=evidence.settings,
-        paper_settings=Settings, best=best, distances=distances,
+        vars(published) | vars(measures), listed=listed, column=_column,
+        settings=evidence.settings, paper_settings=Settings, best=best, distances=distances,
     )  # fmt: skip
     return {str(part): rows for part, rows in yaml.safe_load(text).items()}
 
 
 def _column(table: Mapping[str, dict], name: str, place: int | None = None) -> dict:
-    """Return a column of one of the paper's tables; of its scores, the one at `place`."""
-    return {key: row[name] if place is None else row[name][place] for key, row in table.items()}
+    """Return a column of one of the paper's tables, or one place in it, from high to low."""
+    found = {key: row[name] if place is None else row[name][place] for key, row in table.items()}
+    return dict(sorted(found.items(), key=lambda item: item[1], reverse=True))
 
 
 def tested(evidence: Evidence, row: dict) -> dict[str, str]:
@@ -80,13 +90,17 @@ def tested(evidence: Evidence, row: dict) -> dict[str, str]:
         evidence.require(groups)
         untrained = evidence.untrained(groups)
         measure = getattr(measures, row["measure"])
-        ours, margins = measure(evidence, groups, **row.get("options", {}))
+        numbers, margins = measure(evidence, groups, **row.get("options", {}))
     except NotTestable as reason:
         return found | {"why": untrained or str(reason)}
-    verdict = judge(margins)
+    verdict = judge(margins.values())
+    ours = listed(numbers, row.get("unit", " %"))
+    if uncertain := {name: one for name, one in margins.items() if one.low < one.value < math.inf}:
+        name, smallest = extreme(uncertain)
+        ours += f"; smallest margin, {name}: {smallest}"
     if untrained or verdict == UNTESTED:
         return found | {"ours": ours, "why": untrained or "a number is missing"}
-    is_against = verdict != FAILS and any(margin.value <= 0 for margin in margins)
+    is_against = verdict != FAILS and any(margin.value <= 0 for margin in margins.values())
     why = f"{found['why']} {AGAINST}".strip() if is_against else found["why"]
     return {"ours": ours, "verdict": verdict, "why": why}
 

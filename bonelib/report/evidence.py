@@ -133,12 +133,15 @@ class Evidence:
     def scores_of(
         self, groups: Groups, name: str = "mean", measure: str = "iou"
     ) -> dict[str, Estimate]:
-        """Return one estimate of each group; raise NotTestable where one has none."""
+        """Return one estimate of each group, from best to worst.
+
+        Raises NotTestable where a group has none.
+        """
         self.require(groups)
         scores = {key: self.estimates(group, measure)[name] for key, group in groups.items()}
         if any(np.isnan(score.value) for score in scores.values()):
             raise NotTestable("a number is missing")
-        return scores
+        return dict(sorted(scores.items(), key=lambda item: item[1], reverse=True))
 
     def bone_iou(self, group: Group) -> pd.Series:
         """Return the bone IoU in % of each slice with bone, by series."""
