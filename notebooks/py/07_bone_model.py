@@ -82,7 +82,7 @@ niivue.view_surfaces({"bone": surface})
 # %% tags=["nbval-ignore-output"]
 figure, axes = figures.canvas(1, 2, 3.6, 4.2)
 surfaces.draw_surface(surface, axes[0, 0], "front")
-surfaces.draw_surface(surface, axes[0, 1], "side")
+surfaces.draw_surface(surface, axes[0, 1], "left")
 figures.save(figure, "bone_model", run.results.figures)
 
 # %% [markdown]
