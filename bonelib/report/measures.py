@@ -26,9 +26,7 @@ from bonelib.settings import BONE, CLASS_NAMES, Settings
 # Limits for words to which the paper gives no number.
 NEAR = 5.0  # points of IoU: "about"
 FLAT_STEP = NEAR  # points between epochs, mean: "flattens"; as far as "about" allows from a level
-STILL_STEP = (
-    100 - published.CURVE_FLOOR
-)  # points: "hardly move"; the most that fits above the floor
+STILL_STEP = 100 - published.CURVE_FLOOR  # points: "hardly move"; the most that fits above it
 SIMILAR = 1.5  # ratio of times: "about the same", "much longer"
 SMALL_PART = 0.1  # of the spread in IoU: "hardly"
 LITTLE_GAIN = 1.0  # points of mean IoU: "little"; the paper calls 0.73 not significant
@@ -36,7 +34,6 @@ MAGNITUDE = 10  # ratio: "an order of magnitude", "by far"
 HALF_DIGIT = 0.005  # of a printed score
 
 OTHERS = CLASS_NAMES[:BONE]
-MOST_SHOWN = 2  # numbers in words; of more, the lowest is shown
 
 
 def pairs(order: str) -> list[tuple[str, str]]:
@@ -47,56 +44,52 @@ def pairs(order: str) -> list[tuple[str, str]]:
 
 def in_words(values: dict[str, float | Estimate]) -> str:
     """Return scores in words, by class and measure such as "bone iou"."""
-    parts = []
-    for key, value in values.items():
-        name, measure = key.split()
-        parts.append(f"{name} {published.MEASURE_NAMES[measure]} {value} %")
-    return ", ".join(parts)
+    named = [(*key.split(), value) for key, value in values.items()]
+    return ", ".join(
+        f"{name} {published.MEASURE_NAMES[measure]} {value} %" for name, measure, value in named
+    )
 
 
 # Scores of networks
 
 
-def leads(evidence, groups, order, of=("mean",), points=None):
+def leads(evidence, groups, order, of=("mean",), points=None, level=""):
     """Test that networks have the `order` by IoU, with more than `points` over the lower one."""
+    if level:
+        groups = {key: evidence.parts(one, "level", level)[level] for key, one in groups.items()}
     parts, margins = [], []
     for name in of:
-        found = {(a, b): evidence.lead(groups[a], groups[b], name) for a, b in pairs(order)}
+        found = {(a, b): evidence.leads(groups[a], groups[b])[name] for a, b in pairs(order)}
         margins += [lead - (points or {}).get(lower, 0) for (_, lower), lead in found.items()]
-        words = {f"{name_of(a)} over {name_of(b)} by": lead for (a, b), lead in found.items()}
-        label, shown = "lead", words
-        if len(words) > MOST_SHOWN:
-            label, shown = "least lead", dict([extreme(words)])
+        (higher, lower), least = extreme(found)
         scores = listed(evidence.scores_of(groups, name), " %")
-        parts.append(f"{name}: {scores}; {label}: {listed(shown, ' points')}")
+        lead = f"smallest lead: {name_of(higher)} over {name_of(lower)} by {least} points"
+        parts.append(f"{name}: {scores}; {lead}")
     return "; ".join(parts), margins
 
 
-def leads_at(evidence, groups, level, order):
-    """Test that networks have the `order` by IoU of bone at a level of the pelvis."""
-    parts = {key: evidence.parts(group, "level", level)[level] for key, group in groups.items()}
-    return leads(evidence, parts, order, ["bone"])
+def above(evidence, groups, limits, below=(), each=""):
+    """Test that scores are above `limits`, by class and measure; those of `below` are below.
 
-
-def above(evidence, groups, limits, below=()):
-    """Test that scores are above `limits`, by class and measure; those of `below` are below."""
+    With `each`, such as "series", the best network's scores in each of them are tested.
+    """
+    if each:
+        groups = evidence.parts(evidence.best, each)
     parts, margins = [], []
     for key, limit in limits.items():
-        name, measure = key.split()
-        values = evidence.scores_of(groups, name, measure)
+        values = evidence.scores_of(groups, *key.split())
         margins += [
             limit - value if model in below else value - limit for model, value in values.items()
         ]
         model, lowest = extreme(values)
         one = f"lowest {in_words({key: lowest})} ({name_of(model)})"
-        parts.append(listed(values, " %") if below or len(values) <= MOST_SHOWN else one)
+        parts.append(listed(values, " %") if below else one)
     return ", ".join(parts), margins
 
 
 def quoted(evidence, groups, scores):
     """Test that a network has the paper's `scores`, by class and measure."""
-    (group,) = groups.values()
-    ours = {key: evidence.score(group, *key.split()) for key in scores}
+    ours = {key: extreme(evidence.scores_of(groups, *key.split()))[1] for key in scores}
     return in_words(ours), [same(ours[key], paper) for key, paper in scores.items()]
 
 
@@ -104,7 +97,7 @@ def spread(evidence, groups, name, measure="iou"):
     """Return the points by which the best network exceeds the worst."""
     values = evidence.scores_of(groups, name, measure)
     (worst, _), (best, _) = extreme(values), extreme(values, max)
-    return evidence.lead(groups[best], groups[worst], name, measure)
+    return evidence.leads(groups[best], groups[worst], measure)[name]
 
 
 def bone_differs_most(evidence, groups):
@@ -125,7 +118,7 @@ def bone_is_lowest(evidence, groups):
     (group,) = groups.values()
     pixels = scoring.counts(evidence.rows(group)).sum(axis=(0, 2))
     shares = dict(zip(CLASS_NAMES, 100 * pixels / pixels.sum(), strict=True))
-    values = {name: evidence.score(group, name) for name in CLASS_NAMES}
+    values = {name: evidence.estimates(group)[name] for name in CLASS_NAMES}
     margins = [values[name] - values["bone"] for name in OTHERS]
     margins += [exact(shares[name] - MAGNITUDE * shares["bone"]) for name in OTHERS]
     return f"IoU: {listed(values, ' %')}; test pixels: {listed(shares, ' %')}", margins
@@ -138,7 +131,7 @@ def gains_little(evidence, groups):
     evidence.require({"short": short})
     if reason := evidence.untrained({"short": short}):
         raise NotTestable(reason)
-    gains = {name: evidence.lead(long, short, name) for name in published.LONGER_TRAINING_GAIN}
+    gains = {name: evidence.leads(long, short)[name] for name in published.LONGER_TRAINING_GAIN}
     margins = [LITTLE_GAIN - gains["mean"], gains["mean"] - (-LITTLE_GAIN)]
     return listed(gains, " points"), margins
 
@@ -178,11 +171,6 @@ def series_spread(evidence, groups, name):
     span = Estimate(max(middle) - min(middle), narrowest, widest)
     ours = f"{span} points: {listed({key: one.value for key, one in values.items()}, ' %')}"
     return ours, [published.SERIES_SPREAD[name] + HALF_DIGIT - span]
-
-
-def series_above(evidence, groups, limits):
-    """Test that the best network's scores are above `limits` in every test series."""
-    return above(evidence, evidence.parts(evidence.best, "series"), limits)
 
 
 def false_bone(evidence, groups, causes):

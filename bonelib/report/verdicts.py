@@ -75,19 +75,14 @@ def name_of(key: str) -> str:
 
 def listed(values: Mapping[str, float | Estimate], unit: str = "", decimals: int = 2) -> str:
     """Return named values in words, the largest first."""
-
-    def text(value: float | Estimate) -> str:
-        if isinstance(value, int):
-            return f"{value:,}"
-        return str(value) if isinstance(value, Estimate) else f"{value:.{decimals}f}"
-
-    ordered = sorted(values, key=values.get, reverse=True)
-    return ", ".join(f"{name_of(key)} {text(values[key])}{unit}" for key in ordered)
+    form = {int: "{:,}", Estimate: "{}"}
+    return ", ".join(
+        f"{name_of(key)} {form.get(type(value), f'{{:.{decimals}f}}').format(value)}{unit}"
+        for key, value in sorted(values.items(), key=lambda item: item[1], reverse=True)
+    )
 
 
 def extreme(values: Mapping[str, float | Estimate], choose: Callable = min) -> tuple:
     """Return the name and value of the lowest of `values`, or of the highest by `max`."""
-    if not values:
-        raise NotTestable("there is nothing to compare")
     name = choose(values, key=values.get)
     return name, values[name]
