@@ -83,7 +83,7 @@ niivue.view_surfaces({"bone": surface})
 # %% tags=["nbval-ignore-output"]
 figure, axes = figures.canvas(1, 2, 107)
 surfaces.draw_surface(surface, axes[0, 0], "front")
-surfaces.draw_surface(surface, axes[0, 1], "side")
+surfaces.draw_surface(surface, axes[0, 1], "left")
 figures.save(figure, "bone_model", run.results.figures)
 
 # %% [markdown]
