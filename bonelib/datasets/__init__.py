@@ -11,7 +11,7 @@ from bonelib.datasets import folder
 from bonelib.datasets.case import Case
 from bonelib.datasets.folder import SOURCE_FILE, SPLIT_FILE, read_bone_names
 from bonelib.datasets.public_sets import PUBLIC_SETS
-from bonelib.errors import InputError
+from bonelib.errors import InputError, unknown
 from bonelib.settings import SPLITS, Settings
 
 __all__ = [
@@ -79,4 +79,4 @@ def _check_name(dataset: str) -> None:
             "then use --dataset folder --data OUT"
         )
     if dataset not in DATASETS:
-        raise InputError(f"unknown data set '{dataset}': choose one of {', '.join(DATASETS)}")
+        raise InputError(unknown("data set", dataset, DATASETS))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 
+from bonelib.errors import unknown
 from bonelib.models.encoders import EncoderWeightsError
 from bonelib.models.fcn import fcn8, fcn32
 from bonelib.models.pspnet import pspnet
@@ -143,4 +144,4 @@ def multiply_adds(model: keras.Model) -> int:
 
 def _check_name(name: str) -> None:
     if name not in MODELS:
-        raise ValueError(f"unknown model '{name}': choose one of {', '.join(MODELS)}")
+        raise ValueError(unknown("model", name, MODELS))
