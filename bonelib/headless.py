@@ -16,7 +16,6 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
@@ -105,59 +104,49 @@ def parse_job(text: str, own: ResultFolder, folder: SliceFolder, settings: Setti
     return Job(text, model, folder, training.results(own), changed, horizons)
 
 
-def run(jobs: list[Job], at_once: int, seconds: float, record: Callable) -> dict[str, str]:
-    """Run jobs in order, `at_once` at a time, until the time is up; return the state of each.
-
-    `record` is called with the name, state and seconds of each job that ends.
-    """
+def run(jobs: list[Job], at_once: int, seconds: float) -> dict[str, str]:
+    """Run jobs in order, `at_once` at a time, until the time is up; return the state of each."""
     context = multiprocessing.get_context("spawn")
     deadline = time.monotonic() + seconds
     states, waiting, running = {job.name: "waiting" for job in jobs}, deque(jobs), {}
-
-    def end(sentinel: int, state: str) -> None:
-        name, _, started = running.pop(sentinel)
-        states[name] = state
-        record(name, state, time.monotonic() - started)
-
     try:
         while running or waiting:
             while waiting and len(running) < at_once:
                 job = waiting.popleft()
-                process = context.Process(target=perform, args=(job,))
+                process = context.Process(target=perform, args=(job,), name=job.name)
                 process.start()
-                running[process.sentinel] = job.name, process, time.monotonic()
+                running[process.sentinel] = process
+                states[job.name] = "stopped"  # unless it ends in time
             left = None if seconds == float("inf") else max(deadline - time.monotonic(), 0)
             if not (ended := wait(running, left)):
                 break
             for sentinel in ended:
-                name, process, _ = running[sentinel]
+                process = running.pop(sentinel)
                 process.join()
-                end(sentinel, "failed" if process.exitcode else "done")
-                print(f"{name}: {states[name]}", flush=True)
+                states[process.name] = "failed" if process.exitcode else "done"
+                print(f"{process.name}: {states[process.name]}", flush=True)
     finally:
-        for _, process, _ in running.values():
+        for process in running.values():
             process.terminate()
         last = time.monotonic() + GRACE_SECONDS
-        for sentinel, (_, process, _) in list(running.items()):
+        for process in running.values():
             process.join(max(last - time.monotonic(), 0))
             process.kill()
             process.join()
-            end(sentinel, "stopped")
     return states
 
 
-def _manifest(results: ResultFolder, jobs: list[Job], settings: Settings, at_once: int) -> dict:
+def _manifest(results: ResultFolder, jobs: list[Job], settings: Settings) -> dict:
     """Return the manifest of the results, updated for this run."""
     described = provenance.read_json(jobs[0].folder.description)
     manifest = provenance.read_json(results.manifest)
     trained = {job.model for job in jobs} | {*manifest.get("models", [])}
-    return {"jobs": {}} | manifest | provenance.circumstances() | {
+    return manifest | provenance.circumstances() | {
         "profile": settings.profile,
         "dataset": described.get("dataset", jobs[0].folder.root.name),
         "models": [name for name in MODEL_NAMES if name in trained],
         "seed": settings.seed,
         "settings": asdict(settings),
-        "workers": at_once,
         "dataset_fingerprint": described.get("fingerprint"),
     }  # fmt: skip
 
@@ -192,17 +181,11 @@ def main(arguments: list[str] | None = None) -> int:
     if importlib.util.find_spec("tensorflow") is None:
         environment["KERAS_BACKEND"] = "jax"
     os.environ |= environment | dict(os.environ)
-    manifest = _manifest(results, jobs, settings, at_once)
-
-    def record(name: str, state: str, seconds: float) -> None:
-        manifest["jobs"][name] = {"status": state, "seconds": round(seconds, 1)}
-        provenance.write_json(results.manifest, manifest)
-
+    provenance.write_json(results.manifest, _manifest(results, jobs, settings))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    provenance.write_json(results.manifest, manifest)
     try:
-        states = run(jobs, at_once, 60 * options.minutes, record)
+        states = run(jobs, at_once, 60 * options.minutes)
     except KeyboardInterrupt:
         print("Stopped; run the same command again to continue.", flush=True)
         return INTERRUPTED

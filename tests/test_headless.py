@@ -99,7 +99,7 @@ def test_two_networks_are_trained_and_scored_at_once_and_then_skipped(root, stop
     run, models, _ = reference.open_kept(results.root, results)
     assert run.settings == settings and models == ["unet"] and run.dataset == "phantom"
     manifest = provenance.read_json(results.manifest)
-    assert manifest["dataset_fingerprint"] == "made" and set(manifest["jobs"]) == set(JOBS)
+    assert manifest["dataset_fingerprint"] == "made"
     record = provenance.read_json(results.training_record("unet"))
     assert record["backend"] == "jax" and record["finished"] and "tensorflow" not in record
     files = [results.best("unet", 3), results.scores("unet"), results.prediction("unet", "test", 0)]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -167,7 +167,7 @@ class Driver:
         executed = results.notebook(step.name)
         for output in step.outputs:
             output.parent.mkdir(parents=True, exist_ok=True)
-        record = {"status": "failed", "started": datetime.now(UTC).isoformat(timespec="seconds")}
+        record = {"status": "failed"}
         started = time.perf_counter()
         self._record_notebook(step.name)
         work = partial(execute_notebook, step, executed)
@@ -196,7 +196,6 @@ class Driver:
             "models": self.models,
             "seed": run.settings.seed,
             "settings": asdict(run.settings),
-            "workers": self.workers,
             **provenance.circumstances(),
         }
         provenance.write_json(run.results.manifest, self.manifest)
