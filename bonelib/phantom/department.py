@@ -12,7 +12,7 @@ import numpy as np
 
 from bonelib.phantom.patient import BowelLoop, Patient
 from bonelib.phantom.rendering import Protocol
-from bonelib.phantom.skeleton import ARMS, FEMURS
+from bonelib.phantom.skeleton import FEMURS, Arm
 from bonelib.phantom.tissues import Tissue
 
 FLAT_COUCH = 20_000.0  # radius of curvature in mm: the flat top of a radiotherapy couch
@@ -63,7 +63,7 @@ def draw_patient(visit: Visit, seed: int) -> Patient:
     return replace(
         patient,
         fat=float(np.clip(patient.fat, *FAT_MM)),
-        skeleton=tuple(bone for bone in patient.skeleton if bone.number not in ARMS),
+        skeleton=tuple(bone for bone in patient.skeleton if not isinstance(bone, Arm)),
         replaced_hips=(int(random.choice(FEMURS)),) if has[PROSTHESIS] else (),
         arms=False,
         couch_curve=FLAT_COUCH,

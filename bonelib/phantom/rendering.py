@@ -19,7 +19,7 @@ from scipy import fft
 from scipy.ndimage import gaussian_filter
 
 from bonelib.phantom.projection import artefacts
-from bonelib.phantom.tissues import TISSUE_HU, Tissue
+from bonelib.phantom.tissues import HEAVY, TISSUE_HU, Tissue
 
 NOISE_HU = 10.0  # standard deviation in the middle of 30 cm of water, usual protocol
 USUAL_THICKNESS_MM = 2.5
@@ -31,14 +31,6 @@ TEXTURE_GRAIN_MM = 0.5  # standard deviation of the blur of the fine texture
 VOLTAGES = {80: (0.08, 1.4, -15), 100: (0.2, 1.17, -7), 120: (0.54, 1.0, 0), 140: (0.18, 0.92, 4)}
 THICKNESSES_MM = {1.0: 0.1, 1.25: 0.1, 2.5: 0.35, 3.0: 0.35, 5.0: 0.1}  # and their shares
 SOFT_TISSUE_HU = 50.0
-HEAVY = [
-    Tissue.ENHANCED_BLOOD,
-    Tissue.BOWEL_CONTRAST,
-    Tissue.CALCIFICATION,
-    Tissue.GOLD_SEED,
-    Tissue.METAL,
-    *(tissue for tissue in Tissue if tissue > Tissue.MARROW),
-]
 
 
 @dataclass(frozen=True)
