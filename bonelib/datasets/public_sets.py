@@ -7,7 +7,6 @@ high. Bone that the owner did not label becomes `ignore`.
 
 import hashlib
 import re
-import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from bonelib import labels, scans
 from bonelib.datasets.folder import BONE_NAMES_FILE, SPLIT_FILE, start_conversion
 from bonelib.devices import in_order
-from bonelib.errors import InputError, InputWarning, warn
+from bonelib.errors import InputError, noting, warn
 from bonelib.labels.grids import image_like
 from bonelib.settings import IGNORE, SPLITS
 
@@ -70,13 +69,12 @@ def _convert_series(job: tuple[str, Path, Path, Path]) -> tuple[str, list[str]]:
     name, folder, scan_path, mask_path = job
     if (folder / "ct.nii.gz").exists():
         return "converted", []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", InputWarning)
-        try:
+    try:
+        with noting() as notes:
             outcome = _write_pelvis(PUBLIC_SETS[name], folder, scan_path, mask_path)
-        except InputError as error:
-            return "left out", [f"left out: {error}"]
-    return outcome, list(dict.fromkeys(str(item.message) for item in caught))
+    except InputError as error:
+        return "left out", [f"left out: {error}"]
+    return outcome, notes
 
 
 def _write_pelvis(public: dict, folder: Path, scan_path: Path, mask_path: Path) -> str:
