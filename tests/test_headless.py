@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 ABSENT = (
     "tensorflow", "SimpleITK", "pydicom", "highdicom", "pylibjpeg", "trimesh", "shapely",
     "jupyter", "IPython", "ipywidgets", "papermill", "nbformat", "jupytext", "doit", "dask",
-    "distributed", "statsmodels", "seaborn",
+    "distributed", "statsmodels", "yaml",
 )  # fmt: skip
 SMALL = {
     "image_size": 32, "steps_per_epoch": 2, "batch_size": 2, "epochs": 1, "epochs_long": 3,

@@ -56,7 +56,6 @@ class Plan:
         """Return all steps, each after those whose files it reads; ablations if asked."""
         run, results = self.run, self.run.results
         slices = [run.slices.description]
-        segmentation = SegmentationFolder(results.segmentation)
         bone_model = SegmentationFolder(results.meshes).record
         trainings = variants.trainings(results, run.settings, self.models)
         ablations = [training for training in trainings if not training.is_own]
@@ -95,7 +94,7 @@ class Plan:
             self._step(
                 "09_segment_your_scan",
                 inputs=slices,
-                outputs=[segmentation.label_map, segmentation.record],
+                outputs=[results.segmentation],
                 seconds=60.0,
             ),
         ]
