@@ -17,7 +17,7 @@ from pathlib import Path
 from bonelib.devices import machine
 
 PACKAGE = Path(__file__).resolve().parent
-CODE_SUFFIXES = (".py", ".csv", ".yaml")
+CODE_SUFFIXES = (".py", ".csv", ".toml", ".yaml")
 PACKAGES_OF_NOTE = (
     "tensorflow", "jax", "keras", "imgaug", "numpy", "scipy", "scikit-image",
     "opencv-python-headless", "pydicom", "simpleitk", "pandas", "matplotlib", "trimesh",

@@ -89,8 +89,10 @@ def perform(
 
 
 def package_hash() -> str:
-    """Return the hash of all modules of bonelib."""
-    return provenance.content_hash(provenance.PACKAGE.rglob("*.py"), provenance.PACKAGE)
+    """Return the hash of all modules of bonelib and of their data."""
+    files = provenance.PACKAGE.rglob("*.*")
+    code = [file for file in files if file.suffix in provenance.CODE_SUFFIXES]
+    return provenance.content_hash(code, provenance.PACKAGE)
 
 
 def _on_worker(work: Callable[[], None], name: str, inputs: list[Path], code: str) -> dict:
