@@ -48,7 +48,7 @@ class ResultFolder:
         self.tables = root / "tables"
         self.figures = root / "figures"
         self.meshes = root / "meshes"
-        self.segmentation = root / "segmentation"  # of one scan: a SegmentationFolder
+        self.segmentation = root / "segmentation"  # one SegmentationFolder a scan
         self.kernel_log = root / "kernels.log"
         self.compiled = root / ".compiled"  # JAX's compilation cache
         self.scored_slices = root / "scores" / "slices.csv"  # position and bone of test slices

@@ -18,6 +18,8 @@ CLASS_SCHEMES = {  # classes of bone; `labels.structures` recognises them by a b
 
 AIR_HU = -1000.0  # fills what a scan does not cover
 
+RESEARCH_ONLY = "for research, not for diagnosis or treatment"
+
 SPLITS = ("train", "validation", "test")
 
 # Section 4: 987 slices of ten series to train on, one series of 97 of these for validation, and

@@ -1,7 +1,7 @@
 """Prepared slices -> which of them are shown, by rule, and how they are drawn, in mm."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -15,22 +15,15 @@ from PIL import Image
 from bonelib.augment.policy import augment_slice
 from bonelib.evaluation import scoring
 from bonelib.figures.scan import draw_outlines
-from bonelib.figures.style import (
-    CLASS_COLOURS,
-    IGNORE_COLOUR,
-    MIDDLE,
-    PAGE_MM,
-    canvas,
-    printed,
-)
+from bonelib.figures.style import CLASS_COLOURS, IGNORE_COLOUR, MIDDLE, PAGE_MM, canvas, label_edges
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import BACKGROUND, BASELINE, BONE, IGNORE, PATIENT
 
 MARGIN_MM = 15.0  # around the patients, in the patient's mm
 # In print: labels of the y axis and of the x axis; ticks of a panel; a line of its title; a
-# line of the legend.
-SIDE_MM, BELOW_MM, GAP_MM, LINE_MM, LEGEND_LINE_MM = 12.0, 13.0, 4.0, 3.4, 5.0
-LEGEND_ENTRY_INCHES = 1.1  # width
+# line of the legend; a row of the gallery.
+SIDE_MM, BELOW_MM, GAP_MM, LINE_MM, LEGEND_LINE_MM, GALLERY_MM = 12.0, 13.0, 4.0, 3.4, 5.0, 40.0
+LEGEND_COLUMNS = 4
 DRAWS = 12  # augmented samples from which Figure 2 takes the first that move the patient,
 MOVED = 0.05  # that is, change the class of at least this share of the pixels
 
@@ -44,32 +37,25 @@ class Example:
     spacing_mm: tuple[float, float]
     series: str = ""
     slice: int = 0
+    predictions: dict[str, np.ndarray] = field(default_factory=dict)  # label maps by method
 
 
-def read_example(slices: SliceFolder, row) -> Example:
-    """Read the slice that a table's `row` names by series and slice."""
-    table = pd.read_csv(slices.table, dtype={"series": str})
-    here = (table["series"] == str(row.series)) & (table["slice"] == row.slice)
-    if not here.any():
-        raise ValueError(f"{slices.table}: no slice {row.slice} of series {row.series}")
-    spacing_mm = tuple(float(value) for value in str(table[here].iloc[0]["spacing"]).split())
-    image = np.asarray(Image.open(slices.image(row.series, row.slice)).convert("L"))
-    labels = np.asarray(Image.open(slices.labels(row.series, row.slice)))
-    return Example(image, labels, spacing_mm[-2:], str(row.series), int(row.slice))
+def read_example(
+    slices: SliceFolder, row, results: ResultFolder | None = None, methods: Sequence[str] = ()
+) -> Example:
+    """Read the slice that a table's `row` names by series and slice.
 
-
-def read_predictions(results: ResultFolder, models: Sequence[str], row) -> dict[str, np.ndarray]:
-    """Read the predicted label maps of a slice, of those `models` that have one."""
-    paths = {model: results.prediction(model, row.series, row.slice) for model in models}
-    return {model: np.asarray(Image.open(path)) for model, path in paths.items() if path.exists()}
-
-
-def choose_series(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the test series with the most slices, from feet to head."""
-    test = table[table["split"] == "test"]
-    if test.empty:
-        raise ValueError("slices.csv has no test series, so there is no prediction to draw")
-    return test[test["series"] == test["series"].value_counts().idxmax()].sort_values("slice")
+    Of `methods` the predictions that exist in `results` are read, too.
+    """
+    table = pd.read_csv(slices.table, dtype={"series": str}, index_col=["series", "slice"])
+    spacing_mm = tuple(map(float, table.loc[(row.series, row.slice), "spacing"].split()))
+    image, labels = (
+        np.asarray(Image.open(path(row.series, row.slice)))
+        for path in (slices.image, slices.labels)
+    )
+    paths = {name: results.prediction(name, row.series, row.slice) for name in methods}
+    found = {name: np.asarray(Image.open(path)) for name, path in paths.items() if path.exists()}
+    return Example(image, labels, spacing_mm[-2:], row.series, int(row.slice), found)
 
 
 def choose_levels(table: pd.DataFrame) -> pd.DataFrame:
@@ -78,37 +64,23 @@ def choose_levels(table: pd.DataFrame) -> pd.DataFrame:
     Two show hip bone and sacrum, one hip bone and femur, one the femur alone. Where no series
     names its bones, the slices are evenly spaced over those with bone.
     """
-    training = table[table["split"] == "train"] if "split" in table else table
-    training = training if len(training) else table
-    by_series = [rows.sort_values("slice") for _, rows in training.groupby("series")]
-    for rows in by_series:
-        if (chosen := _anatomical_levels(rows)) is not None:
-            return chosen
-    rows = by_series[0]
-    with_bone = rows[rows["bone_pixels"] > 0] if "bone_pixels" in rows else rows
-    rows = with_bone if len(with_bone) else rows
+    training = table[(table["split"] == "train") & (table["bone_pixels"] > 0)]
+    for _, rows in training.sort_values("slice").groupby("series"):
+        hip, sacrum, femur = (
+            rows["structures"].astype(str).str.contains(name) for name in ("hip", "sacrum", "femur")
+        )
+        upper, joint, shaft = rows[hip & sacrum], rows[hip & femur & ~sacrum], rows[femur & ~hip]
+        if len(upper) and len(joint) and len(shaft):
+            places = ((upper, 0.75), (upper, 0.35), (joint, 0.35), (shaft, 0.5))
+            return pd.concat([part.iloc[[round(at * (len(part) - 1))]] for part, at in places])
+    rows = training[training["series"] == training["series"].min()].sort_values("slice")
     return rows.iloc[np.linspace(len(rows) - 1, 0, 4).round().astype(int)]
-
-
-def _anatomical_levels(rows: pd.DataFrame) -> pd.DataFrame | None:
-    """Choose the four levels of one series, whose rows go from feet to head."""
-    if "structures" not in rows:
-        return None
-    structures = rows["structures"].astype("string").fillna("")
-    hip, sacrum, femur = (structures.str.contains(name) for name in ("hip", "sacrum", "femur"))
-    upper, joint, shaft = rows[hip & sacrum], rows[hip & femur & ~sacrum], rows[femur & ~hip]
-    if upper.empty or joint.empty or shaft.empty:
-        return None
-    places = ((upper, 0.75), (upper, 0.35), (joint, 0.35), (shaft, 0.5))
-    return pd.concat([part.iloc[[round(place * (len(part) - 1))]] for part, place in places])
 
 
 def choose_compared(scores: pd.DataFrame) -> pd.Series:
     """Choose Figure 6's slice: mean bone IoU of the networks nearest its lower quartile."""
     rows = _slices_with_bone(scores[scores["model"] != BASELINE])
-    average = rows.groupby(["series", "slice"])["bone_iou"].mean().reset_index()
-    if average.empty:
-        raise ValueError("no network has scores on a slice that shows bone")
+    average = rows.groupby(["series", "slice"], as_index=False)["bone_iou"].mean()
     order = (average["bone_iou"] - average["bone_iou"].quantile(0.25)).abs()
     return average.loc[order.idxmin()]
 
@@ -117,8 +89,6 @@ def choose_quartiles(scores: pd.DataFrame, model: str) -> pd.DataFrame:
     """Choose Figure 7's slices: maximum, upper and lower quartile, minimum of bone IoU."""
     rows = _slices_with_bone(scores[scores["model"] == model])
     rows = rows.sort_values("bone_iou", ascending=False)
-    if rows.empty:
-        raise ValueError(f"{model} has no scores on a slice that shows bone")
     return rows.iloc[np.linspace(0, len(rows) - 1, 5).round().astype(int)[[0, 1, 3, 4]]]
 
 
@@ -129,8 +99,7 @@ def choose_model(available: Sequence[str]) -> str:
 
 def _slices_with_bone(scores: pd.DataFrame) -> pd.DataFrame:
     """Return each model's rows after its longest training, of slices whose reference has bone."""
-    parts = [scoring.select(scores, model) for model in scores["model"].unique()]
-    rows = pd.concat(parts) if parts else scores
+    rows = pd.concat([scoring.select(scores, model) for model in scores["model"].unique()])
     rows = rows.assign(bone_iou=scoring.bone_iou(rows))
     return rows[scoring.counts(rows)[:, BONE:].sum(axis=(1, 2)) > 0]
 
@@ -140,14 +109,14 @@ def augmented_examples(original: Example, seed: int, count: int = 3) -> list[Exa
     drawn = [augment_slice(original.image, original.labels, (seed, draw)) for draw in range(DRAWS)]
     drawn.sort(key=lambda pair: (pair[1] != original.labels).mean() < MOVED)  # keeps their order
     # The mean of the channels, since some operations act on one of them.
-    return [replace(original, image=image.mean(axis=2), labels=labels)
-            for image, labels in drawn[:count]]  # fmt: skip
+    means = [(image.mean(axis=2), labels) for image, labels in drawn[:count]]
+    return [replace(original, image=image, labels=labels) for image, labels in means]
 
 
 def draw_slice(example: Example, panel: Axes, title: str = "") -> None:
     """Draw the grey slice in mm, with its background class in white."""
     grey = np.where(example.labels == BACKGROUND, 255, example.image).astype(np.uint8)
-    _draw_picture(example, np.repeat(grey[..., None], 3, axis=2), title, panel)
+    _draw_picture(example, np.repeat(grey[..., None], 3, axis=2), panel, title)
 
 
 def draw_labels(example: Example, labels: np.ndarray, panel: Axes, title: str = "") -> None:
@@ -156,10 +125,10 @@ def draw_labels(example: Example, labels: np.ndarray, panel: Axes, title: str = 
     for label, colour in list(enumerate(CLASS_COLOURS))[PATIENT:]:
         picture[labels == label] = to_rgb(colour)
     picture[labels == IGNORE] = to_rgb(IGNORE_COLOUR)
-    _draw_picture(example, picture, title, panel)
+    _draw_picture(example, picture, panel, title)
 
 
-def _draw_picture(example: Example, picture: np.ndarray, title: str, panel: Axes) -> None:
+def _draw_picture(example: Example, picture: np.ndarray, panel: Axes, title: str) -> None:
     height_mm, width_mm = np.multiply(example.labels.shape, example.spacing_mm)
     panel.imshow(picture, extent=(0, width_mm, height_mm, 0), interpolation="nearest")
     panel.set_title(title)
@@ -170,7 +139,8 @@ def _draw_picture(example: Example, picture: np.ndarray, title: str, panel: Axes
 
 def draw_gallery(pictures: Mapping[str, tuple[np.ndarray, np.ndarray]], columns: int = 6) -> Figure:
     """Draw named (image, label map) pairs as small pictures with the classes' outlines."""
-    figure, axes = canvas(-(-len(pictures) // columns), columns, 2.2, 2.4)
+    rows = -(-len(pictures) // columns)
+    figure, axes = canvas(rows, columns, rows * GALLERY_MM)
     for panel in axes.flat:
         panel.axis("off")
     for (title, (image, labels)), panel in zip(pictures.items(), axes.flat, strict=False):
@@ -183,39 +153,24 @@ def draw_gallery(pictures: Mapping[str, tuple[np.ndarray, np.ndarray]], columns:
 def picture_canvas(
     examples: Sequence[Example], columns: int, count: int, lines: int = 1, legend_lines: int = 0
 ):
-    """Return a page-wide figure for `count` pictures of examples, with titles of `lines`."""
-    top, left, bottom, right = _window_mm(examples)
+    """Return a page-wide figure of `count` panels for pictures, with titles of `lines`.
+
+    All panels show the same window, which contains every example's patient.
+    """
+    patients = [np.argwhere(one.labels != BACKGROUND) * one.spacing_mm for one in examples]
+    top, left = np.concatenate(patients).min(axis=0) - MARGIN_MM
+    bottom, right = np.concatenate(patients).max(axis=0) + MARGIN_MM
     rows = -(-count // columns)
     picture_mm = ((PAGE_MM - SIDE_MM) / columns - GAP_MM) * (bottom - top) / (right - left)
     row_mm = picture_mm + lines * LINE_MM + GAP_MM
-    return printed(rows, columns, rows * row_mm + BELOW_MM + legend_lines * LEGEND_LINE_MM)
-
-
-def finish_pictures(axes: np.ndarray, examples: Sequence[Example], used: int) -> None:
-    """Show the same window in the first `used` panels, remove the others, label the axes."""
-    top, left, bottom, right = _window_mm(examples)
-    columns = axes.shape[1]
-    for index, panel in enumerate(axes.flat):
-        if index >= used:
-            panel.remove()
-            continue
-        panel.set(xlim=(left, right), ylim=(bottom, top))
-        panel.tick_params(labelbottom=index + columns >= used, labelleft=index % columns == 0)
-    figure = axes.flat[0].figure
+    figure, axes = canvas(
+        rows, columns, rows * row_mm + BELOW_MM + legend_lines * LEGEND_LINE_MM,
+        subplot_kw={"xlim": (left, right), "ylim": (bottom, top)},
+    )  # fmt: skip
+    label_edges(axes, count)
     figure.supxlabel("patient's right to left (mm)")
     figure.supylabel("front to back (mm)")
-
-
-def _window_mm(examples: Sequence[Example]) -> tuple[float, float, float, float]:
-    """Return top, left, bottom and right of a window around every patient, with a margin."""
-    lowest, highest = [], []
-    for example in examples:
-        places = np.argwhere(example.labels != BACKGROUND)
-        if not len(places):
-            places = np.array([(0, 0), example.labels.shape])
-        lowest.append(places.min(axis=0) * example.spacing_mm)
-        highest.append(places.max(axis=0) * example.spacing_mm)
-    return *(np.min(lowest, axis=0) - MARGIN_MM), *(np.max(highest, axis=0) + MARGIN_MM)
+    return figure, axes
 
 
 def class_legend(
@@ -229,6 +184,4 @@ def class_legend(
     handles[BACKGROUND] = Patch(facecolor="white", edgecolor=MIDDLE, label=class_names[BACKGROUND])
     if any((example.labels == IGNORE).any() for example in examples):
         handles.append(Patch(color=IGNORE_COLOUR, label="not scored"))
-    fits = len(handles) * LEGEND_ENTRY_INCHES <= figure.get_figwidth()
-    columns = len(handles) if fits else 3
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, title=title)
+    figure.legend(handles=handles, loc="outside upper center", ncols=LEGEND_COLUMNS, title=title)

@@ -11,6 +11,7 @@ from bonelib.settings import BACKGROUND, BONE, PATIENT
 PLANES = ("axial", "coronal", "sagittal")  # by the axis of an array that each one cuts across
 SIDES = ("right to left (mm)", "right to left (mm)", "front to back (mm)")
 HEIGHTS = ("front to back (mm)", "feet to head (mm)", "feet to head (mm)")
+HEIGHT_MM = 65.0  # of the figure in print
 
 
 def draw_outlines(labels: np.ndarray, panel: Axes, **placed) -> None:
@@ -52,7 +53,7 @@ def most_bone(label_map: SimpleITK.Image, axis: int) -> int:
 
 def draw_planes(scan: SimpleITK.Image, label_map: SimpleITK.Image) -> Figure:
     """Draw the axial, coronal and sagittal planes with most bone."""
-    figure, axes = canvas(1, 3, 3.6, 3.4)
+    figure, axes = canvas(1, 3, HEIGHT_MM)
     for axis, panel in enumerate(axes.flat):
         draw_plane(scan, label_map, axis, most_bone(label_map, axis), panel)
     return figure

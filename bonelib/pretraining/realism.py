@@ -40,6 +40,7 @@ FINDINGS = {
     "hip prosthesis": lambda patient: patient.replaced_hips and not patient.arms,
 }
 WINDOW_HU = (-200, 600)
+GALLERY_ROW_MM = 38.0
 
 
 def examples(
@@ -110,7 +111,7 @@ def noise(scan: SimpleITK.Image, share: float = 0.2) -> tuple[float, float]:
 
 def draw_gallery(settings: Settings) -> Figure:
     """Draw the first phantom of each finding, from the thighs to the spine."""
-    figure, axes = figures.canvas(len(FINDINGS), 5, 2.0, 2.1)
+    figure, axes = figures.canvas(len(FINDINGS), 5, GALLERY_ROW_MM * len(FINDINGS))
     for row, (finding, wanted) in zip(axes, FINDINGS.items(), strict=True):
         (series,) = examples(settings, num_slices=9, wanted=wanted)
         volume_hu = SimpleITK.GetArrayViewFromImage(series.scan)

@@ -1,7 +1,8 @@
 """The scores, records and curves of a run, as claims and sentences ask for them."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,15 +31,14 @@ class Group(NamedTuple):
 
 
 Groups = Mapping[str, Group]
-Estimates = dict[str, Estimate]
 
 FIVE = {model: Group(model, SHORT) for model in TABLE1_MODELS}
 THREE = {model: Group(model, LONG) for model in TABLE3_MODELS}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
-    """The results of a run. Each estimate is resampled once and kept."""
+    """The results of a run."""
 
     settings: Settings
     scores: pd.DataFrame
@@ -46,7 +46,6 @@ class Evidence:
     histories: dict[str, pd.DataFrame]
     false_bone: pd.DataFrame
     surfaces: pd.DataFrame
-    kept: dict = field(default_factory=dict)
 
     @property
     def best(self) -> Group:
@@ -58,18 +57,17 @@ class Evidence:
 
     def require(self, groups: Groups) -> None:
         """Raise NotTestable unless all groups have scores and the encoders they need."""
-        absent, random = [], []
+        reasons = {"not trained": [], "random encoder, not ImageNet's": []}
+        absent, random = reasons.values()
         for group in groups.values():
             encoder = self.records.get(group.model, {}).get("encoder_weights")
             if self.rows(group).empty:
                 absent.append(name_of(group.model))
             elif group.encoder and encoder == "random":
                 random.append(name_of(group.model))
-        reasons = {"not trained": absent, "random encoder, not ImageNet's": random}
         if absent or random:
-            raise NotTestable("; ".join(
-                f"{reason}: {', '.join(names)}" for reason, names in reasons.items() if names
-            ))  # fmt: skip
+            found = [f"{why}: {', '.join(names)}" for why, names in reasons.items() if names]
+            raise NotTestable("; ".join(found))
 
     def untrained(self, groups: Groups) -> str:
         """Return why trainings fall short of the paper's, "" where none does.
@@ -77,21 +75,18 @@ class Evidence:
         A training falls short if it has fewer steps, counted in the paper's batches, or if
         its network finds no bone.
         """
-        reasons, without_bone = [], []
-        for group in groups.values():
-            if not group.horizon:
-                continue
+        trained = [group for group in groups.values() if group.horizon]
+        reasons = []
+        for group in trained:
             epochs = self.epochs(group)
-            if group.model in self.histories:
-                epochs = len(self.histories[group.model].head(epochs))
+            epochs = len(self.histories.get(group.model, range(epochs))[:epochs])
             slices = self.settings.batch_size * self.settings.steps_per_epoch
             steps = epochs * slices // Settings.batch_size
             papers_steps = getattr(Settings, group.horizon) * Settings.steps_per_epoch
             if steps < papers_steps:
                 reasons.append(f"{steps:,} of {papers_steps:,} steps")
-            if not self.rows(group)[f"n{BONE}{BONE}"].any():
-                without_bone.append(name_of(group.model))
-        if names := list(dict.fromkeys(without_bone)):
+        blind = [group for group in trained if not self.rows(group)[f"n{BONE}{BONE}"].any()]
+        if names := list(dict.fromkeys(name_of(group.model) for group in blind)):
             reasons.append(f"{', '.join(names)} {'finds' if len(names) == 1 else 'find'} no bone")
         return f"not trained: {'; '.join(dict.fromkeys(reasons))}" if reasons else ""
 
@@ -120,33 +115,32 @@ class Evidence:
             raise NotTestable(f"no test slice with bone is at the {column} '{needed}'")
         return parts
 
-    def score(self, group: Group, name: str = "mean", measure: str = "iou") -> Estimate:
-        """Return the score in % of a class, or the mean over classes, over all pixels."""
-        if ("score", group, measure) not in self.kept:
-            rows = self.rows(group)
-            values = scoring.named(scoring.pooled(rows, measure), self.settings)
-            self.kept["score", group, measure] = {
-                key: Estimate(values[key], *ends)
-                for key, ends in statistics.intervals(rows, measure).items()
-            }
-        return self.kept["score", group, measure][name]
+    @cache  # noqa: B019 - resampling takes long, an Evidence lives as long as its report
+    def estimates(self, group: Group, measure: str = "iou") -> dict[str, Estimate]:
+        """Return the score in % of each class, and the mean over classes, over all pixels."""
+        rows = self.rows(group)
+        values = scoring.named(scoring.pooled(rows, measure), self.settings)
+        ends = statistics.intervals(rows, measure)
+        return {name: Estimate(value, *ends[name]) for name, value in values.items()}
 
-    def scores_of(self, groups: Groups, name: str = "mean", measure: str = "iou") -> Estimates:
-        """Return `score` of each group; raise NotTestable where one has none."""
+    @cache  # noqa: B019
+    def leads(self, one: Group, other: Group, measure: str = "iou") -> dict[str, Estimate]:
+        """Return the points by which `one` exceeds `other` on the same slices, as `estimates`."""
+        found = statistics.difference(self.rows(one), self.rows(other), measure)
+        return {name: Estimate(*ends) for name, ends in found.items()}
+
+    def scores_of(
+        self, groups: Groups, name: str = "mean", measure: str = "iou"
+    ) -> dict[str, Estimate]:
+        """Return one estimate of each group, from best to worst.
+
+        Raises NotTestable where a group has none.
+        """
         self.require(groups)
-        scores = {key: self.score(group, name, measure) for key, group in groups.items()}
+        scores = {key: self.estimates(group, measure)[name] for key, group in groups.items()}
         if any(np.isnan(score.value) for score in scores.values()):
             raise NotTestable("a number is missing")
-        return scores
-
-    def lead(self, one: Group, other: Group, name: str = "mean", measure: str = "iou") -> Estimate:
-        """Return the points by which `one` exceeds `other` on the same slices."""
-        if ("lead", one, other, measure) not in self.kept:
-            found = statistics.difference(self.rows(one), self.rows(other), measure)
-            self.kept["lead", one, other, measure] = {
-                key: Estimate(*ends) for key, ends in found.items()
-            }
-        return self.kept["lead", one, other, measure][name]
+        return dict(sorted(scores.items(), key=lambda item: item[1], reverse=True))
 
     def bone_iou(self, group: Group) -> pd.Series:
         """Return the bone IoU in % of each slice with bone, by series."""
@@ -161,12 +155,9 @@ class Evidence:
         ends = stats.bootstrap(
             (np.arange(len(series)),),
             lambda drawn: statistic(np.concatenate([series[number] for number in drawn])),
-            n_resamples=statistics.RESAMPLES,
-            vectorized=False,
-            confidence_level=statistics.CONFIDENCE,
-            method="percentile",
-            rng=np.random.default_rng(statistics.SEED),
-        ).confidence_interval
+            n_resamples=statistics.RESAMPLES, confidence_level=statistics.CONFIDENCE,
+            vectorized=False, method="percentile", rng=np.random.default_rng(statistics.SEED),
+        ).confidence_interval  # fmt: skip
         return Estimate(statistic(values), *ends)
 
     def false_bone_of(self, group: Group) -> pd.Series:
@@ -192,10 +183,7 @@ class Evidence:
 
     def costs(self, column: str, models: Iterable[str] = TABLE1_MODELS) -> dict[str, float]:
         """Return a value of the evaluation records by model."""
-        missing = [name_of(model) for model in models if model not in self.records]
-        if missing:
-            raise NotTestable(f"not run: {', '.join(missing)}")
-        costs = {model: self.records[model][column] for model in models}
+        costs = {model: self.records.get(model, {}).get(column) for model in models}
         if unknown := [name_of(model) for model, value in costs.items() if pd.isna(value)]:
             raise NotTestable(f"no {column.replace('_', ' ')} of {', '.join(unknown)}")
         return costs

@@ -1,7 +1,7 @@
 """Numbers with intervals -> the verdict on a claim; numbers in words."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from bonelib.published import METHOD_NAMES
@@ -51,11 +51,12 @@ def same(ours: Estimate, paper: float) -> Estimate:
     as long as our interval contains the paper's.
     """
     if abs(ours.value - paper) < 1.5 * LAST_DIGIT:
-        return exact(1.0)
-    return Estimate(1.0, -1.0, 1.0) if ours.low <= paper <= ours.high else exact(-1.0)
+        return exact(math.inf)
+    contains = ours.low <= paper <= ours.high
+    return Estimate(math.inf, -math.inf, math.inf) if contains else exact(-math.inf)
 
 
-def judge(margins: Sequence[Estimate]) -> str:
+def judge(margins: Collection[Estimate]) -> str:
     """Return the verdict from margins: distances of our numbers on the claimed side of a limit.
 
     A claim holds if all intervals lie above 0, fails if one lies below, and holds within
@@ -74,20 +75,15 @@ def name_of(key: str) -> str:
 
 
 def listed(values: Mapping[str, float | Estimate], unit: str = "", decimals: int = 2) -> str:
-    """Return named values in words, the largest first."""
-
-    def text(value: float | Estimate) -> str:
-        if isinstance(value, int):
-            return f"{value:,}"
-        return str(value) if isinstance(value, Estimate) else f"{value:.{decimals}f}"
-
-    ordered = sorted(values, key=values.get, reverse=True)
-    return ", ".join(f"{name_of(key)} {text(values[key])}{unit}" for key in ordered)
+    """Return named values in words."""
+    form = {int: "{:,}", Estimate: "{}"}
+    return ", ".join(
+        f"{name_of(key)} {form.get(type(value), f'{{:.{decimals}f}}').format(value)}{unit}"
+        for key, value in values.items()
+    )
 
 
 def extreme(values: Mapping[str, float | Estimate], choose: Callable = min) -> tuple:
     """Return the name and value of the lowest of `values`, or of the highest by `max`."""
-    if not values:
-        raise NotTestable("there is nothing to compare")
     name = choose(values, key=values.get)
     return name, values[name]

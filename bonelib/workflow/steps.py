@@ -62,7 +62,6 @@ class Plan:
         own = [variants.Training(variants.OWN, model, 0) for model in self.models]
         ablations = self._ablations() if with_ablations else []
         realism = [self._step("10_phantom_versus_reality", seconds=50.0)]
-        segmentation = SegmentationFolder(results.segmentation)
         bone_model = [SegmentationFolder(results.meshes).record]
         return [
             self._step(
@@ -94,7 +93,7 @@ class Plan:
             self._step(
                 "09_segment_your_scan",
                 inputs=dataset,
-                outputs=[segmentation.label_map, segmentation.record],
+                outputs=[results.segmentation],
                 seconds=60.0,
             ),
         ]
