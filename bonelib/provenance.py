@@ -17,6 +17,7 @@ from pathlib import Path
 from bonelib.devices import machine
 
 PACKAGE = Path(__file__).resolve().parent
+CODE_SUFFIXES = (".py", ".csv", ".yaml")
 PACKAGES_OF_NOTE = (
     "tensorflow", "jax", "keras", "imgaug", "numpy", "scipy", "scikit-image",
     "opencv-python-headless", "pydicom", "simpleitk", "pandas", "matplotlib", "trimesh",
@@ -79,8 +80,10 @@ def bonelib_imports(source: str) -> frozenset[str]:
 
 
 def _files(module: str) -> list[Path]:
+    """Return the files of a module or package, with the tables of numbers beside them."""
     path = PACKAGE.parent / Path(*module.split("."))
-    return sorted(path.glob("*.py")) if path.is_dir() else list(path.parent.glob(f"{path.name}.py"))
+    found = path.iterdir() if path.is_dir() else path.parent.glob(f"{path.name}.*")
+    return sorted(file for file in found if file.suffix in CODE_SUFFIXES)
 
 
 def code_files(source: str) -> list[Path]:
@@ -90,7 +93,8 @@ def code_files(source: str) -> list[Path]:
         for file in _files(waiting.pop()):
             if file not in files:
                 files.add(file)
-                waiting |= bonelib_imports(file.read_text())
+                if file.suffix == ".py":
+                    waiting |= bonelib_imports(file.read_text())
     return sorted(files)
 
 
