@@ -20,6 +20,17 @@ def warn(text: str) -> None:
 
 
 @contextmanager
+def noting() -> Iterator[list[str]]:
+    """Collect the texts of InputWarnings, each once, instead of showing them."""
+    notes = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InputWarning)
+        yield notes
+    texts = (str(item.message) for item in caught if issubclass(item.category, InputWarning))
+    notes += dict.fromkeys(texts)
+
+
+@contextmanager
 def refusing_damage(file: Path, advice: str) -> Iterator[None]:
     """Turn what libraries raise for a damaged file, of many types, into an InputError.
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from bonelib.devices import machine
 
 PACKAGE = Path(__file__).resolve().parent
+CODE_SUFFIXES = (".py", ".csv", ".toml", ".yaml")
 PACKAGES_OF_NOTE = (
     "tensorflow", "jax", "keras", "imgaug", "numpy", "scipy", "scikit-image",
     "opencv-python-headless", "pydicom", "simpleitk", "pandas", "matplotlib", "trimesh",
@@ -79,9 +80,10 @@ def bonelib_imports(source: str) -> frozenset[str]:
 
 
 def _files(module: str) -> list[Path]:
-    """Return the files of a module: its code, the data beside it, all code of a package."""
+    """Return the files of a module or package, with the tables of numbers beside them."""
     path = PACKAGE.parent / Path(*module.split("."))
-    return sorted(path.glob("*.py") if path.is_dir() else path.parent.glob(f"{path.name}.*"))
+    found = path.iterdir() if path.is_dir() else path.parent.glob(f"{path.name}.*")
+    return sorted(file for file in found if file.suffix in CODE_SUFFIXES)
 
 
 def code_files(source: str) -> list[Path]:

@@ -24,7 +24,7 @@ SPLITS = ("train", "validation", "test")
 
 # Section 4: 987 slices of ten series to train on, one series of 97 of these for validation, and
 # 730 slices of five other series to test. The paper does not print the sizes of the nine
-# training series; these follow from the body regions that `phantom.department` plans.
+# training series; these follow from the body regions that `phantom/visits.yaml` plans.
 PAPER_SPLIT_SLICES = {
     "train": (190, 120, 110, 100, 90, 80, 75, 65, 60),
     "validation": (97,),
