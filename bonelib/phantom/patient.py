@@ -80,20 +80,12 @@ class Patient:
         pelvis = Frame(np.array([random.normal(0, 2), 0.0, 0.0]), turn.as_matrix() @ build, scale)
         abduction, flexion = random.uniform(-2, 5), random.normal(-2, 2)
         legs = {
-            side: (
-                flexion + random.normal(0, 1),
-                -(abduction + random.normal(0, 1)),
-                random.normal(-4, 7),
-            )
+            side: (1, -1, 1) * random.normal((flexion, abduction, -4), (1, 1, 7))
             for side in ("left", "right")
         }
         arms = bool(random.random() < 0.2)
         wrists = {
-            side: (
-                flesh_width + fat + random.uniform(22, 36),
-                random.uniform(-15, 45),
-                random.uniform(-80, 60),
-            )
+            side: random.uniform((22, -15, -80), (36, 45, 60)) + (flesh_width + fat, 0, 0)
             for side in ("left", "right")
         }
         ageing = Ageing.draw(random)
@@ -119,13 +111,8 @@ class Patient:
             ureters_enhanced=bool(random.random() < 0.3),
             vessels_enhanced=bool(random.random() < 0.5),
             calcified=bool(random.random() < 0.6),
-            gold_seeds=tuple(
-                tuple(random.normal((0, -8, -22), (9, 8, 9)))
-                for _ in range(3 * int(male and random.random() < 0.5))
-            ),
-            skin_markers=tuple(
-                (x, z) for z in (random.uniform(-20, 60),) for x in (-0.8, 0.0, 0.8)
-            ),
+            gold_seeds=draw_seeds(random) if male and random.random() < 0.5 else (),
+            skin_markers=markers_at(random.uniform(-20, 60)),
             scan_upwards=random.uniform(0.4, 0.7),
             thigh_top=random.uniform(-110, 60) if random.random() < THIGH_SCANS else None,
         )
@@ -167,17 +154,22 @@ class Patient:
         return top - distance_mm * np.arange(num_slices - 1, -1, -1, dtype=np.float64)
 
 
+def draw_seeds(random) -> tuple[tuple[float, ...], ...]:
+    """Draw x, y, z of three gold seeds in the prostate."""
+    return tuple(map(tuple, random.normal((0, -8, -22), (9, 8, 9), (3, 3))))
+
+
+def markers_at(z_mm: float) -> tuple[tuple[float, float], ...]:
+    """Return three skin markers, x in half widths and z."""
+    return tuple((x, z_mm) for x in (-0.8, 0.0, 0.8))
+
+
 def _draw_bowel(random, flesh_width: float, flesh_depth: float) -> tuple[BowelLoop, ...]:
     loops = []
     opaque = random.random() < 0.7
     for _ in range(BOWEL_LOOPS):
-        start = np.array(
-            [
-                random.uniform(-0.58, 0.58) * flesh_width,
-                random.uniform(-0.8, -0.13) * flesh_depth,
-                random.uniform(25, 175),
-            ]
-        )
+        start = random.uniform((-0.58, -0.8, 25), (0.58, -0.13, 175))
+        start *= flesh_width, flesh_depth, 1
         steps = random.normal(0, (26, 12, 16), (3, 3))
         nodes = np.vstack([start, start + np.cumsum(steps, axis=0)]).astype(np.float32)
         content = Tissue.BOWEL_CONTRAST if opaque and random.random() < 0.6 else Tissue.FLUID

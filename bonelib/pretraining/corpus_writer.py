@@ -19,7 +19,7 @@ from bonelib.phantom.skeleton import SPINE_TOP
 from bonelib.preparation import to_grid
 from bonelib.pretraining.annotated_patient import AnnotatedPatient
 from bonelib.pretraining.corpus import PIXEL_MM, Corpus
-from bonelib.pretraining.label_maps import Subject, render
+from bonelib.pretraining.label_maps import Subject, read_label_maps, render
 from bonelib.segment.probabilities import input_slices
 from bonelib.settings import Settings
 
@@ -30,14 +30,16 @@ VALIDATION_SLICES = 60  # of each held-out series, evenly spread
 
 
 def write_corpus(
-    root: Path, subjects: list[Subject], settings: Settings, phantoms: int, workers: int
+    root: Path, label_maps: list[Path], settings: Settings, phantoms: int, workers: int
 ) -> Corpus:
     """Write a corpus to folder `root`; patients that are up to date stay.
 
-    Training shows `phantoms` made-up patients and the subjects of split train. Validation
-    shows CT series of the other subjects or, if there are none, of default phantoms.
+    Training shows `phantoms` made-up patients and the subjects of split train in folders of
+    `label_maps`. Validation shows CT series of the other subjects or, if there are none, of
+    default phantoms.
     """
     corpus = Corpus(root, settings)
+    subjects = [subject for folder in label_maps for subject in read_label_maps(folder)]
     training = [subject for subject in subjects if subject.split == "train"]
     records = [{"series": f"phantom{number:03d}", "subject": ""} for number in range(phantoms)]
     records += [
@@ -57,7 +59,7 @@ def write_corpus(
         record["code"] = code
     write = partial(_write_slabs, subjects={subject.name: subject for subject in training})
     write_folders(root / "slabs", records, write, workers)
-    cases = held_out(root.parent, subjects, settings, workers)
+    cases = held_out(root.parent, label_maps, settings, workers)
     _write_validation(corpus, [case for case in cases if case.split == "validation"])
     rows = [
         (f"slabs/{record['series']}/{number:02d}.png", record["subject"])
@@ -70,23 +72,25 @@ def write_corpus(
 
 
 def held_out(
-    folder: Path, subjects: list[Subject], settings: Settings, workers: int
+    folder: Path, label_maps: list[Path], settings: Settings, workers: int
 ) -> list[datasets.Case]:
     """Return series that the slabs do not show, rendered below `folder`.
 
     Of the default phantoms, which are not trained on, all but the test series validate where
     no subject does.
     """
-    unseen = [subject for subject in subjects if subject.split != "train"]
-    cases = datasets.find_cases("phantom", folder / "phantom", settings, workers)
-    cases = [
-        replace(case, split="test" if unseen or case.split == "test" else "validation")
-        for case in cases
+    subjects = []
+    for number, directory in enumerate(label_maps, 1):
+        unseen = [one for one in read_label_maps(directory) if one.split != "train"]
+        if unseen:
+            rendered = folder / f"subjects{number}"
+            render(rendered, unseen, settings, workers=workers)
+            subjects += datasets.find_cases("folder", rendered, settings, splits=())
+    phantoms = datasets.find_cases("phantom", folder / "phantom", settings, workers)
+    splits = ["test" if subjects or case.split == "test" else "validation" for case in phantoms]
+    return subjects + [
+        replace(case, split=split) for case, split in zip(phantoms, splits, strict=True)
     ]
-    if unseen:
-        render(folder / "subjects", unseen, settings, workers=workers)
-        cases += datasets.find_cases("folder", folder / "subjects", settings, splits=())
-    return cases
 
 
 def _write_slabs(folder: Path, record: dict, subjects: dict[str, Subject]) -> None:

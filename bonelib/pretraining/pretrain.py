@@ -16,7 +16,6 @@ from bonelib.paths import ResultFolder
 from bonelib.prediction import load_network
 from bonelib.pretraining import model_card
 from bonelib.pretraining.corpus_writer import held_out, write_corpus
-from bonelib.pretraining.label_maps import read_label_maps
 from bonelib.pretraining.train import NAME, train
 from bonelib.segment.pretrained import Network
 from bonelib.segment.probabilities import find_region, margin_on_scan, predict_bone
@@ -50,12 +49,11 @@ def pretrain(
         raise ValueError(f"--phantoms takes a number from 1, not {phantoms}")
     if start is not None and not start.is_file():
         raise ValueError(f"--start: there is no file {start}")
-    subjects = [subject for folder in label_maps for subject in read_label_maps(folder)]
-    corpus = write_corpus(output / "corpus", subjects, settings, phantoms, workers)
+    corpus = write_corpus(output / "corpus", label_maps, settings, phantoms, workers)
     history = train(corpus, output, settings, start)
     best = load_network(ResultFolder(output).best(NAME, settings.epochs_long), NAME, settings)
     weights = output / "weights"
-    cases = held_out(output, subjects, settings, workers)
+    cases = held_out(output, label_maps, settings, workers)
     file = models.save_pretrained(best, NAME, weights)
     level = best_level([case for case in cases if case.split == "validation"], file, settings)
     shift_bone(best, level)

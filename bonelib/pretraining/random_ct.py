@@ -13,6 +13,7 @@ from bonelib.phantom.rendering import texture_plane
 from bonelib.phantom.tissues import TISSUE_HU, Tissue
 from bonelib.settings import AIR_HU, BACKGROUND
 
+SHIFT_MM = (50.0, 25.0)  # standard deviations; a sample shows a part of the body
 OVERSAMPLING = 2  # tissue pixels a side for each of the image, for partial volume
 SOFT = [tissue for tissue in Tissue if Tissue.GAS <= tissue < Tissue.MARROW]
 SPONGY = (Tissue.MARROW, Tissue.SPARSE_TRABECULAR, Tissue.TRABECULAR, Tissue.VERTEBRAL_SHELL)
@@ -83,7 +84,7 @@ def _warp(tissues, pixel_mm: float, size: int, fine_mm: float, random) -> np.nda
     flip = random.choice([-1, 1])
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = turn @ np.diag([flip / zoom[0], 1 / zoom[1]]) * (fine_mm / pixel_mm)
-    shift_mm = random.normal(0, 18, 2)
+    shift_mm = random.normal(0, SHIFT_MM, 2)
     axis = np.arange(size, dtype=np.float32) - (size - 1) / 2
     x, y = axis[None, :] - shift_mm[0] / fine_mm, axis[:, None] - shift_mm[1] / fine_mm
     bends = [_smooth(random, random.uniform(0, 5) / pixel_mm, 7, (size, size)) for _ in range(2)]
