@@ -153,8 +153,11 @@ def _scan(tissues, texture, fine_mm: float, random) -> np.ndarray:
     fine *= random.uniform(0.2, 1.5)
     shape = tissues.shape[1:]
     z_mm = random.uniform(0, 1000)
-    pale = np.isin(np.arange(len(mean)), SPONGY) * random.uniform(0, 90)  # HU, from place to place
-    pale_field = _smooth(random, 1, 14, shape)
+    # Bone is dense here and pale there, over centimetres and over millimetres.
+    uneven = np.zeros(len(mean))
+    uneven[list(SPONGY)] = random.uniform(20, 150)  # HU
+    uneven[Tissue.THIN_CORTICAL :] = random.uniform(0.1, 0.4) * mean[Tissue.THIN_CORTICAL :]
+    density = (_smooth(random, 1, 14, shape) + _smooth(random, 1, 50, shape)) / np.sqrt(2)
     field = _smooth(random, random.uniform(0, 14), 4, shape)  # hardening and scatter vary slowly
     grain_pixels, blur_pixels = random.uniform(0.6, 1.6), random.uniform(0.3, 1.6) / fine_mm
     sharp = random.uniform(0.2, 0.8) if random.random() < 0.3 else 0.0  # overshoots at edges
@@ -163,7 +166,7 @@ def _scan(tissues, texture, fine_mm: float, random) -> np.ndarray:
     images = []
     for plane in tissues:
         grain = cv2.GaussianBlur(random.standard_normal(shape, np.float32), (0, 0), grain_pixels)
-        image = mean[plane] + pale[plane] * pale_field + fine[plane] * (grain / grain.std())
+        image = mean[plane] + uneven[plane] * density + fine[plane] * (grain / grain.std())
         image += coarse[plane] * texture_plane(texture, shape, fine_mm, z_mm)
         image = image.astype(np.float32)
         if is_thick:
