@@ -16,8 +16,7 @@ from sklearn.calibration import calibration_curve
 
 from bonelib import figures, training
 from bonelib.evaluation import error_analysis, scoring, statistics
-from bonelib.figures import examples, paper, style, supplement
-from bonelib.figures.scan import draw_planes
+from bonelib.figures import paper, pictures, style, supplement
 from bonelib.figures.style import CLASS_COLOURS
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import IGNORE, get_settings
@@ -51,17 +50,17 @@ def test_levels_follow_the_anatomy_from_head_to_feet_or_are_evenly_spaced(run):
     levels = ["femur_left femur_right", "hip_left femur_left", "hip_left sacrum"]
     table = pd.DataFrame({"structures": np.repeat(levels, 4), "slice": range(12)})
     table = table.assign(series="train01", split="train", bone_pixels=9)
-    chosen = examples.choose_levels(table)
+    chosen = pictures.choose_levels(table)
     assert chosen["slice"].is_monotonic_decreasing
     assert list(chosen["structures"]) == [levels[2], levels[2], levels[1], levels[0]]
-    unnamed = examples.choose_levels(pd.read_csv(run[0].table))
+    unnamed = pictures.choose_levels(pd.read_csv(run[0].table))
     assert set(unnamed["series"]) == {"train01"}
     assert unnamed["slice"].tolist() == [5, 3, 2, 0]  # the seventh slice has no bone
 
 
 def test_quartiles_go_from_best_to_worst(run):
     scores = scoring.read_scores(run[1], MODELS)
-    chosen = examples.choose_quartiles(scores, "unet")
+    chosen = pictures.choose_quartiles(scores, "unet")
     everything = scoring.bone_iou(scoring.select(scores, "unet"))
     assert len(chosen) == 4 and chosen["bone_iou"].is_monotonic_decreasing
     assert chosen["bone_iou"].iloc[0] == np.nanmax(everything)
@@ -73,11 +72,11 @@ def test_quartiles_go_from_best_to_worst(run):
 
 
 def test_classes_keep_their_colours_and_the_background_is_white(run, history):
-    example = examples.read_example(run[0], at("test01", 2))
+    example = pictures.read_example(run[0], at("test01", 2))
     assert example.spacing_mm == (7.5, 7.5)
     _, axes = figures.canvas(1, 3, 60)
-    examples.draw_labels(example, example.labels, axes[0, 0])
-    examples.draw_slice(example, axes[0, 1])
+    pictures.draw_labels(example, example.labels, axes[0, 0])
+    pictures.draw_slice(example, axes[0, 1])
     paper.figure4(history, axes[0, 2])
     picture = axes[0, 0].images[0].get_array()
     lines = {line.get_label(): to_hex(line.get_color()) for line in axes[0, 2].lines}
@@ -90,11 +89,11 @@ def test_classes_keep_their_colours_and_the_background_is_white(run, history):
 
 
 def test_figure6_scores_what_it_shows(run):
-    row = examples.choose_compared(scoring.read_scores(run[1], MODELS))
-    example = examples.read_example(run[0], row, run[1], [*MODELS, "not_run"])
+    row = pictures.choose_compared(scoring.read_scores(run[1], MODELS))
+    example = pictures.read_example(run[0], row, run[1], [*MODELS, "not_run"])
     assert (example.labels == 2).any() and list(example.predictions) == list(MODELS)
     example.predictions["vgg_unet"] = example.labels
-    figure, axes = examples.picture_canvas([example], 3, 2 + len(MODELS))
+    figure, axes = pictures.picture_canvas([example], 3, 2 + len(MODELS))
     paper.figure6(example, axes, records={"vgg_unet": {"encoder_weights": "random"}})
     titles = [panel.get_title() for panel in figure.axes]
     assert len(titles) == 2 + len(MODELS) and "reference" in titles
@@ -113,8 +112,8 @@ def test_save_writes_both_formats_and_the_caption(tmp_path, history):
 
 
 def test_augmented_examples_differ_from_the_original_and_repeat(run):
-    original = examples.read_example(run[0], at("train01", 2))
-    first, again = (examples.augmented_examples(original, seed=3, count=3) for _ in range(2))
+    original = pictures.read_example(run[0], at("train01", 2))
+    first, again = (pictures.augmented_examples(original, seed=3, count=3) for _ in range(2))
     assert len(first) == 3
     assert all((a.image == b.image).all() for a, b in zip(first, again, strict=True))
     assert any((example.image != original.image).any() for example in first)
@@ -127,7 +126,7 @@ CLASS_NAMES = get_settings("smoke", {"class_scheme": "bones"}).class_names
 @pytest.fixture
 def six(run):
     """An example with all classes of a scheme and an ignored part, and a wrong prediction."""
-    example = examples.read_example(run[0], at("test01", 2))
+    example = pictures.read_example(run[0], at("test01", 2))
     labels = np.zeros((48, 48), np.uint8)
     labels[8:40, 4:44] = 1
     for label in range(2, 6):
@@ -169,8 +168,8 @@ def test_pictures_and_planes_outline_every_class(six, make_image):
     labels = np.stack([six.labels] * 6)
     scan = make_image(np.zeros(labels.shape, np.int16), (10, 4, 2))
     label_map = make_image(np.where(labels == IGNORE, 0, labels), (10, 4, 2))
-    gallery = examples.draw_gallery({"draw": (six.image, six.labels)})
-    for figure in (gallery, draw_planes(scan, label_map)):
+    gallery = pictures.draw_gallery({"draw": (six.image, six.labels)})
+    for figure in (gallery, pictures.draw_planes(scan, label_map)):
         colours = {to_hex(one.get_edgecolor()[0]) for one in figure.axes[0].collections}
         assert colours == {colour.lower() for colour in CLASS_COLOURS[1:]}
 
@@ -180,7 +179,7 @@ def test_planes_are_upright_in_mm_and_cut_most_bone(make_image):
     image_hu[8:11, 3:9, 6:18] = 1000  # to the head, to the front, on the patient's right
     scan = make_image(image_hu, (10, 4, 2))
     label_map = make_image((image_hu > 500).astype(np.uint8) + 1, (10, 4, 2))
-    for panel, (across, up) in zip(draw_planes(scan, label_map).axes, [
+    for panel, (across, up) in zip(pictures.draw_planes(scan, label_map).axes, [
         (24, 24), (24, 95), (24, 95),
     ], strict=True):  # fmt: skip
         outline = panel.collections[-1].get_paths()[0].vertices

@@ -21,7 +21,7 @@ from bonelib.paths import ResultFolder, SegmentationFolder
 from bonelib.provenance import write_json
 from bonelib.report import claims as report_claims
 from bonelib.report.claims import AGAINST, COUNTS, FINDINGS, OWN
-from bonelib.report.verdicts import FAILS, HOLDS, UNCERTAIN, UNTESTED, Estimate, exact, judge, same
+from bonelib.report.evidence import FAILS, HOLDS, UNCERTAIN, UNTESTED, Estimate, exact, judge, same
 from bonelib.settings import BASELINE, Settings, deviations
 from tests.synthetic_results import MODELS, SETTINGS, small_results
 from tests.test_browser import CHROMIUM, CHROMIUM_OPTIONS, MILLISECONDS

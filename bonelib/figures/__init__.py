@@ -3,8 +3,7 @@
 ::
 
     style       colours, sizes in print, captions, files
-    scan        a scan's planes with outlines
-    examples    prepared slices: which are shown, how they are drawn
+    pictures    slices and scans: which slices are shown, how they are drawn
     paper       Figures 1 to 7
     supplement  Figures S1 to S6
     niivue      scans and surfaces to scroll and turn, in a notebook
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 
 from bonelib import slices
 from bonelib.evaluation import scoring
-from bonelib.figures import examples, paper, supplement
+from bonelib.figures import paper, pictures, supplement
 from bonelib.figures.style import CAPTIONS, COLUMN_MM, canvas, save
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import Settings
@@ -50,7 +49,7 @@ def all_figures(
         made |= dict(_slices(folder, settings))
         if predicted and len(scores):
             made["figure6"] = _compared(folder, results, settings, scores)
-            model = examples.choose_model(predicted)
+            model = pictures.choose_model(predicted)
             made["figure7"] = best_to_worst(folder, results, settings, scores, model)
     if len(scores):
         made |= dict(_supplement(results, settings, methods, scores))
@@ -69,7 +68,7 @@ def summary(made: Mapping[str, Figure]) -> str:
 def _curves(histories: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
     if not histories:
         return
-    model = examples.choose_model(list(histories))
+    model = pictures.choose_model(list(histories))
     for draw in (paper.figure3, paper.figure4, paper.figure5):
         figure, axes = canvas(1, 1, CURVES_MM, COLUMN_MM)
         draw(histories[model], axes[0, 0], model)
@@ -77,11 +76,11 @@ def _curves(histories: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure
 
 
 def _slices(folder: SliceFolder, settings: Settings) -> Iterator[tuple[str, Figure]]:
-    chosen = examples.choose_levels(slices.read_table(folder.root))
-    levels = [examples.read_example(folder, row) for row in chosen.itertuples()]
-    augmented = [levels[0], *examples.augmented_examples(levels[0], settings.seed)]
+    chosen = pictures.choose_levels(slices.read_table(folder.root))
+    levels = [pictures.read_example(folder, row) for row in chosen.itertuples()]
+    augmented = [levels[0], *pictures.augmented_examples(levels[0], settings.seed)]
     for draw, shown in ((paper.figure1, levels), (paper.figure2, augmented)):
-        figure, axes = examples.picture_canvas(shown, columns=2, count=4)
+        figure, axes = pictures.picture_canvas(shown, columns=2, count=4)
         draw(shown, axes)
         yield draw.__name__, figure
 
@@ -90,11 +89,11 @@ def _compared(
     folder: SliceFolder, results: ResultFolder, settings: Settings, scores: pd.DataFrame
 ) -> Figure:
     """Draw Figure 6."""
-    row = examples.choose_compared(scores)
+    row = pictures.choose_compared(scores)
     methods = list(scores["model"].unique())
-    example = examples.read_example(folder, row, results, methods)
+    example = pictures.read_example(folder, row, results, methods)
     count = len(example.predictions) + 2
-    figure, axes = examples.picture_canvas([example], 5, count, lines=3, legend_lines=1)
+    figure, axes = pictures.picture_canvas([example], 5, count, lines=3, legend_lines=1)
     records = scoring.read_records(results, methods)
     paper.figure6(example, axes, settings.class_names, records)
     return figure
@@ -104,9 +103,9 @@ def best_to_worst(
     folder: SliceFolder, results: ResultFolder, settings: Settings, scores: pd.DataFrame, model: str
 ) -> Figure:
     """Draw Figure 7 of any network: four test slices from its best to its worst."""
-    chosen = examples.choose_quartiles(scores, model).itertuples()
-    shown = [examples.read_example(folder, row, results, [model]) for row in chosen]
-    figure, axes = examples.picture_canvas(shown, columns=4, count=8, lines=2, legend_lines=2)
+    chosen = pictures.choose_quartiles(scores, model).itertuples()
+    shown = [pictures.read_example(folder, row, results, [model]) for row in chosen]
+    figure, axes = pictures.picture_canvas(shown, columns=4, count=8, lines=2, legend_lines=2)
     paper.figure7(shown, axes, model, settings.class_names)
     return figure
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bonelib import metrics
 from bonelib.evaluation import scoring
-from bonelib.figures.examples import Example, class_legend, draw_labels, draw_slice
+from bonelib.figures.pictures import Example, class_legend, draw_labels, draw_slice
 from bonelib.figures.style import CLASS_COLOURS, DARK, MARKS, PAIR_COLOURS
 from bonelib.published import METHOD_NAMES
 from bonelib.settings import BONE, CLASS_NAMES

@@ -2,8 +2,7 @@
 
 ::
 
-    evidence    results on disk -> scores, curves and costs with their intervals
-    verdicts    numbers with intervals -> holds, within uncertainty, does not hold
+    evidence    results on disk -> numbers with intervals -> holds, uncertain, does not hold
     measures    the test of each kind of claim
     claims      the paper's claims -> findings
     templates/  the claims, a sentence for each table and figure, and the parts of the page
@@ -25,7 +24,7 @@ from bonelib.evaluation import statistics
 from bonelib.figures.style import MM_PER_INCH
 from bonelib.paths import REPOSITORY, ResultFolder, SegmentationFolder
 from bonelib.provenance import read_json, replacing
-from bonelib.report import claims, evidence, verdicts
+from bonelib.report import claims, evidence
 from bonelib.report.claims import findings, verdict
 from bonelib.report.evidence import Evidence, gather
 from bonelib.settings import Settings, deviations
@@ -43,11 +42,11 @@ def sentences(found: Evidence) -> dict[str, str]:
     if not found.settings.has_papers_classes:
         return {}
     template = ENVIRONMENT.get_template("sentences.html.j2")
-    names = vars(evidence) | vars(verdicts) | {"evidence": found, "max": max}
+    names = vars(evidence) | {"evidence": found, "max": max}
     module = template.make_module(names | {"published": published, "scores": found.scores_of})
     made = {}
     for name in sorted(name for name in vars(module) if not name.startswith("_")):
-        with suppress(verdicts.NotTestable):
+        with suppress(evidence.NotTestable):
             made[name] = Markup(" ".join(getattr(module, name)().split()))
     return {name: text for name, text in made.items() if text}
 

@@ -10,11 +10,14 @@ import yaml
 
 from bonelib import published
 from bonelib.report import measures
-from bonelib.report.evidence import LONG, SHORT, Evidence, Group
-from bonelib.report.verdicts import (
+from bonelib.report.evidence import (
     FAILS,
+    LONG,
+    SHORT,
     UNTESTED,
     VERDICTS,
+    Evidence,
+    Group,
     NotTestable,
     extreme,
     judge,
@@ -39,7 +42,7 @@ def findings(evidence: Evidence) -> pd.DataFrame:
     Columns: list (FINDINGS, COUNTS or OWN), part (the heading in claims.yaml.j2), section (where
     the paper makes the claim), claim, paper and ours (numbers in words), verdict, why. A claim is
     not testable where one of its networks was not run, trained less than the paper's or finds
-    no bone, nor where the classes are not the paper's. `verdicts.judge` defines the other
+    no bone, nor where the classes are not the paper's. `evidence.judge` defines the other
     verdicts.
     """
     rows = [

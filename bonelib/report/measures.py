@@ -1,7 +1,7 @@
 """The tests of claims: results -> our numbers, and the margins that decide.
 
 A measure takes an Evidence, the groups of the claim's networks by name, and the claim's options.
-It returns our numbers and the margins, both by name; `verdicts.judge` turns the margins into a
+It returns our numbers and the margins, both by name; `evidence.judge` turns the margins into a
 verdict.
 """
 
@@ -12,8 +12,7 @@ import numpy as np
 from bonelib import published
 from bonelib.evaluation import scoring
 from bonelib.evaluation.error_analysis import CAUSES
-from bonelib.report.evidence import SHORT
-from bonelib.report.verdicts import Estimate, NotTestable, exact, extreme, name_of, same
+from bonelib.report.evidence import SHORT, Estimate, NotTestable, exact, extreme, name_of, same
 from bonelib.settings import BONE, CLASS_NAMES, Settings
 
 # Limits for words to which the paper gives no number.

@@ -6,7 +6,7 @@ import trimesh
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bonelib.figures.scan import draw_plane, most_bone
+from bonelib.figures.pictures import draw_plane, most_bone
 from bonelib.figures.style import CLASS_COLOURS
 from bonelib.segment.surfaces import VIEWS, draw_surface
 from bonelib.settings import BONE, CLASS_NAMES, PATIENT, RESEARCH_ONLY

@@ -1,10 +1,11 @@
-"""Prepared slices -> which of them are shown, by rule, and how they are drawn, in mm."""
+"""Slices and scans -> pictures in mm: which slices are shown, by rule, and how they are drawn."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
+import SimpleITK
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -14,8 +15,15 @@ from PIL import Image
 
 from bonelib.augment.policy import augment_slice
 from bonelib.evaluation import scoring
-from bonelib.figures.scan import draw_outlines
-from bonelib.figures.style import CLASS_COLOURS, IGNORE_COLOUR, MIDDLE, PAGE_MM, canvas, label_edges
+from bonelib.figures.style import (
+    CLASS_COLOURS,
+    IGNORE_COLOUR,
+    MIDDLE,
+    PAGE_MM,
+    WINDOW_HU,
+    canvas,
+    label_edges,
+)
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import BACKGROUND, BASELINE, BONE, IGNORE, PATIENT
 
@@ -26,6 +34,11 @@ SIDE_MM, BELOW_MM, GAP_MM, LINE_MM, LEGEND_LINE_MM, GALLERY_MM = 12.0, 13.0, 4.0
 LEGEND_COLUMNS = 4
 DRAWS = 12  # augmented samples from which Figure 2 takes the first that move the patient,
 MOVED = 0.05  # that is, change the class of at least this share of the pixels
+
+PLANES = ("axial", "coronal", "sagittal")  # by the axis of an array that each one cuts across
+SIDES = ("right to left (mm)", "right to left (mm)", "front to back (mm)")
+HEIGHTS = ("front to back (mm)", "feet to head (mm)", "feet to head (mm)")
+PLANES_MM = 65.0  # height of the figure in print
 
 
 @dataclass(frozen=True)
@@ -185,3 +198,48 @@ def class_legend(
     if any((example.labels == IGNORE).any() for example in examples):
         handles.append(Patch(color=IGNORE_COLOUR, label="not scored"))
     figure.legend(handles=handles, loc="outside upper center", ncols=LEGEND_COLUMNS, title=title)
+
+
+def draw_outlines(labels: np.ndarray, panel: Axes, **placed) -> None:
+    """Draw the outlines of the patient and of each bone class over an image.
+
+    `placed` are the image's `extent` and `origin`.
+    """
+    for label, colour in list(enumerate(CLASS_COLOURS))[PATIENT:]:
+        part = labels != BACKGROUND if label == PATIENT else labels == label
+        if part.any() and not part.all():
+            panel.contour(part, levels=[0.5], colors=colour, linewidths=0.9, **placed)
+
+
+def draw_plane(
+    scan: SimpleITK.Image, label_map: SimpleITK.Image, axis: int, index: int, panel: Axes
+) -> None:
+    """Draw slice `index` along array axis `axis` (slice, row, column), upright and in mm."""
+    volume, labels = map(SimpleITK.GetArrayViewFromImage, (scan, label_map))
+    image, classes = volume.take(index, axis), labels.take(index, axis)
+    down_mm, across_mm = np.delete(scan.GetSpacing()[::-1], axis)
+    height_mm, width_mm = image.shape[0] * down_mm, image.shape[1] * across_mm
+    # The first row is the patient's front in an axial plane and the feet in the others.
+    placed = {"extent": (0, width_mm, height_mm, 0), "origin": "upper"}
+    if axis > 0:
+        placed = {"extent": (0, width_mm, 0, height_mm), "origin": "lower"}
+    low, high = WINDOW_HU
+    panel.imshow(image, cmap="gray", vmin=low, vmax=high, **placed)
+    draw_outlines(classes, panel, **placed)
+    panel.set(title=PLANES[axis], xlabel=SIDES[axis], ylabel=HEIGHTS[axis])
+    panel.grid(False)
+
+
+def most_bone(label_map: SimpleITK.Image, axis: int) -> int:
+    """Return the index along an array axis with most bone, or the middle where there is none."""
+    bone = SimpleITK.GetArrayViewFromImage(label_map) >= BONE
+    counts = bone.sum(axis=tuple({0, 1, 2} - {axis}))
+    return int(counts.argmax()) if counts.any() else len(counts) // 2
+
+
+def draw_planes(scan: SimpleITK.Image, label_map: SimpleITK.Image) -> Figure:
+    """Draw the axial, coronal and sagittal planes with most bone."""
+    figure, axes = canvas(1, 3, PLANES_MM)
+    for axis, panel in enumerate(axes.flat):
+        draw_plane(scan, label_map, axis, most_bone(label_map, axis), panel)
+    return figure
