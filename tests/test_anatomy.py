@@ -39,13 +39,10 @@ def test_seeds_draw_women_and_men_thin_and_obese_with_rare_findings():
     assert 15 < sum(patient.male for patient in patients()) < 50
     fat_mm = [patient.fat for patient in patients()]
     assert min(fat_mm) < 12 and max(fat_mm) > 50
-    for share, found in (
-        (0.2, [patient.arms for patient in patients()]),
-        (0.12, [bool(patient.replaced_hips) for patient in patients()]),
-        (0.15, [patient.catheter for patient in patients()]),
-        (0.33, [patient.cushion > 0 for patient in patients()]),
-    ):
-        assert 0 < np.mean(found) < 2.5 * share
+    shares = {"arms": 0.2, "replaced_hips": 0.12, "catheter": 0.15, "cushion": 0.33}
+    for trait, share in shares.items():
+        found = np.mean([bool(getattr(patient, trait)) for patient in patients()])
+        assert 0 < found < 2.5 * share, trait
     assert len({patient.ageing for patient in patients()}) == len(patients())
 
 

@@ -1,6 +1,5 @@
 """Levels, causes of false bone (by hand and against a phantom's tissues), reliability."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
