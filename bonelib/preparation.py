@@ -4,7 +4,6 @@ Worker processes import this module, so that it stays free of Keras.
 """
 
 import hashlib
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from bonelib import labels, provenance
 from bonelib.devices import in_order
-from bonelib.errors import InputError, InputWarning
+from bonelib.errors import InputError, noting
 from bonelib.paths import SliceFolder
 from bonelib.settings import AIR_HU, BONE, IGNORE, Settings
 from bonelib.slices import SLICES_AT_ONCE, read_table, window
@@ -63,10 +62,9 @@ def _smooth(scan: SimpleITK.Image, spacing_mm: float) -> SimpleITK.Image:
     Values below air, such as the padding around a scanner's circular field, become air first.
     """
     image_hu = np.maximum(SimpleITK.GetArrayFromImage(scan).astype(np.float32), AIR_HU)
-    widths_mm = scan.GetSpacing()[:2]
     sigma_x, sigma_y = (
         np.sqrt(max(spacing_mm**2 - width_mm**2, 0)) / FWHM_PER_SIGMA / width_mm
-        for width_mm in widths_mm
+        for width_mm in scan.GetSpacing()[:2]
     )
     if max(sigma_x, sigma_y) > 0:
         for part in image_hu:
@@ -91,19 +89,14 @@ def prepare(
     code = provenance.code_hash("bonelib.preparation")
     tokens = {case.series_id: _token(case, settings, code) for case in cases}
     records = {series_id: provenance.read_json(folder.series(series_id)) for series_id in tokens}
-    stale = [
-        case
-        for case in cases
-        if records[case.series_id].get("token") != tokens[case.series_id]
-        or not _is_complete(folder, records[case.series_id])
-    ]
+    stale = [case for case in cases if not _is_current(folder, records[case.series_id], tokens)]
     foreign = [file for series_id, file in _files(folder) if series_id not in tokens]
     if stale or foreign:
         folder.description.unlink(missing_ok=True)
     for file in foreign:
         file.unlink()
-    for part in (folder.image("", 0), folder.labels("", 0), folder.series("")):
-        part.parent.mkdir(parents=True, exist_ok=True)
+    for file in (folder.image("", 0), folder.labels("", 0), folder.series("")):
+        file.parent.mkdir(parents=True, exist_ok=True)
     jobs = ((case, tokens[case.series_id]) for case in stale)
     job = partial(_prepare_or_refuse, folder=folder, settings=settings)
     results = in_order(job, jobs, min(workers, len(stale)) if workers > 1 else 0)
@@ -124,7 +117,9 @@ def prepare(
     if not folder.table.exists() or folder.table.read_text() != table:
         with provenance.replacing(folder.table) as scratch:
             scratch.write_text(table)
-    _write_description(folder, cases, records, settings)
+    description = _describe(folder, cases, records, settings)
+    if provenance.read_json(folder.description) != description:
+        provenance.write_json(folder.description, description)
     return read_table(directory)
 
 
@@ -141,12 +136,16 @@ def _token(case, settings: Settings, code: str) -> str:
     return provenance.text_hash(states, case.recipe, _settings_used(settings), code)
 
 
-def _is_complete(folder: SliceFolder, record: dict) -> bool:
-    """Return whether the slices that a record lists exist."""
-    return all(
-        name(record["series"], row["slice"]).exists()
-        for row in record["rows"]
-        for name in (folder.image, folder.labels)
+def _is_current(folder: SliceFolder, record: dict, tokens: dict[str, str]) -> bool:
+    """Return whether a record tells the state of its case, and the slices that it lists exist."""
+    return (
+        bool(record)
+        and record["token"] == tokens[record["series"]]
+        and all(
+            name(record["series"], row["slice"]).exists()
+            for row in record["rows"]
+            for name in (folder.image, folder.labels)
+        )
     )
 
 
@@ -168,20 +167,13 @@ def _remove_series(folder: SliceFolder, series_id: str) -> None:
 def _prepare_or_refuse(job: tuple, folder: SliceFolder, settings: Settings) -> dict | str:
     """Return the record of a case, or the reason why it cannot be used; then no file is left."""
     case, token = job
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", InputWarning)
-        try:
+    try:
+        with noting() as notes:
             record = _prepare_series(case, folder, settings, token)
-        except (InputError, OSError, MemoryError) as error:
-            _remove_series(folder, case.series_id)
-            return _refusal(error, case.series_id, folder.root)
-    notes = []
-    for item in caught:
-        if issubclass(item.category, InputWarning):
-            notes.append(str(item.message))
-        else:
-            warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
-    record["notes"] = list(dict.fromkeys(notes))
+    except (InputError, OSError, MemoryError) as error:
+        _remove_series(folder, case.series_id)
+        return _refusal(error, case.series_id, folder.root)
+    record["notes"] = notes
     provenance.write_json(folder.series(case.series_id), record)
     return record
 
@@ -201,7 +193,10 @@ def _summary(refusals: list[str], num_cases: int) -> str:
     told = sorted(refusals)[:MAX_REFUSALS]
     if len(told) < len(refusals):
         told.append(f"and {len(refusals) - len(told)} more")
-    others = f"{len(refusals)} of {num_cases} series cannot be used, the others are prepared: "
+    others = (
+        f"{len(refusals)} of {num_cases} series cannot be used, the others are prepared; mend "
+        "them, or go on without by deleting their lines in split.csv: "
+    )
     return (others if num_cases > 1 else "") + " | ".join(told)
 
 
@@ -210,24 +205,24 @@ def _prepare_series(case, folder: SliceFolder, settings: Settings, token: str) -
     _remove_series(folder, case.series_id)
     scan = case.scan()
     annotation = case.annotation(scan)
-    names = _structure_names(*annotation)
+    structures = _structure_names(*annotation)
     label_map = case.label_map(scan, annotation)
     spacing_mm = (scan.GetSpacing()[2], settings.pixel_spacing_mm, settings.pixel_spacing_mm)
-    columns, rows_count, _ = scan.GetSize()
+    middle = [(size - 1) / 2 for size in scan.GetSize()[:2]]
     rows, content = [], hashlib.sha256()
     for index, (image, label) in enumerate(_on_grid(scan, label_map, settings)):
         Image.fromarray(image).save(folder.image(case.series_id, index))
         Image.fromarray(label).save(folder.labels(case.series_id, index))
         content.update(image.tobytes() + label.tobytes())
-        centre = ((columns - 1) / 2, (rows_count - 1) / 2, index)
+        position_mm = scan.TransformContinuousIndexToPhysicalPoint((*middle, index))
         rows.append(
             {
                 "slice": index,
                 "spacing": " ".join(f"{value:.6g}" for value in spacing_mm),
                 "source": case.source,
-                "position_mm": round(scan.TransformContinuousIndexToPhysicalPoint(centre)[2], 3),
+                "position_mm": round(position_mm[2], 3),
                 "bone_pixels": int(((label >= BONE) & (label != IGNORE)).sum()),
-                "structures": names[index],
+                "structures": structures[index],
             }
         )
     return {
@@ -252,25 +247,23 @@ def _on_grid(
 
 def _structure_names(structures: SimpleITK.Image, names: dict[int, str] | None) -> list[str]:
     """Return for each slice the names of its bones, separated by spaces."""
-    known = {number: name for number, name in (names or {}).items() if name != labels.IGNORE_NAME}
-    return [
-        " ".join(
-            dict.fromkeys(known[number] for number in np.unique(part).tolist() if number in known)
-        )
-        for part in SimpleITK.GetArrayViewFromImage(structures)
-    ]
+    found = []
+    for part in SimpleITK.GetArrayViewFromImage(structures):
+        called = dict.fromkeys((names or {}).get(number) for number in np.unique(part).tolist())
+        found.append(" ".join(name for name in called if name not in (None, labels.IGNORE_NAME)))
+    return found
 
 
-def _write_description(
-    folder: SliceFolder, cases: Sequence, records: dict, settings: Settings
-) -> None:
+def _describe(
+    folder: SliceFolder, cases: Sequence, records: dict[str, dict], settings: Settings
+) -> dict:
     series = {
         case.series_id: {"split": case.split, "slices": len(records[case.series_id]["rows"])}
         | {name: records[case.series_id][name] for name in DESCRIBED}
         for case in cases
     }
     used = _settings_used(settings)
-    description = {
+    return {
         "dataset": folder.root.name,
         "fingerprint": provenance.text_hash(series, used),
         "classes": list(settings.class_names),
@@ -278,5 +271,3 @@ def _write_description(
         "settings": used,
         "series": series,
     }
-    if provenance.read_json(folder.description) != description:
-        provenance.write_json(folder.description, description)

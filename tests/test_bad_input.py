@@ -376,7 +376,7 @@ def test_the_other_series_of_a_run_are_unharmed(write_dataset, tmp_path):
     with pytest.raises(InputError) as caught:
         preparation.prepare(find_cases("folder", root, SMOKE), prepared, SMOKE)
     message = str(caught.value)
-    assert message.startswith("1 of 3 series cannot be used, the others are prepared: ")
+    assert message.startswith("1 of 3 series cannot be used, the others are prepared; mend ")
     assert "\n" not in message and str(root / "b" / "ct.nii.gz") in message
     folder = SliceFolder(prepared)
     assert folder.series("a").exists() and folder.series("c").exists()

@@ -40,9 +40,9 @@ def test_parameters_are_exactly_the_papers(model):
     assert list(models.MODELS) == list(PARAMETERS)
 
 
-@pytest.mark.parametrize("name", ["pspnet", "unet"])
-def test_parameters_do_not_depend_on_the_image_size(name):
-    assert models.build_model(name, 512).count_params() == PARAMETERS[name][0]
+def test_parameters_do_not_depend_on_the_image_size():
+    for name in ("pspnet", "unet"):
+        assert models.build_model(name, 512).count_params() == PARAMETERS[name][0]
 
 
 def test_probabilities_come_out_on_the_networks_own_grid(model):
@@ -72,23 +72,18 @@ def test_training_steps_reduce_the_loss_and_change_every_weight(model):
     """Weights that stay would be cut off from the loss; NaN would have no order."""
     weights = model.get_weights()
     before = {weight.path: np.array(weight) for weight in model.trainable_weights}
-    image = images(2, 64) / 50
-    labels = np.zeros(model.output_shape[1:3], np.uint8)
-    labels[: len(labels) // 2] = 1
-    # Dropout would make the losses of single steps incomparable.
-    dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
-    for dropout in dropouts:
-        dropout.rate = 0.0
+    labels = np.zeros((2, *model.output_shape[1:3]), np.uint8)
+    labels[:, : labels.shape[1] // 2] = 1
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0  # it would make the losses of single steps incomparable
     # Three steps are not worth a graph, but JAX compiles each operation of an eager one, too.
     eagerly = keras.backend.backend() == "tensorflow"
     model.compile(
         keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy", run_eagerly=eagerly
     )
-    losses = [model.train_on_batch(image, np.stack([labels] * 2)) for _ in range(3)]
-    for dropout in dropouts:
-        dropout.rate = 0.5
-    assert np.all(np.isfinite(losses))
-    assert min(losses[1:]) < losses[0]
+    losses = [model.train_on_batch(images(2, 64) / 50, labels) for _ in range(3)]
+    assert np.all(np.isfinite(losses)) and min(losses[1:]) < losses[0]
     unchanged = [
         weight.path
         for weight in model.trainable_weights
@@ -122,9 +117,8 @@ def test_multiply_adds_are_those_of_the_layers_by_hand():
 
 
 def test_bad_requests_say_what_is_valid():
-    for request in (models.build_model, models.encoder_of):
-        with pytest.raises(ValueError, match="unknown model 'u-net': choose one of fcn8, fcn32"):
-            request("u-net")
+    with pytest.raises(ValueError, match="unknown model 'u-net': choose one of fcn8, fcn32"):
+        models.build_model("u-net")
     for size in (500, 0, -32):
         with pytest.raises(ValueError, match=f"image_size {size} is not a multiple of 32"):
             models.build_model("unet", size)
@@ -154,66 +148,42 @@ def test_fcn_crops_what_its_last_enlargement_adds(name, monkeypatch):
             assert model.get_layer(layer).cropping == ((0, 2), (0, 2))
 
 
-@pytest.mark.parametrize("features", [1, 2, 3, 4, 16])
-def test_pspnet_pools_windows_that_cover_the_features(features):
-    values = np.random.default_rng(0).normal(size=(1, features, features, 2)).astype(np.float32)
-    for size in (1, 2, 3, 6):
-        pooled = np.array(AdaptiveAverage(size)(values))
-        edges = [slice(k * features // size, -(-(k + 1) * features // size)) for k in range(size)]
-        expected = [[values[0, rows, columns].mean((0, 1)) for columns in edges] for rows in edges]
-        np.testing.assert_allclose(pooled[0], expected, atol=1e-5)
+def test_pspnet_pools_windows_that_cover_the_features():
+    for features in (1, 2, 4, 16):
+        values = np.random.default_rng(0).normal(size=(1, features, features, 2))
+        for size in (1, 2, 3, 6):
+            pooled = np.array(AdaptiveAverage(size)(values.astype(np.float32)))
+            edges = [
+                slice(k * features // size, -(-(k + 1) * features // size)) for k in range(size)
+            ]
+            expected = [
+                [values[0, rows, columns].mean((0, 1)) for columns in edges] for rows in edges
+            ]
+            np.testing.assert_allclose(pooled[0], expected, atol=1e-5)
 
 
 FEATURES = {
-    "VGG16": (
-        encoders.vgg16_encoder,
-        ["block1_pool", "block2_pool", "block3_pool", "block4_pool"],
-        7_635_264,
-    ),
-    "ResNet50": (
-        encoders.resnet50_encoder,
-        ["conv1_conv", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out"],
-        8_589_184,
-    ),
+    "VGG16": [f"block{number}_pool" for number in range(1, 5)],
+    "ResNet50": ["conv1_conv", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out"],
 }
 
 
-@pytest.fixture(scope="module", params=FEATURES)
-def referee(request, tmp_path_factory):
-    """A whole keras.applications network, random, and a folder with its saved weights."""
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_network_starts_from_the_weights_of_its_own_encoder(name, tmp_path):
+    """Its features are those of the whole keras.applications network whose weights it loads."""
     keras.utils.set_random_seed(1)
-    network = getattr(keras.applications, request.param)(
+    network = getattr(keras.applications, name)(
         include_top=False, weights=None, input_shape=(64, 64, 3)
     )
-    folder = tmp_path_factory.mktemp(request.param)
-    network.save_weights(folder / encoders.WEIGHT_FILES[request.param][1])
-    return request.param, network, folder
-
-
-def test_encoder_features_are_those_of_keras_applications(referee):
-    name, network, folder = referee
-    build, layers, parameters = FEATURES[name]
-    image, source = images(1, 64), keras.Input((64, 64, 3))
-    features = build(source, folder)
-    encoder = keras.Model(source, features)
-    assert encoder.count_params() == parameters
-    assert [one.shape[1] for one in features] == [32, 16, 8, 4]
-    expected = keras.Model(network.input, [network.get_layer(layer).output for layer in layers])
-    for ours, theirs in zip(encoder(image), expected(image), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
-
-
-def test_a_network_starts_from_the_weights_of_its_own_encoder(referee):
-    name, network, folder = referee
-    model_name = {"VGG16": "vgg_unet", "ResNet50": "resnet50_unet"}[name]
+    network.save_weights(tmp_path / encoders.WEIGHT_FILES[name][1])
+    expected = keras.Model(network.input, [network.get_layer(x).output for x in FEATURES[name]])
+    model_name = f"{name.replace('16', '').lower()}_unet"
     assert models.encoder_of(model_name) == name and models.encoder_of("unet") is None
-    model = models.build_model(model_name, 32, encoder_weights=folder)
-    shared = {layer.name for layer in network.layers} & {x.name for x in model.layers}
-    kernels = [x for x in shared if hasattr(model.get_layer(x), "kernel")]
-    assert len(kernels) >= 10
-    for layer in kernels:
-        ours, theirs = model.get_layer(layer).kernel, network.get_layer(layer).kernel
-        np.testing.assert_array_equal(ours, theirs)
+    model = models.build_model(model_name, 64, encoder_weights=tmp_path)
+    features = keras.Model(model.input, [model.get_layer(x).output for x in FEATURES[name]])
+    assert [one.shape[1] for one in features.outputs] == [32, 16, 8, 4]
+    for ours, theirs in zip(features(images(1, 64)), expected(images(1, 64)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture(scope="module")

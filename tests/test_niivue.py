@@ -1,8 +1,6 @@
 """The viewer's widgets without a browser: what they send, and that they keep it until then."""
 
 import io
-from functools import partial
-from types import SimpleNamespace
 
 import ipywidgets
 import numpy as np
@@ -55,9 +53,8 @@ def label_map(make_image):
 def test_a_scan_is_sent_once_a_browser_shows_it(scan, label_map, tmp_path):
     viewer = niivue.ScanViewer()
     viewer.show(scan, label_map)
-    (inner,) = parts(viewer, niivue.NiiVue)
-    assert inner.volumes == []
-    attach(viewer)
+    assert parts(viewer, niivue.NiiVue)[0].volumes == []
+    inner = attach(viewer)
     image, labels = (sent(volume, tmp_path / "sent.nii.gz") for volume in inner.volumes)
     assert (SimpleITK.GetArrayFromImage(image) == SimpleITK.GetArrayFromImage(scan)).all()
     for made in (image, labels):
@@ -68,13 +65,7 @@ def test_a_scan_is_sent_once_a_browser_shows_it(scan, label_map, tmp_path):
     assert colours[:3, 3].tolist() == [0, 0, 255]
     assert "#" + bytes(colours[2, :3].tolist()).hex().upper() == CLASS_COLOURS[2]
     assert "30 x 20 x 6 voxels of 1 x 2 x 5 mm" in viewer.children[0].children[-1].value
-
-
-def test_another_scan_takes_its_place_without_the_label_map_before(scan, label_map):
-    viewer = niivue.ScanViewer()
-    inner = attach(viewer)
-    viewer.show(scan, label_map)
-    assert len(inner.volumes) == 2 and named(viewer, "overlay").layout.display is None
+    # Another scan takes its place, without the label map
     viewer.show(scan)
     assert len(inner.volumes) == 1 and named(viewer, "overlay").layout.display == "none"
 
@@ -105,21 +96,6 @@ def test_window_and_overlay_reach_the_volumes_and_the_value_is_said(scan, label_
     assert "94 HU" in viewer.children[-1].value
 
 
-def test_any_series_is_browsed(scan, label_map):
-    volumes = {"a": (scan, label_map), "b": (scan[:, :, :4], label_map[:, :, :4])}
-    cases = [
-        SimpleNamespace(
-            series_id=name, split="test", scan=partial(volumes[name].__getitem__, 0),
-            label_map=lambda _, name=name: volumes[name][1],
-        )
-        for name in volumes
-    ]  # fmt: skip
-    widget = niivue.browse(cases)
-    attach(widget)
-    named(widget, "series").value = "b (test)"
-    assert any("30 x 20 x 4 voxels" in text.value for text in parts(widget, ipywidgets.HTML))
-
-
 def test_surfaces_have_colours_and_boxes_and_stand_as_the_patient(monkeypatch):
     monkeypatch.setattr(niivue, "MAX_TRIANGLES", 2000)
     place = trimesh.transformations.translation_matrix([40, -30, 20])
@@ -135,7 +111,4 @@ def test_surfaces_have_colours_and_boxes_and_stand_as_the_patient(monkeypatch):
     assert [one.description for one in parts(widget, ipywidgets.Checkbox)] == list(surfaces)
     (alone,) = attach(niivue.view_surfaces({"bone": surfaces["ball"]})).meshes
     assert alone.rgba255 == [*bytes.fromhex(BONE_COLOUR[1:]), 255]
-
-
-def test_no_bone_is_said_in_words():
     assert "No bone" in niivue.view_surfaces({"bone": trimesh.Trimesh()}).value

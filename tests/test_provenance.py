@@ -25,6 +25,8 @@ def test_code_files_follow_imports():
     assert not {"figures.py", "training.py", "tables.py"} & files
     whole = {path.name for path in provenance.code_files("import bonelib.models")}
     assert {"__init__.py", "unet.py", "fcn.py"} <= whole
+    tables = {path.name for path in provenance.code_files("import bonelib.phantom.anatomy")}
+    assert {"anatomy.yaml", "skeleton.yaml", "tissues.csv"} <= tables
 
 
 def test_content_hash_depends_on_names_and_contents(tmp_path):

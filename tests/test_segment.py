@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ from bonelib.paths import SegmentationFolder
 from bonelib.phantom.series import write_dicom
 from bonelib.segment import postprocess, pretrained
 from bonelib.segment.probabilities import bone_on_scan, find_region, predict_bone
-from bonelib.settings import PRETRAINING, get_settings
+from bonelib.settings import PRETRAINING, RESEARCH_ONLY, get_settings
 
 SETTINGS = replace(PRETRAINING, phantom_matrix=160, phantom_slice_distance_mm=20.0)
 
@@ -83,7 +84,7 @@ def test_left_is_the_patients_left(made, patient):
         assert overlap.sum() > 0.6 * (ids == numbers[name]).sum()
         surface = trimesh.load(folder.bone_surface(name))
         assert (surface.center_mass[0] > 0) == name.endswith("left")
-        assert record["surfaces"][name]["closed"] and surface.is_watertight
+        assert record["closed"][name] and surface.is_watertight
         assert record["areas_cm2"][name] == pytest.approx(surface.area / 100, rel=1e-3)
 
 
@@ -103,20 +104,15 @@ def test_the_surface_lies_on_the_bone(made, patient):
     np.testing.assert_allclose(surface.bounds, [low, high], atol=12)
 
 
-def test_progress_is_told_from_beginning_to_end(made):
-    _, record, told = made
+def test_progress_and_origin_are_told(made, dicom):
+    folder, record, told = made
     stages = list(dict.fromkeys(stage for stage, _, _ in told))
-    assert stages == [
+    assert stages == list(record["seconds"]) == [
         "reading", "finding bone", "predicting", "post-processing", "surfaces", "writing",
     ]  # fmt: skip
     predicted = [(done, total) for stage, done, total in told if stage == "predicting"]
     count = predicted[-1][1]
     assert predicted == [(0, 1), *((done, count) for done in range(1, count + 1))]
-    assert list(record["seconds"]) == stages
-
-
-def test_the_record_names_weights_and_no_patient(made, dicom):
-    folder, record, _ = made
     text = folder.record.read_text()
     assert len(record["network"]["weights_sha256"]) == len(record["input_sha256"]) == 64
     assert "DOE" not in text and str(dicom.parent) not in text
@@ -141,6 +137,19 @@ def test_the_volume_has_the_axes_of_the_file(patient, made, tmp_path):
     assert volumes_ml[0] == pytest.approx(volumes_ml[1], rel=0.01)  # a CT has whole HU
 
 
+class Bright:
+    """A network that takes bright pixels for bone, grey ones for patient; output 1/2."""
+
+    name, note, weights = "bright", "", Path(__file__)
+    settings = replace(PRETRAINING, image_size=256, field_of_view_mm=400.0)
+
+    def sized(self, rows, columns):
+        image = keras.Input((rows, columns, 3))
+        grey = keras.layers.AveragePooling2D(2)(image[..., :1])
+        scores = keras.ops.concatenate([-10 * (grey + 90), 0 * grey, 10 * (grey - 30)], axis=-1)
+        return keras.Model(image, keras.layers.Softmax()(scores))
+
+
 @pytest.fixture
 def water(make_image, tmp_path):
     """A scan without bone."""
@@ -151,8 +160,8 @@ def water(make_image, tmp_path):
 
 
 def test_a_scan_without_bone_says_so(water, tmp_path):
-    record = segment.segment(water, tmp_path / "out", bones=True)
-    assert "no bone was found, so there is no surface" in record["notes"]
+    record = segment.segment(water, tmp_path / "out", Bright(), bones=True)
+    assert record["notes"] == [RESEARCH_ONLY, "no bone was found, so there is no surface"]
     assert record["volumes_ml"]["bone"] == 0 and record["areas_cm2"] == {}
     assert record["files"] == ["bones.nii.gz", "preview.png", "segmentation.nii.gz"]
 
@@ -173,42 +182,40 @@ def test_a_folder_that_is_not_empty_is_refused(water, tmp_path):
     plan.parent.mkdir(parents=True)
     plan.write_text("the user's own")
     with pytest.raises(InputError, match="own: is not empty; .*--overwrite"):
-        segment.segment(water, tmp_path / "own")
+        segment.segment(water, tmp_path / "own", Bright())
     assert contents(tmp_path / "own") == {"bones/plan.txt": b"the user's own"}
-    record = segment.segment(water, tmp_path / "own", overwrite=True)
+    record = segment.segment(water, tmp_path / "own", Bright(), overwrite=True)
     found = contents(tmp_path / "own")
     assert set(found) == {*record["files"], "report.json", "bones/plan.txt"}
     assert found["bones/plan.txt"] == b"the user's own"
 
 
-def test_only_files_of_an_earlier_run_are_replaced(water, tmp_path):
+def test_nothing_of_the_scan_before_is_left(water, tmp_path):
     folder = SegmentationFolder(tmp_path / "out")
-    record = segment.segment(water, folder.root)
-    # As if that run had found bone; one file beside is the user's.
-    for file in (folder.surface, folder.bone_surface("femur_left"), folder.bone_surface("mine")):
-        file.parent.mkdir(exist_ok=True)
+    record = segment.segment(water, folder.root, Bright())
+    folder.bone_surfaces.mkdir()
+    for file in (folder.surface, folder.bone_surface("femur_left")):  # as if it had found bone
         file.write_text("of another scan")
-    earlier = record | {
-        "files": [*record["files"], "bone.stl", "bones/femur_left.stl", "../ct.nrrd"]
-    }
-    folder.record.write_text(json.dumps(earlier))
-    second = segment.segment(water, folder.root, overwrite=True)
-    assert set(contents(folder.root)) == {*second["files"], "report.json", "bones/mine.stl"}
-    assert water.exists()
+    earlier = {"files": [*record["files"], "bone.stl", "bones/femur_left.stl", "../ct.nrrd"]}
+    folder.record.write_text(json.dumps(record | earlier))
+    second = segment.segment(water, folder.root, Bright(), overwrite=True)
+    assert set(contents(folder.root)) == {*second["files"], "report.json"}
+    assert not folder.bone_surfaces.exists() and water.exists()
 
 
-@pytest.mark.parametrize("name", ["preview.png", "report.json"])
+@pytest.mark.parametrize("name", ["preview.png", "report.json", "bones/femur_left.stl"])
 @pytest.mark.parametrize("content", ["a photo", '["files"]', '{"files": ["preview.png"]}'])
 def test_a_file_that_no_run_wrote_is_never_replaced(water, tmp_path, name, content):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / name).write_text(content)
+    file = tmp_path / "out" / name
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
     with pytest.raises(InputError, match=f"{name}: exists, and no earlier run"):
-        segment.segment(water, tmp_path / "out", overwrite=True)
+        segment.segment(water, tmp_path / "out", Bright(), overwrite=True)
     assert contents(tmp_path / "out") == {name: content.encode()}
 
 
 def test_a_run_that_is_stopped_leaves_what_was_there(water, tmp_path):
-    segment.segment(water, tmp_path / "out")
+    segment.segment(water, tmp_path / "out", Bright())
     before = contents(tmp_path / "out")
 
     def interrupt(at, done, total):
@@ -217,7 +224,7 @@ def test_a_run_that_is_stopped_leaves_what_was_there(water, tmp_path):
 
     for name in ("out", "new"):
         with pytest.raises(KeyboardInterrupt):
-            segment.segment(water, tmp_path / name, overwrite=True, progress=interrupt)
+            segment.segment(water, tmp_path / name, Bright(), overwrite=True, progress=interrupt)
     assert contents(tmp_path / "out") == before and not (tmp_path / "new").exists()
 
 
@@ -241,18 +248,6 @@ def test_real_abdomen_is_segmented_without_its_uids(shared_data, tmp_path):
 
 
 # Margin of bone
-
-
-class Bright:
-    """A network that takes bright pixels for bone, grey ones for patient; output 1/2."""
-
-    settings = replace(PRETRAINING, image_size=256, field_of_view_mm=400.0)
-
-    def sized(self, rows, columns):
-        image = keras.Input((rows, columns, 3))
-        grey = keras.layers.AveragePooling2D(2)(image[..., :1])
-        scores = keras.ops.concatenate([-10 * (grey + 90), 0 * grey, 10 * (grey - 30)], axis=-1)
-        return keras.Model(image, keras.layers.Softmax()(scores))
 
 
 def scan_with(make_image, *boxes, spacing_mm=(2.5, 1.5625, 1.5625)):

@@ -6,15 +6,12 @@ from base64 import b64decode
 
 import numpy as np
 import pytest
-import SimpleITK
 import trimesh
 from matplotlib.colors import to_rgb
 
 from bonelib.figures.style import BONE_COLOUR
-from bonelib.segment import overview, viewer
-from bonelib.settings import BONE, PATIENT
-
-PANELS = 10  # of axial slices
+from bonelib.segment import preview, viewer
+from bonelib.settings import BONE, PATIENT, RESEARCH_ONLY
 
 
 def box(centre, size=(20.0, 14.0, 8.0)):
@@ -76,7 +73,7 @@ def test_one_surface_is_bone_coloured_and_several_differ():
     colours = {
         tuple(one.visual.material.baseColorFactor) for one in placed(scene_of(page)).values()
     }
-    legend = re.search('<div id="legend".*?</div>', page)[0]
+    legend = re.search('<div id="legend".*?</div>', page, re.DOTALL)[0]
     assert [f"bone {n}" in legend for n in range(9)] == [True] * 9
     assert len(colours) == len(set(re.findall("background: (#[0-9A-F]{6})", legend))) == 9
 
@@ -92,40 +89,24 @@ def test_many_triangles_are_reduced_smoothly_and_small_bones_keep_theirs():
     centred = made["large"].vertices - made["large"].bounds.mean(axis=0)
     assert (np.sum(made["large"].vertex_normals * centred, axis=1) / 90).min() > 0.98
     assert len(page) < 3_000_000
-    assert "<title>A &lt;b&gt; &amp; c</title>" in page
+    assert "<title>A &lt;b&gt; &amp; c</title>" in page and RESEARCH_ONLY in page
     assert not re.search(r"<(script|link|img)[^>]*(src|href)=", page)  # complete in itself
 
 
-@pytest.fixture
-def thigh(make_image):
-    """A function from a number of slices to a scan of a thigh and its label map."""
-
-    def make(slices):
-        row, column = np.mgrid[:60, :80]
-        distance = np.hypot(row - 30, column - 40)
-        classes = np.where(distance < 8, BONE, np.where(distance < 25, PATIENT, 0))
-        labels = np.broadcast_to(classes, (slices, 60, 80)).astype(np.uint8)
-        image_hu = np.array([-1000, 50, 900], np.int16)[labels]
-        scan = make_image(image_hu, (4, 3, 3))
-        label_map = SimpleITK.GetImageFromArray(labels)
-        label_map.CopyInformation(scan)
-        return scan, label_map
-
-    return make
-
-
-def test_the_preview_is_as_high_as_what_it_shows(thigh):
-    heights = {}
-    for slices in (3, 40, 400):
-        surface = trimesh.creation.box([48, 48, 4 * slices])
-        figure = overview.draw_overview(*thigh(slices), surface)
-        assert len([axes for part in figure.subfigs for axes in part.axes]) == PANELS + 4
-        heights[slices] = figure.get_size_inches()[1]
-    assert heights[3] < heights[40] == heights[400] < overview.WIDTH_INCHES
-
-
-def test_without_a_surface_the_preview_leaves_out_its_views(thigh):
-    figure = overview.draw_overview(*thigh(20), None)
-    assert [axes.get_title() for axes in figure.subfigs[1].axes] == ["coronal", "sagittal"]
-    outlines = figure.subfigs[1].axes[0].collections
-    assert len(outlines) == 2 and len(figure.subfigs[0].axes) == PANELS
+@pytest.mark.parametrize("surface", [None, trimesh.creation.box([48, 48, 80])])
+def test_the_preview_shows_slices_planes_and_views(make_image, surface):
+    row, column = np.mgrid[:60, :80]
+    distance = np.hypot(row - 30, column - 40)
+    classes = np.where(distance < 8, BONE, np.where(distance < 25, PATIENT, 0))
+    labels = np.broadcast_to(classes, (20, 60, 80)).astype(np.uint8)
+    image_hu = np.array([-1000, 50, 900], np.int16)[labels]
+    figure = preview.draw_preview(
+        make_image(image_hu, (4, 3, 3)), make_image(labels, (4, 3, 3)), surface
+    )
+    upper, lower = (part.axes for part in figure.subfigs)
+    assert len(upper) == 10 and len(lower[0].collections) == 1  # the patient fills the picture
+    titles = ["coronal", "sagittal", *["from the front", "from the left"] * (surface is not None)]
+    assert [axes.get_title() for axes in lower] == titles
+    assert figure.get_suptitle() == RESEARCH_ONLY
+    # Without the air around the patient, of 49 x 49 pixels.
+    assert lower[0].get_xlim() == (0, 3 * 49) and lower[0].get_ylim() == (0, 4 * 20)

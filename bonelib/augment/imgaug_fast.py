@@ -4,37 +4,26 @@ The only module that imports imgaug.
 """
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 
 import cv2
 import numpy as np
 from scipy.spatial import Delaunay
 
-
-@contextmanager
-def _numpy_1_names() -> Iterator[None]:
-    """Give NumPy 2 the one removed name that imgaug needs while it is imported.
-
-    imgaug also uses `np.complex` when it draws frequency noise, which no operation here does.
-    """
-    np.sctypes = {  # noqa: NPY201
-        "int": [np.int8, np.int16, np.int32, np.int64],
-        "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
-        "float": [np.float16, np.float32, np.float64],
-    }
-    try:
-        yield
-    finally:
-        del np.sctypes  # noqa: NPY201
-
-
-with _numpy_1_names():
+# NumPy 2 removed this name, which imgaug needs while it is imported. imgaug also uses
+# `np.complex` when it draws frequency noise, which no operation here does.
+np.sctypes = {  # noqa: NPY201
+    "int": [np.int8, np.int16, np.int32, np.int64],
+    "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
+    "float": [np.float16, np.float32, np.float64],
+}
+try:
     import imgaug.augmenters as iaa
     import imgaug.parameters as iap
     from imgaug.augmentables.segmaps import SegmentationMapsOnImage
     from imgaug.external.opensimplex import OpenSimplex
+finally:
+    del np.sctypes  # noqa: NPY201
 
 # scikit-image renames what imgaug calls; the locked version has both names.
 warnings.filterwarnings("ignore", "`estimate` is deprecated", FutureWarning, r"imgaug\.")
@@ -78,8 +67,7 @@ class AsThreeChannels(iaa.Identity):
     """Repeat a single channel for operations that treat channels differently."""
 
     def _augment_batch_(self, batch, random_state, parents, hooks):
-        if batch.images is not None:
-            batch.images = [three_channels(image) for image in batch.images]
+        batch.images = [three_channels(image) for image in batch.images]
         return batch
 
 
@@ -106,10 +94,8 @@ class AdditiveGaussianNoise(iaa.AdditiveGaussianNoise):
             cv2.setRNGSeed(int(random.integers(0, 2**31)))
             cv2.randn(noise, 0, float(sigma))  # rounds
             noise = noise.reshape(rows, columns, channels)
-            if channels < image.shape[-1]:
-                noise = three_channels(noise)
-            elif image.shape[-1] < channels:
-                image = three_channels(image)
+            if channels != image.shape[-1]:
+                noise, image = three_channels(noise), three_channels(image)
             batch.images[number] = np.atleast_3d(cv2.add(image, noise, dtype=cv2.CV_8U))
         return batch
 
@@ -156,8 +142,8 @@ class _Blend(iaa.BlendAlphaElementwise):
         return batch
 
 
-def _move(batch, number: int, sources: tuple[np.ndarray, np.ndarray], interpolation: int) -> None:
-    """Resample image and label map `number` of a batch at `sources`: columns and rows."""
+def _move(batch, number: int, sources: tuple, interpolation: int) -> None:
+    """Resample image and label map `number` of a batch at `sources`: the maps of `cv2.remap`."""
     moved = cv2.remap(batch.images[number], *sources, interpolation)  # 0 from outside
     batch.images[number] = np.atleast_3d(moved)
     label_map = batch.segmentation_maps[number]
@@ -200,7 +186,7 @@ class PiecewiseAffine(iaa.PiecewiseAffine):
             points = np.stack(np.meshgrid(*sides, indexing="ij"), -1)
             points += jitter.reshape(*counts, 2) * shape
             points = np.clip(points, 0, np.subtract(shape, 1))
-            _move(batch, number, _source_positions(shape, points), cv2.INTER_LINEAR)
+            _move(batch, number, (_source_positions(shape, points), None), cv2.INTER_LINEAR)
         return batch
 
 
@@ -208,32 +194,31 @@ def _source_positions(shape: tuple[int, int], points: np.ndarray) -> np.ndarray:
     """Return column and row that each pixel reads, affine in each triangle between `points`.
 
     `points` (row, column, 2) are where a grid of points over the image reads it, in pixels.
+    The result is (row, column, 2), as `cv2.remap` takes it.
     """
-    position = np.empty((2, *shape), np.float32)
+    position = np.empty((*shape, 2), np.float32)
     points = points[..., ::-1].astype(np.float32)
     falling = _falling_diagonals(shape, *points.shape[:2])
     (row_of, row_part), (column_of, column_part) = (
         np.divmod(np.arange(side, dtype=np.float32) * ((count - 1) / side), 1)
         for side, count in zip(shape, points.shape, strict=False)
     )
-    starts = [np.searchsorted(of, np.arange(of[-1] + 2)) for of in (row_of, column_of)]
+    row_starts, column_starts = (
+        np.searchsorted(of, np.arange(of[-1] + 2)).tolist() for of in (row_of, column_of)
+    )
     for row, column in np.ndindex(falling.shape):
-        cell = (
-            slice(*starts[0][row : row + 2].tolist()),
-            slice(*starts[1][column : column + 2].tolist()),
-        )
-        down, right = row_part[cell[0], None], column_part[cell[1]]
+        cell = slice(*row_starts[row : row + 2]), slice(*column_starts[column : column + 2])
+        down, right = row_part[cell[0], None, None], column_part[cell[1], None]
         (tl, tr), (bl, br) = points[row : row + 2, column : column + 2]
-        above = right >= down if falling[row, column] else right + down <= 1
-        for axis in range(2):
-            a, b, c, d = tl[axis], tr[axis], bl[axis], br[axis]
-            if falling[row, column]:
-                upper = (a + right * (b - a)) + down * (d - b)
-                lower = (a + right * (d - c)) + down * (c - a)
-            else:
-                upper = (a + right * (b - a)) + down * (c - a)
-                lower = (b + c - d + right * (d - c)) + down * (d - b)
-            position[(axis, *cell)] = np.where(above, upper, lower)
+        if falling[row, column]:
+            above = right >= down
+            upper = (tl + right * (tr - tl)) + down * (br - tr)
+            lower = (tl + right * (br - bl)) + down * (bl - tl)
+        else:
+            above = right + down <= 1
+            upper = (tl + right * (tr - tl)) + down * (bl - tl)
+            lower = (tr + bl - br + right * (br - bl)) + down * (br - tr)
+        position[cell] = np.where(above, upper, lower)
     return position
 
 

@@ -5,8 +5,8 @@ none.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,36 +21,28 @@ DRAWN_SHARE = MAX_OPERATIONS / 2 / OCCASIONAL_OPERATIONS  # of images that draw 
 AIR = {"mode": "constant", "cval": 0}  # grey level 0 is the lower end of the intensity window
 
 
-@dataclass(frozen=True)
-class Operation:
-    """One augmentation: `augmenter` acts on every image that it is given.
+class Operation(NamedTuple):
+    """One augmentation, and the share of images that it acts on.
 
-    `share` is the probability that it acts: on any image for a frequent operation, on an image
-    that has drawn it for an occasional one.
+    The share refers to all images for a frequent operation, to the images that have drawn it
+    for an occasional one.
     """
 
     augmenter: iaa.Augmenter
-    share: float
-    moves_pixels: bool = False
+    share: float = 1.0
 
 
 def frequent() -> dict[str, Operation]:
     """Return the operations that "were applied most frequently", by name."""
     scale = {"x": (0.8, 1.2), "y": (0.8, 1.2)}
+    # Drawn for each side by itself, so that this translates, too.
+    crop_or_pad = iaa.CropAndPad(percent=(-0.05, 0.1), pad_mode="constant", pad_cval=0)
+    affine = iaa.Affine(scale=scale, rotate=(-45, 45), shear=(-16, 16), order=[0, 1], **AIR)
     return {
-        "horizontal_flip": Operation(iaa.Fliplr(1.0), 0.5, moves_pixels=True),
-        "vertical_flip": Operation(iaa.Flipud(1.0), 0.2, moves_pixels=True),
-        # Drawn for each side by itself, so that this translates, too.
-        "crop_or_pad": Operation(
-            iaa.CropAndPad(percent=(-0.05, 0.1), pad_mode="constant", pad_cval=0),
-            0.5,
-            moves_pixels=True,
-        ),
-        "scale_rotate_shear": Operation(
-            iaa.Affine(scale=scale, rotate=(-45, 45), shear=(-16, 16), order=[0, 1], **AIR),
-            0.5,
-            moves_pixels=True,
-        ),
+        "horizontal_flip": Operation(iaa.Fliplr(1.0), 0.5),
+        "vertical_flip": Operation(iaa.Flipud(1.0), 0.2),
+        "crop_or_pad": Operation(crop_or_pad, 0.5),
+        "scale_rotate_shear": Operation(affine, 0.5),
     }
 
 
@@ -61,44 +53,31 @@ def occasional(image_size: int = PAPER_SIZE) -> dict[str, Operation]:
     so that they stay as large in millimetres.
     """
     part = image_size / PAPER_SIZE
+    edges = iaa.OneOf([iaa.EdgeDetect((0.5, 1.0)), iaa.DirectedEdgeDetect((0.5, 1.0))])
+    noise = imgaug_fast.AdditiveGaussianNoise(scale=(0.0, 0.05 * 255), per_channel=0.5)
+    # "By -10% to 10% of the original value". The library adds -10 to 10 grey levels.
+    brightness = iaa.Multiply((0.9, 1.1), per_channel=0.5)
+    contrast = iaa.LinearContrast((0.5, 2.0), per_channel=0.5)
+    elastic = imgaug_fast.ElasticTransformation(alpha=(0.5 * part, 3.5 * part), sigma=0.25, **AIR)
+    affine = imgaug_fast.PiecewiseAffine((0.01, 0.05), nb_rows=(2, 4), nb_cols=(2, 4), **AIR)
     return {
-        "blur": Operation(_blur(part), 1.0),
-        "sharpen": Operation(iaa.Sharpen(alpha=(0.0, 1.0), lightness=(0.75, 1.5)), 1.0),
-        "edges": Operation(
-            imgaug_fast.blend_by_simplex_noise(
-                [iaa.OneOf([iaa.EdgeDetect((0.5, 1.0)), iaa.DirectedEdgeDetect((0.5, 1.0))])]
-            ),
-            1.0,
-        ),
-        "noise": Operation(
-            imgaug_fast.AdditiveGaussianNoise(scale=(0.0, 0.05 * 255), per_channel=0.5), 1.0
-        ),
-        "pixel_removal": Operation(_on_three_channels(_pixel_removal()), 1.0),
+        "blur": Operation(_blur(part)),
+        "sharpen": Operation(iaa.Sharpen(alpha=(0.0, 1.0), lightness=(0.75, 1.5))),
+        "edges": Operation(imgaug_fast.blend_by_simplex_noise([edges])),
+        "noise": Operation(noise),
+        "pixel_removal": Operation(_on_three_channels(_pixel_removal())),
         # "In 5% of images", although only 2.5 in 12 draw it. The library inverts 1 %.
         "inversion": Operation(iaa.Invert(1.0), 0.05 / DRAWN_SHARE),
-        # "By -10% to 10% of the original value". The library adds -10 to 10 grey levels.
-        "brightness": Operation(_on_three_channels(iaa.Multiply((0.9, 1.1), per_channel=0.5)), 1.0),
-        "contrast": Operation(
-            _on_three_channels(iaa.LinearContrast((0.5, 2.0), per_channel=0.5)), 1.0
-        ),
+        "brightness": Operation(_on_three_channels(brightness)),
+        "contrast": Operation(_on_three_channels(contrast)),
         # The paper's overview names it, its list and `aug_all` do not; the library's
         # `aug_non_geometric` applies it to a tenth of the images, and so does this.
         "histogram_equalisation": Operation(
             iaa.AllChannelsHistogramEqualization(), 0.1 / DRAWN_SHARE
         ),
-        "local_moves": Operation(
-            imgaug_fast.ElasticTransformation(alpha=(0.5 * part, 3.5 * part), sigma=0.25, **AIR),
-            0.5,
-            moves_pixels=True,
-        ),
-        "local_affine": Operation(
-            imgaug_fast.PiecewiseAffine((0.01, 0.05), nb_rows=(2, 4), nb_cols=(2, 4), **AIR),
-            0.5,
-            moves_pixels=True,
-        ),
-        "perspective": Operation(
-            iaa.PerspectiveTransform((0.01, 0.1), **AIR), 0.5, moves_pixels=True
-        ),
+        "local_moves": Operation(elastic, 0.5),
+        "local_affine": Operation(affine, 0.5),
+        "perspective": Operation(iaa.PerspectiveTransform((0.01, 0.1), **AIR), 0.5),
     }
 
 
@@ -106,13 +85,8 @@ def _blur(part: float) -> iaa.Augmenter:
     """Return one of three blurs with kernels that are `part` of those of the paper's slices."""
     low, high = (max(1, round(width * part)) for width in (2, 7))
     largest = high - 1 | 1  # the kernel of a median is odd
-    return iaa.OneOf(
-        [
-            iaa.GaussianBlur((0.0, 3.0 * part)),
-            iaa.AverageBlur((low, high)),
-            iaa.MedianBlur((min(low | 1, largest), largest)),
-        ]
-    )
+    median = iaa.MedianBlur((min(low | 1, largest), largest))
+    return iaa.OneOf([iaa.GaussianBlur((0.0, 3.0 * part)), iaa.AverageBlur((low, high)), median])
 
 
 def _pixel_removal() -> iaa.Augmenter:
@@ -123,16 +97,12 @@ def _pixel_removal() -> iaa.Augmenter:
     single, coarse = (
         imgaug_fast.Binomial(iap.Uniform(1 - 0.1, 1 - least)) for least in (0.01, 0.03)
     )
-    return iaa.OneOf(
-        [
-            iaa.Dropout(single, per_channel=0.5),
-            iaa.CoarseDropout(coarse, size_percent=(0.02, 0.05), min_size=3, per_channel=0.2),
-        ]
-    )
+    patches = iaa.CoarseDropout(coarse, size_percent=(0.02, 0.05), min_size=3, per_channel=0.2)
+    return iaa.OneOf([iaa.Dropout(single, per_channel=0.5), patches])
 
 
 def _on_three_channels(augmenter: iaa.Augmenter) -> iaa.Augmenter:
-    """Return an operation that may treat channels differently and hence needs all three."""
+    """Return an operation that may treat channels differently, on three of them."""
     return iaa.Sequential([imgaug_fast.AsThreeChannels(), augmenter])
 
 
@@ -180,10 +150,6 @@ def apply_operation(
     return imgaug_fast.three_channels(image), label_map.get_arr()
 
 
-def augment_slice(
-    image: np.ndarray,
-    labels: np.ndarray,
-    seed: int | Sequence[int] | np.random.SeedSequence,
-) -> tuple[np.ndarray, np.ndarray]:
+def augment_slice(image: np.ndarray, labels: np.ndarray, seed) -> tuple[np.ndarray, np.ndarray]:
     """Return image and label map after one draw of the whole policy; see `apply_operation`."""
     return apply_operation(policy(len(image)), image, labels, seed)

@@ -7,11 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bonelib import paths, provenance
-from bonelib.datasets import folder
-from bonelib.datasets.case import Case
-from bonelib.datasets.folder import SOURCE_FILE, SPLIT_FILE, read_bone_names
+from bonelib.datasets.folder import SOURCE_FILE, SPLIT_FILE, Case, cases, read_bone_names
 from bonelib.datasets.public_sets import PUBLIC_SETS
-from bonelib.errors import InputError
+from bonelib.errors import InputError, unknown
 from bonelib.settings import SPLITS, Settings
 
 __all__ = [
@@ -43,16 +41,16 @@ def find_cases(
         directory = directory or paths.raw_phantom(settings.profile)
         phantom.generate(directory, settings, workers)
     try:
-        cases = folder.cases(directory)
+        found = cases(directory)
     except OSError as error:
         raise InputError(
             f"{error.filename or directory}: {error.strerror or 'cannot be read'}; check that you "
             "may read it"
         ) from error
     for split in splits:
-        if split not in {case.split for case in cases}:
+        if split not in {case.split for case in found}:
             raise InputError(f"{directory / SPLIT_FILE}: no series for {split}; add at least one")
-    return [replace(case, class_scheme=settings.class_scheme) for case in cases]
+    return [replace(case, class_scheme=settings.class_scheme) for case in found]
 
 
 def check(dataset: str, directory: Path | None, settings: Settings) -> None:
@@ -79,4 +77,4 @@ def _check_name(dataset: str) -> None:
             "then use --dataset folder --data OUT"
         )
     if dataset not in DATASETS:
-        raise InputError(f"unknown data set '{dataset}': choose one of {', '.join(DATASETS)}")
+        raise InputError(unknown("data set", dataset, DATASETS))

@@ -5,28 +5,125 @@ converted to it. `data/README.md` shows the tree.
 """
 
 import re
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
 
+import numpy as np
 import pandas
+import SimpleITK
 
-from bonelib import provenance, scans
-from bonelib.datasets.case import BONE_NAMES_FILE, Case
-from bonelib.errors import InputError
-from bonelib.settings import SPLITS
+from bonelib import labels, provenance, scans
+from bonelib.errors import InputError, warn
+from bonelib.settings import CLASS_SCHEMES, IGNORE, SPLITS
 
 SPLIT_FILE = "split.csv"
+BONE_NAMES_FILE = "bone_names.csv"
 SOURCE_FILE = "dataset.json"  # written by a conversion: data set, licence, note for captions
 MASK_STEMS = ("mask", "labels", "bone")
 MASK_MODALITIES = ("RTSTRUCT", "SEG")
 
+SMALLEST_OVERLAP = 0.5  # share of the bone's volume inside the scan; less: the origins differ
+LONGEST_LIST = 20  # of the ids that a message lists
 
-class Row(NamedTuple):
-    """One line of a split file."""
+Names = dict[int, str] | None  # by id of the mask; None: every id is bone
+
+
+@dataclass(frozen=True)
+class Case:
+    """One series of a data set, not read yet."""
 
     series_id: str
     split: str
-    scan_series: str | None = None  # which DICOM series of a folder with several
+    scan_path: Path  # a DICOM folder, a volume file or an archive of either
+    mask_path: Path  # a file or a folder
+    bone_names: dict[int | str, str] | None  # by id or pattern; see `labels.read_mask`
+    directory: Path  # of the data set
+    series: str | None = None  # which DICOM series of the scan's folder
+    class_scheme: str = "bone"  # of the label map
+
+    def scan(self) -> SimpleITK.Image:
+        """Read the scan in HU."""
+        return scans.read_scan(self.scan_path, self.series)
+
+    def annotation(self, scan: SimpleITK.Image | None = None) -> tuple[SimpleITK.Image, Names]:
+        """Read the ids of the mask on the scan's grid, and the names of the ids that count.
+
+        Pass `scan` if it is read already. Raises InputError for a mask that holds no bone
+        or does not overlap the scan; warns of ids without a name.
+        """
+        scan = self.scan() if scan is None else scan
+        mask, names = labels.read_mask(
+            self.mask_path, scan, self.bone_names, self.scan_path, self.series
+        )
+        self._check_ids(mask, names)
+        structures = labels.on_grid(mask, scan, self.mask_path)
+        drawn, inside = (_bone_volume(image, names) for image in (mask, structures))
+        if inside < SMALLEST_OVERLAP * drawn:
+            raise InputError(
+                f"{self.mask_path}: most of the bone ({100 * (1 - inside / drawn):.0f} %) lies "
+                "outside of the scan; export scan and mask with the same origin"
+            )
+        return structures, names
+
+    def label_map(
+        self,
+        scan: SimpleITK.Image | None = None,
+        annotation: tuple[SimpleITK.Image, Names] | None = None,
+    ) -> SimpleITK.Image:
+        """Return the classes of the scheme and `IGNORE` on the scan's grid.
+
+        Pass `scan` and `annotation` if they are read already. Raises InputError as
+        `annotation` does, and where no name of a bone belongs to a class.
+        """
+        scan = self.scan() if scan is None else scan
+        structures, names = annotation or self.annotation(scan)
+        called = [labels.UNNAMED] if names is None else names.values()
+        if all(labels.class_of(name, self.class_scheme) == IGNORE for name in called):
+            classes = ", ".join(CLASS_SCHEMES[self.class_scheme])
+            raise InputError(
+                f"{self.mask_path}: has no bone of a class in the scheme '{self.class_scheme}' "
+                f"({classes}); name its bones in {BONE_NAMES_FILE}, or set class_scheme=bone"
+            )
+        return labels.label_map(scan, structures, names, class_scheme=self.class_scheme)
+
+    def source_files(self) -> list[Path]:
+        """Return the files that the case is read from, sorted."""
+        return sorted({*scans.source_files(self.scan_path), *scans.source_files(self.mask_path)})
+
+    @property
+    def source(self) -> str:
+        """Return the scan's path inside the data set, for results; the rest stays private."""
+        return self.scan_path.relative_to(self.directory).as_posix()
+
+    @property
+    def recipe(self) -> dict:
+        """Return everything besides the files that determines scan and label map."""
+        return {name: getattr(self, name) for name in ("bone_names", "series", "class_scheme")}
+
+    def _check_ids(self, mask: SimpleITK.Image, names: Names) -> None:
+        ids = set(np.unique(SimpleITK.GetArrayViewFromImage(mask)).tolist()) - {0}
+        if not _bone_volume(mask, names):
+            wanted = "any" if self.bone_names is None else ", ".join(map(str, self.bone_names))
+            raise InputError(
+                f"{self.mask_path}: no bone in it: it holds ids {_listed({0, *ids})}, bone is "
+                f"{wanted}; give the mask of the bones or correct {BONE_NAMES_FILE}"
+            )
+        if unnamed := ids - (ids if names is None else set(names)):
+            warn(
+                f"ids {_listed(unnamed)} of a mask are not among the bone names; they count as "
+                "patient"
+            )
+
+
+def _bone_volume(mask: SimpleITK.Image, names: Names) -> float:
+    bone = labels.bone_of(mask, names)
+    return np.sum(SimpleITK.GetArrayViewFromImage(bone) == 1) * np.prod(mask.GetSpacing())
+
+
+def _listed(ids: set[int]) -> str:
+    shown = sorted(ids)[:LONGEST_LIST]
+    return ", ".join(map(str, shown)) + (", …" if len(ids) > LONGEST_LIST else "")
 
 
 def cases(directory: Path | None) -> list[Case]:
@@ -36,14 +133,14 @@ def cases(directory: Path | None) -> list[Case]:
     bone_names = read_bone_names(directory / BONE_NAMES_FILE)
     return [
         Case(
-            row.series_id,
+            row.series,
             row.split,
-            *scan_and_mask(directory / row.series_id),
+            *scan_and_mask(directory / row.series),
             bone_names,
             directory,
-            series=row.scan_series,
+            series=getattr(row, "scan_series", "") or None,
         )
-        for row in read_split(directory)
+        for row in read_split(directory).itertuples()
     ]
 
 
@@ -55,20 +152,44 @@ def scan_and_mask(folder: Path) -> tuple[Path, Path]:
     visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     masks = [entry for entry in visible if _is_named_mask(entry)]
     others = [entry for entry in visible if entry not in masks]
-    masks = masks or [file for entry in others for file in _dicom_masks(entry)]
-    scan = _only(
-        folder,
-        _scans(folder, others, masks),
-        "scans (a folder of DICOM slices or a volume file)",
-    )
+    masks = masks or [
+        file
+        for entry in others
+        for file in _dicom_files(entry)
+        if scans.modality(file) in MASK_MODALITIES
+    ]
+    found = [entry for entry in others if scans.is_scan_file(entry)]
+    if not any(scans.is_dicom(file) for file in found):  # a DICOMDIR lists the folders beside it
+        with_slices = [entry for entry in others if set(_dicom_files(entry)) - set(masks)]
+        found += [entry for entry in with_slices if entry.is_dir()]
+        found += [folder] * any(entry.is_file() for entry in with_slices)
     kinds = (
         f"files called {' or '.join(MASK_STEMS)} ({', '.join(scans.VOLUME_SUFFIXES)}), folders "
         f"of that name or DICOM files of modality {' or '.join(MASK_MODALITIES)}"
     )
-    return scan, _only(folder, masks, kinds)
+    return (
+        _only(folder, found, "scans (a folder of DICOM slices or a volume file)"),
+        _only(folder, masks, kinds),
+    )
 
 
-def read_split(directory: Path) -> list[Row]:
+def _is_named_mask(entry: Path) -> bool:
+    stem = entry.name if entry.is_dir() else scans.volume_stem(entry)
+    return stem is not None and stem.removesuffix(".seg") in MASK_STEMS
+
+
+def _dicom_files(entry: Path) -> list[Path]:
+    return [file for file in scans.source_files(entry) if scans.is_dicom(file)]
+
+
+def _only(folder: Path, candidates: list[Path], expected: str) -> Path:
+    if len(candidates) != 1:
+        names = ", ".join(path.name for path in candidates) or "none"
+        raise InputError(f"{folder}: needs one of {expected}, has {names}; leave exactly one")
+    return candidates[0]
+
+
+def read_split(directory: Path) -> pandas.DataFrame:
     """Read the split file of a data set in which each series has a folder.
 
     Raises InputError for an unknown split, a name that is unsafe in file names, a repeated
@@ -78,29 +199,25 @@ def read_split(directory: Path) -> list[Row]:
         raise InputError(f"{directory}: there is no such folder; check the path")
     file = directory / SPLIT_FILE
     table = read_columns(file, ("series", "split"), ("series", "split", "scan_series"))
-    rows = [
-        Row(series_id, split, *(text or None for text in rest))
-        for series_id, split, *rest in table.itertuples(index=False, name=None)
-    ]
-    for row in rows:
+    for row in table.itertuples():
         if row.split not in SPLITS:
             raise InputError(
-                f"{file}: series {row.series_id} has split '{row.split}'; write {', '.join(SPLITS)}"
+                f"{file}: series {row.series} has split '{row.split}'; write {', '.join(SPLITS)}"
             )
-        if not re.fullmatch(r"\w[\w.-]*", row.series_id, re.ASCII):
+        if not re.fullmatch(r"\w[\w.-]*", row.series, re.ASCII):
             raise InputError(
-                f"{file}: series '{row.series_id}' is not a valid file name; "
+                f"{file}: series '{row.series}' is not a valid file name; "
                 "use letters, digits, '.', '-' and '_'"
             )
-        if not (directory / row.series_id).is_dir():
+        if not (directory / row.series).is_dir():
             raise InputError(
-                f"{file}: series {row.series_id} has no folder {directory / row.series_id}; "
+                f"{file}: series {row.series} has no folder {directory / row.series}; "
                 "add the folder or delete the line"
             )
     repeated = table.series[table.series.duplicated()]
     if len(repeated):
         raise InputError(f"{file}: lists series {repeated.iloc[0]} twice; keep one line")
-    return rows
+    return table
 
 
 def read_bone_names(file: Path) -> dict[int | str, str] | None:
@@ -125,11 +242,19 @@ def read_names(file: Path, *layouts: tuple[str, str]) -> dict[int | str, str]:
 
 
 def read_columns(file: Path, *layouts: tuple[str, ...]) -> pandas.DataFrame:
-    """Read a CSV file whose columns are those of one of the layouts, as text."""
+    """Read a CSV file whose columns are those of one of the layouts, as text.
+
+    Spreadsheets may have written it with semicolons and in Windows' encoding.
+    """
     expected = " or ".join(",".join(columns) for columns in layouts)
     try:
+        text = _decoded(file)
         table = pandas.read_csv(
-            file, dtype=str, skipinitialspace=True, keep_default_na=False, encoding="utf-8-sig"
+            StringIO(text),
+            sep=";" if ";" in text.partition("\n")[0] else ",",
+            dtype=str,
+            skipinitialspace=True,
+            keep_default_na=False,
         )
     except FileNotFoundError as error:
         raise InputError(f"{file}: missing; write it with columns {expected}") from error
@@ -143,6 +268,15 @@ def read_columns(file: Path, *layouts: tuple[str, ...]) -> pandas.DataFrame:
     return table.apply(lambda column: column.str.strip())
 
 
+def _decoded(file: Path) -> str:
+    content = file.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        warn(f"{file.name} is not in UTF-8 and is read in Windows' encoding 1252")
+        return content.decode("cp1252", "replace")
+
+
 def start_conversion(output: Path, source: dict) -> None:
     """Create the folder of a converted data set and write what it comes from.
 
@@ -153,36 +287,3 @@ def start_conversion(output: Path, source: dict) -> None:
         raise InputError(f"{output}: holds other files; name a new or empty folder")
     output.mkdir(parents=True, exist_ok=True)
     provenance.write_json(output / SOURCE_FILE, source)
-
-
-def _is_named_mask(entry: Path) -> bool:
-    return (entry.name if entry.is_dir() else scans.volume_stem(entry)) in MASK_STEMS
-
-
-def _scans(folder: Path, entries: list[Path], masks: list[Path]) -> list[Path]:
-    found = [entry for entry in entries if scans.is_scan_file(entry)]
-    if any(scans.is_dicom(file) for file in found):
-        return found  # a DICOMDIR, which lists the folders beside it
-    found += [entry for entry in entries if entry.is_dir() and _holds_slices(entry, masks)]
-    if any(scans.is_dicom(entry) and entry not in masks for entry in entries):
-        found.append(folder)
-    return found
-
-
-def _holds_slices(entry: Path, masks: list[Path]) -> bool:
-    return any(scans.is_dicom(file) for file in scans.source_files(entry) if file not in masks)
-
-
-def _dicom_masks(entry: Path) -> list[Path]:
-    return [
-        file
-        for file in scans.source_files(entry)
-        if scans.is_dicom(file) and scans.modality(file) in MASK_MODALITIES
-    ]
-
-
-def _only(folder: Path, candidates: list[Path], expected: str) -> Path:
-    if len(candidates) != 1:
-        names = ", ".join(path.name for path in candidates) or "none"
-        raise InputError(f"{folder}: needs one of {expected}, has {names}; leave exactly one")
-    return candidates[0]

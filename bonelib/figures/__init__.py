@@ -3,8 +3,7 @@
 ::
 
     style       colours, sizes in print, captions, files
-    scan        a scan's planes with outlines
-    examples    prepared slices: which are shown, how they are drawn
+    pictures    slices and scans: which slices are shown, how they are drawn
     paper       Figures 1 to 7
     supplement  Figures S1 to S6
     niivue      scans and surfaces to scroll and turn, in a notebook
@@ -18,16 +17,17 @@ from matplotlib.figure import Figure
 
 from bonelib import slices
 from bonelib.evaluation import scoring
-from bonelib.figures import examples, paper, supplement
-from bonelib.figures.style import CAPTIONS, COLUMN_MM, canvas, printed, read_caption, save
+from bonelib.figures import paper, pictures, supplement
+from bonelib.figures.style import CAPTIONS, COLUMN_MM, canvas, save
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import Settings
 
-__all__ = ["CAPTIONS", "all_figures", "best_to_worst", "canvas", "read_caption", "save", "summary"]
+__all__ = ["CAPTIONS", "all_figures", "best_to_worst", "canvas", "save", "summary"]
 
 # Heights in print
 CURVES_MM = 62.0
 PANEL_MM = 44.0  # one of small multiples
+RELIABILITY_MM = 62.0  # with its histogram
 FOREST_ROW_MM = 3.9
 BAR_MM = 7.0
 MARGIN_MM = 16.0  # labels of the axes and legends
@@ -43,15 +43,15 @@ def all_figures(
     """
     methods = settings.methods(models)
     scores = scoring.read_scores(results, methods)
+    predicted = [name for name in methods if (results.root / "predictions" / name).exists()]
     made = dict(_curves(scoring.read_histories(results, models)))
     if folder.description.exists():
         made |= dict(_slices(folder, settings))
-        if not scores.empty and any((results.root / "predictions").glob("*/*.png")):
+        if predicted and len(scores):
             made["figure6"] = _compared(folder, results, settings, scores)
-            predicted = [name for name in methods if (results.root / "predictions" / name).exists()]
-            model = examples.choose_model(predicted)
+            model = pictures.choose_model(predicted)
             made["figure7"] = best_to_worst(folder, results, settings, scores, model)
-    if not scores.empty:
+    if len(scores):
         made |= dict(_supplement(results, settings, methods, scores))
     for figure in made.values():
         plt.close(figure)  # a notebook shows a figure where it names it
@@ -68,19 +68,19 @@ def summary(made: Mapping[str, Figure]) -> str:
 def _curves(histories: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure]]:
     if not histories:
         return
-    model = examples.choose_model(list(histories))
+    model = pictures.choose_model(list(histories))
     for draw in (paper.figure3, paper.figure4, paper.figure5):
-        figure, axes = printed(1, 1, CURVES_MM, COLUMN_MM)
+        figure, axes = canvas(1, 1, CURVES_MM, COLUMN_MM)
         draw(histories[model], axes[0, 0], model)
         yield draw.__name__, figure
 
 
 def _slices(folder: SliceFolder, settings: Settings) -> Iterator[tuple[str, Figure]]:
-    chosen = examples.choose_levels(slices.read_table(folder.root))
-    levels = [examples.read_example(folder, row) for row in chosen.itertuples()]
-    augmented = [levels[0], *examples.augmented_examples(levels[0], settings.seed)]
+    chosen = pictures.choose_levels(slices.read_table(folder.root))
+    levels = [pictures.read_example(folder, row) for row in chosen.itertuples()]
+    augmented = [levels[0], *pictures.augmented_examples(levels[0], settings.seed)]
     for draw, shown in ((paper.figure1, levels), (paper.figure2, augmented)):
-        figure, axes = examples.picture_canvas(shown, columns=2, count=4)
+        figure, axes = pictures.picture_canvas(shown, columns=2, count=4)
         draw(shown, axes)
         yield draw.__name__, figure
 
@@ -89,15 +89,13 @@ def _compared(
     folder: SliceFolder, results: ResultFolder, settings: Settings, scores: pd.DataFrame
 ) -> Figure:
     """Draw Figure 6."""
-    row = examples.choose_compared(scores)
+    row = pictures.choose_compared(scores)
     methods = list(scores["model"].unique())
-    example = examples.read_example(folder, row)
-    predicted = examples.read_predictions(results, methods, row)
-    figure, axes = examples.picture_canvas(
-        [example], columns=5, count=len(predicted) + 2, lines=3, legend_lines=1
-    )
+    example = pictures.read_example(folder, row, results, methods)
+    count = len(example.predictions) + 2
+    figure, axes = pictures.picture_canvas([example], 5, count, lines=3, legend_lines=1)
     records = scoring.read_records(results, methods)
-    paper.figure6(example, predicted, axes, settings.class_names, records)
+    paper.figure6(example, axes, settings.class_names, records)
     return figure
 
 
@@ -105,11 +103,10 @@ def best_to_worst(
     folder: SliceFolder, results: ResultFolder, settings: Settings, scores: pd.DataFrame, model: str
 ) -> Figure:
     """Draw Figure 7 of any network: four test slices from its best to its worst."""
-    chosen = list(examples.choose_quartiles(scores, model).itertuples())
-    shown = [examples.read_example(folder, row) for row in chosen]
-    predicted = [examples.read_predictions(results, [model], row)[model] for row in chosen]
-    figure, axes = examples.picture_canvas(shown, columns=4, count=8, lines=2, legend_lines=2)
-    paper.figure7(shown, predicted, axes, model, settings.class_names)
+    chosen = pictures.choose_quartiles(scores, model).itertuples()
+    shown = [pictures.read_example(folder, row, results, [model]) for row in chosen]
+    figure, axes = pictures.picture_canvas(shown, columns=4, count=8, lines=2, legend_lines=2)
+    paper.figure7(shown, axes, model, settings.class_names)
     return figure
 
 
@@ -121,32 +118,32 @@ def _supplement(
     placed = rows.merge(scoring.read_slices(results), on=["series", "slice"])
     reliability = supplement.by_method(scoring.read_reliability(results, methods), names)
     false_bone = supplement.by_method(scoring.read_false_bone(results, methods), names)
-    shape = supplement.multiples_shape(rows)
-    size = (*shape, shape[0] * PANEL_MM + MARGIN_MM)
+    down, across = supplement.multiples_shape(rows)
+    multiples = (down, across, down * PANEL_MM + MARGIN_MM)
 
     if len(names) > 1:
         pairs = supplement.pairwise(rows, names)
         lines = len(pairs) + (1 + supplement.BLOCK_GAP) * pairs["first"].nunique()
-        figure, axes = printed(1, 1, lines * FOREST_ROW_MM + MARGIN_MM)
+        figure, axes = canvas(1, 1, lines * FOREST_ROW_MM + MARGIN_MM)
         supplement.figureS1(pairs, axes[0, 0])
         yield "figureS1_comparisons", figure
-    if not placed.empty:
-        figure, axes = printed(*size)
-        supplement.figureS2(placed, axes)
-        yield "figureS2_levels", figure
-        figure, axes = printed(*size)
-        supplement.figureS3(placed, axes)
-        yield "figureS3_bone_size", figure
-    figure, axes = printed(*size)
+    for draw, name in (
+        (supplement.figureS2, "figureS2_levels"),
+        (supplement.figureS3, "figureS3_bone_size"),
+    ):
+        figure, axes = canvas(*multiples)
+        draw(placed, axes)
+        yield name, figure
+    figure, axes = canvas(*multiples)
     supplement.figureS4(rows, axes, settings.class_names)
     yield "figureS4_confusion", figure
-    if not reliability.empty:
+    if len(reliability):
         down, across = supplement.multiples_shape(reliability)
-        height_mm = down * 1.4 * PANEL_MM + MARGIN_MM
-        figure, axes = printed(2 * down, across, height_mm, height_ratios=[3, 1.3] * down)
+        height_mm = down * RELIABILITY_MM + MARGIN_MM
+        figure, axes = canvas(2 * down, across, height_mm, height_ratios=[3, 1.3] * down)
         supplement.figureS5(reliability, axes)
         yield "figureS5_reliability", figure
-    if not false_bone.empty:
-        figure, axes = printed(1, 2, rows["method"].nunique() * BAR_MM + MARGIN_MM)
+    if len(false_bone):
+        figure, axes = canvas(1, 2, rows["method"].nunique() * BAR_MM + MARGIN_MM)
         supplement.figureS6(false_bone, rows, axes)
         yield "figureS6_false_bone", figure

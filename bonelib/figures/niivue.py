@@ -24,7 +24,6 @@ MAX_TRIANGLES = 100_000  # of all surfaces together
 MIN_TRIANGLES = 500  # of one surface: a small bone keeps its shape
 HEIGHT_PIXELS = 560
 CROSSHAIR_RGBA = (0.94, 0.89, 0.26, 1.0)  # not the colour of a class
-BOX = {"width": "150px"}
 FRONT_DEGREES = (180, 5)  # azimuth and elevation of the camera
 HELP = "Click to move the cross, scroll with the wheel, zoom with the right button."
 
@@ -111,17 +110,15 @@ def view_surfaces(surfaces: Mapping[str, trimesh.Trimesh]) -> ipywidgets.Widget:
     for number, (name, surface) in enumerate(surfaces.items()):
         colour = colours[number % len(colours)]
         rgba = [round(255 * value) for value in (*to_rgb(colour), 1)]
-        share = len(surface.faces) * MAX_TRIANGLES // triangles
-        coarse = _coarsen(surface, max(share, MIN_TRIANGLES))
-        meshes.append(Mesh(data=_ply(coarse), name=f"{number}.ply", rgba255=rgba))
-        box = ipywidgets.Checkbox(value=True, description=name, indent=False, layout=BOX)
-        box.style.background = colour
+        most = max(len(surface.faces) * MAX_TRIANGLES // triangles, MIN_TRIANGLES)
+        meshes.append(Mesh(data=_ply(surface, most), name=f"{number}.ply", rgba255=rgba))
+        box = ipywidgets.Checkbox(value=True, description=name, indent=False)
+        box.style.background, box.layout.width = colour, "150px"
         ipywidgets.jslink((box, "value"), (meshes[-1], "visible"))
         boxes.append(box)
     niivue.on_canvas_attached(lambda: niivue.load_meshes(meshes))
     niivue.set_render_azimuth_elevation(*FRONT_DEGREES)
-    row = ipywidgets.Box(boxes, layout={"flex_flow": "row wrap"})
-    return ipywidgets.VBox([row, niivue])
+    return ipywidgets.VBox([ipywidgets.Box(boxes, layout={"flex_flow": "row wrap"}), niivue])
 
 
 def _nifti(image: SimpleITK.Image) -> bytes:
@@ -131,17 +128,13 @@ def _nifti(image: SimpleITK.Image) -> bytes:
         return path.read_bytes()
 
 
-def _ply(surface: trimesh.Trimesh) -> bytes:
+def _ply(surface: trimesh.Trimesh, max_triangles: int) -> bytes:
     """Return a binary PLY in NiiVue's space, RAS: x to the right, y to the front."""
+    if len(surface.faces) > max_triangles:
+        surface = surface.simplify_quadric_decimation(face_count=max_triangles)
     turned = surface.copy()
     turned.vertices *= [-1, -1, 1]
     return turned.export(file_type="ply", vertex_normal=False)
-
-
-def _coarsen(surface: trimesh.Trimesh, max_triangles: int) -> trimesh.Trimesh:
-    if len(surface.faces) <= max_triangles:
-        return surface
-    return surface.simplify_quadric_decimation(face_count=max_triangles)
 
 
 def _class_colours() -> dict:

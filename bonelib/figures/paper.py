@@ -9,13 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bonelib import metrics
 from bonelib.evaluation import scoring
-from bonelib.figures.examples import (
-    Example,
-    class_legend,
-    draw_labels,
-    draw_slice,
-    finish_pictures,
-)
+from bonelib.figures.pictures import Example, class_legend, draw_labels, draw_slice
 from bonelib.figures.style import CLASS_COLOURS, DARK, MARKS, PAIR_COLOURS
 from bonelib.published import METHOD_NAMES
 from bonelib.settings import BONE, CLASS_NAMES
@@ -26,16 +20,14 @@ LEGEND_COLUMNS = 3
 
 def figure1(examples: Sequence[Example], axes: np.ndarray) -> None:
     """Draw four example slices, lettered a) to d), on as many axes."""
-    for letter, example, panel in zip("abcd", examples, axes.flat, strict=False):
+    for letter, example, panel in zip("abcd", examples, axes.flat, strict=True):
         draw_slice(example, panel, f"{letter})  {example.series}, slice {example.slice}")
-    finish_pictures(axes, examples, len(examples))
 
 
 def figure2(examples: Sequence[Example], axes: np.ndarray) -> None:
     """Draw an original slice, which comes first, and augmented samples of it."""
-    for letter, example, panel in zip("abcdefgh", examples, axes.flat, strict=False):
+    for letter, example, panel in zip("abcd", examples, axes.flat, strict=True):
         draw_slice(example, panel, f"{letter})  {'original' if letter == 'a' else 'augmented'}")
-    finish_pictures(axes, examples, len(examples))
 
 
 def figure3(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
@@ -74,9 +66,8 @@ def _draw_curves(history: pd.DataFrame, columns: dict, colours, axes: Axes, mode
     axes.set_xlabel("epoch")
     # Above the axes, since no corner is free of curves in every run.
     axes.legend(
-        title=METHOD_NAMES.get(model, model), loc="lower center", bbox_to_anchor=(0.5, 1),
-        ncols=LEGEND_COLUMNS,
-    )  # fmt: skip
+        title=METHOD_NAMES[model], loc="lower center", bbox_to_anchor=(0.5, 1), ncols=LEGEND_COLUMNS
+    )
 
 
 def image_scores(
@@ -90,7 +81,6 @@ def image_scores(
 
 def figure6(
     example: Example,
-    predictions: dict[str, np.ndarray],
     axes: np.ndarray,
     class_names: Sequence[str] = CLASS_NAMES,
     records: Mapping[str, dict] | None = None,
@@ -101,30 +91,25 @@ def figure6(
     """
     draw_slice(example, axes.flat[0], f"{example.series}, slice {example.slice}")
     draw_labels(example, example.labels, axes.flat[1], "reference")
-    for (model, labels), panel in zip(predictions.items(), axes.flat[2:], strict=False):
+    for (model, labels), panel in zip(example.predictions.items(), axes.flat[2:], strict=False):
         bone = image_scores(example, labels, class_names)[1]
         name = scoring.method_name(model, records).replace(" (", "\n(")
         draw_labels(example, labels, panel, f"{name}\nbone IoU {bone:.1f} %")
-    finish_pictures(axes, [example], 2 + len(predictions))
     class_legend(axes.flat[0].figure, class_names, [example])
 
 
 def figure7(
     examples: Sequence[Example],
-    predictions: Sequence[np.ndarray],
     axes: np.ndarray,
     model: str,
     class_names: Sequence[str] = CLASS_NAMES,
 ) -> None:
     """Draw reference (left) and prediction (right) of each slice, with the slice's scores."""
-    pairs = axes.reshape(-1, 2)
-    for letter, example, labels, (left, right) in zip(
-        "abcdefgh", examples, predictions, pairs, strict=False
-    ):
+    for letter, example, (left, right) in zip("abcd", examples, axes.reshape(-1, 2), strict=False):
+        labels = example.predictions[model]
         mean, bone = image_scores(example, labels, class_names)
         title = f"{letter})  {example.series}\nslice {example.slice}"
         draw_labels(example, example.labels, left, title)
         draw_labels(example, labels, right, f"mean IoU {mean:.1f} %\nbone IoU {bone:.1f} %")
-    finish_pictures(axes, examples, 2 * len(examples))
-    title = f"left: reference, right: {METHOD_NAMES.get(model, model)}"
+    title = f"left: reference, right: {METHOD_NAMES[model]}"
     class_legend(axes.flat[0].figure, class_names, examples, title)

@@ -16,11 +16,11 @@ from bonelib.figures.style import (
     CLASS_COLOURS,
     DARK,
     FAINT,
-    HATCHES,
     MARK_SIGNS,
     MARKS,
     MIDDLE,
     SMALL_POINTS,
+    label_edges,
 )
 from bonelib.settings import BONE, CLASS_NAMES, NUM_CLASSES
 
@@ -30,6 +30,7 @@ BLOCK_GAP = 0.4  # rows of Figure S1
 MAX_GROUPS = 8  # of slices by bone area
 MIN_SLICES = 4  # per group, so that its quartiles differ from its extremes
 CAUSE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#F0E442", "#CCCCCC")
+CAUSE_HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\")
 BONE_COLOUR = CLASS_COLOURS[BONE]
 MM2_PER_CM2 = 100
 
@@ -58,23 +59,11 @@ def multiples_shape(frame: pd.DataFrame) -> tuple[int, int]:
 
 
 def _multiples(frame: pd.DataFrame, axes: np.ndarray) -> Iterator[tuple[pd.DataFrame, Axes]]:
-    """Yield each method's rows and its titled panel; remove unused panels."""
-    parts = list(frame.groupby("method", observed=True))
-    for panel in axes.flat[len(parts) :]:
-        panel.remove()
+    """Yield each method's rows and its titled panel."""
+    parts = frame.groupby("method", observed=True)
     for (method, part), panel in zip(parts, axes.flat, strict=False):
         panel.set_title(method.replace(" (", "\n("))  # fits the panel's width
         yield part, panel
-
-
-def _label_outer(axes: np.ndarray, count: int, **labels: str) -> None:
-    """Label the axes only at the left and lower edges of the first `count` panels."""
-    columns = axes.shape[1]
-    for index, panel in enumerate(axes.flat[:count]):
-        lowest, leftmost = index + columns >= count, index % columns == 0
-        panel.tick_params(labelbottom=lowest, labelleft=leftmost)
-        panel.set_xlabel(labels["x"] if lowest else "")
-        panel.set_ylabel(labels["y"] if leftmost else "")
 
 
 def pairwise(scores: pd.DataFrame, names: Mapping[tuple[str, int], str]) -> pd.DataFrame:
@@ -128,27 +117,22 @@ def _interval(row, place: float, axes: Axes) -> None:
 
 def figureS2(rows: pd.DataFrame, axes: np.ndarray) -> None:
     """Draw bone IoU by level of the pelvis, feet at the bottom; `rows` are scores by method."""
-    curves = {
-        method: part.groupby("level", observed=False).apply(
-            scoring.pooled_bone_iou, include_groups=False
-        )
-        for method, part in rows.groupby("method", observed=True)
-    }
-    names = list(rows["level"].cat.categories)
+
+    def pooled(*keys: str) -> pd.Series:
+        groups = rows.groupby(list(keys), observed=True)
+        return groups.apply(scoring.pooled_bone_iou, include_groups=False)
+
+    curves, series = pooled("level", "method").unstack(), pooled("method", "series", "level")
+    names, places = list(curves.index), range(len(curves))
     for part, panel in _multiples(rows, axes):
-        for curve in curves.values():
-            panel.plot(curve, range(len(names)), color=FAINT, linewidth=0.7, zorder=1)
-        single = part.groupby(["series", "level"], observed=True).apply(
-            scoring.pooled_bone_iou, include_groups=False
-        )
-        levels = single.index.get_level_values("level").map(names.index)
-        panel.plot(single, levels, "o", color=MIDDLE, markersize=2.5, zorder=2)
-        curve = curves[part["method"].iloc[0]]
-        panel.plot(curve, range(len(names)), "D-", color=BONE_COLOUR, zorder=3)
-        panel.set_xlim(-3, 103)
-        panel.set_ylim(-0.5, len(names) - 0.5)
-        panel.set_yticks(range(len(names)), names)
-    _label_outer(axes, len(curves), x="bone IoU (%)", y="")
+        method = part["method"].iloc[0]
+        panel.plot(curves, places, color=FAINT, linewidth=0.7, zorder=1)
+        levels = series[method].index.get_level_values("level").map(names.index)
+        panel.plot(series[method], levels, "o", color=MIDDLE, markersize=2.5, zorder=2)
+        panel.plot(curves[method], places, "D-", color=BONE_COLOUR, zorder=3)
+        panel.set(xlim=(-3, 103), ylim=(-0.5, len(names) - 0.5))
+        panel.set_yticks(places, names)
+    label_edges(axes, len(curves.columns), x="bone IoU (%)")
 
 
 def figureS3(rows: pd.DataFrame, axes: np.ndarray) -> None:
@@ -169,7 +153,7 @@ def figureS3(rows: pd.DataFrame, axes: np.ndarray) -> None:
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_xlim(0.8 * rows["area"].min(), 1.25 * rows["area"].max())
         panel.set_ylim(-3, 103)
-    _label_outer(axes, rows["method"].nunique(), x="bone in the slice (cm²)", y="bone IoU (%)")
+    label_edges(axes, rows["method"].nunique(), x="bone in the slice (cm²)", y="bone IoU (%)")
 
 
 def _quartiles_by_area(part: pd.DataFrame) -> list[pd.DataFrame]:
@@ -192,19 +176,18 @@ def figureS4(
             places, places, shares, cmap="Greys", vmin=0, vmax=140, shading="nearest",
             edgecolors="white", linewidth=0.5,
         )  # fmt: skip
-        panel.invert_yaxis()
         for row, column in np.ndindex(shares.shape):
-            colour = "white" if shares[row, column] > 70 else "black"
             panel.text(
-                column, row, percent(shares[row, column]), color=colour, ha="center", va="center",
-                fontsize=SMALL_POINTS,
+                column, row, percent(shares[row, column]), ha="center", va="center",
+                color="white" if shares[row, column] > 70 else "black", fontsize=SMALL_POINTS,
             )  # fmt: skip
+        panel.invert_yaxis()
         panel.set_xticks(places, class_names, rotation=0 if len(places) == NUM_CLASSES else 90)
         panel.set_yticks(places, class_names)
         panel.tick_params(length=0)
         panel.grid(False)
         panel.spines[:].set_visible(False)
-    _label_outer(axes, rows["method"].nunique(), x="predicted", y="reference")
+    label_edges(axes, rows["method"].nunique(), x="predicted", y="reference")
 
 
 def percent(share: float) -> str:
@@ -219,47 +202,37 @@ def figureS5(reliability: pd.DataFrame, axes: np.ndarray) -> None:
 
     `reliability` are rows of `scoring.read_reliability` by method.
     """
-    bins = reliability["bin"].max() + 1
-    lower = dict(zip(axes[::2].flat, axes[1::2].flat, strict=True))
-    for part, panel in _multiples(reliability, axes[::2]):
+    bins, count = reliability["bin"].max() + 1, reliability["method"].nunique()
+    upper, lower = axes[::2], axes[1::2]
+    for (part, panel), histogram in zip(_multiples(reliability, upper), lower.flat, strict=False):
         panel.plot([0, 1], [0, 1], "--", color=MIDDLE, linewidth=0.8)
         errors = []
-        for name, colour, mark, sign in zip(
-            dict.fromkeys(reliability["class"]), CLASS_COLOURS, MARKS, MARK_SIGNS, strict=False
+        for (name, rows), colour, mark, sign in zip(
+            part.groupby("class", sort=False), CLASS_COLOURS, MARKS, MARK_SIGNS, strict=False
         ):
-            rows = part[part["class"] == name]
             errors.append(f"{sign} {error_analysis.expected_calibration_error(rows):.2f}")
             sums = rows.groupby("bin")[["pixels", "probability", "positive"]].sum()
             sums = sums[sums["pixels"] > 0]
             shares = sums.div(sums["pixels"], axis=0)
             style = {"color": colour, "marker": mark, "markersize": 3, "linewidth": 1}
             panel.plot(shares["probability"], shares["positive"], label=name, **style)
-            lower[panel].plot(
-                (sums.index + 0.5) / bins, sums["pixels"], drawstyle="steps-mid", **style
-            )
+            middles = (sums.index + 0.5) / bins
+            histogram.plot(middles, sums["pixels"], drawstyle="steps-mid", **style)
         panel.set_title(f"{panel.get_title()}\nECE  {'  '.join(errors)}")
         panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        lower[panel].set(xlim=(-0.02, 1.02), yscale="log")
-    _finish_reliability(reliability["method"].nunique(), axes)
-
-
-def _finish_reliability(count: int, axes: np.ndarray) -> None:
-    """Label axes and classes, give all histograms one scale, remove unused panels."""
-    upper, lower = axes[::2], axes[1::2]
-    highest = max(panel.get_ylim()[1] for panel in lower.flat[:count])
-    for panel in lower.flat[:count]:
-        panel.set_ylim(0.5, 2 * highest)
-        panel.yaxis.set_major_locator(LogLocator(numticks=4))
-        panel.yaxis.set_major_formatter(EngFormatter())
-        panel.yaxis.set_minor_locator(NullLocator())
-    for panel in lower.flat[count:]:
-        panel.remove()
-    _label_outer(upper, count, x="", y="share of the class")
-    _label_outer(lower, count, x="probability of the class", y="pixels")
-    for panel in upper.flat[:count]:
-        panel.tick_params(labelbottom=False)
+        histogram.set(xlim=(-0.02, 1.02), yscale="log")
     handles = upper.flat[0].get_legend_handles_labels()
     upper.flat[0].figure.legend(*handles, loc="outside upper center", ncols=len(handles[0]))
+    highest = max(histogram.get_ylim()[1] for histogram in lower.flat[:count])
+    for histogram in lower.flat[:count]:
+        histogram.set_ylim(0.5, 2 * highest)
+        histogram.yaxis.set_major_locator(LogLocator(numticks=4))
+        histogram.yaxis.set_major_formatter(EngFormatter())
+        histogram.yaxis.set_minor_locator(NullLocator())
+    label_edges(upper, count, y="share of the class")
+    label_edges(lower, count, x="probability of the class", y="pixels")
+    for panel in upper.flat[:count]:
+        panel.tick_params(labelbottom=False)
 
 
 def figureS6(false_bone: pd.DataFrame, rows: pd.DataFrame, axes: np.ndarray) -> None:
@@ -270,32 +243,26 @@ def figureS6(false_bone: pd.DataFrame, rows: pd.DataFrame, axes: np.ndarray) -> 
     bone = rows.groupby("method", observed=True).apply(
         lambda part: scoring.counts(part)[:, BONE:].sum(), include_groups=False
     )
-    pixels = (
-        false_bone.pivot_table(
-            index="method", columns="cause", values="pixels", aggfunc="sum", observed=True
-        )
-        .reindex(index=bone.index, columns=error_analysis.CAUSES)
-        .fillna(0)
-    )
+    pixels = false_bone.groupby(["method", "cause"], observed=True)["pixels"].sum().unstack()
+    pixels = pixels.reindex(index=bone.index, columns=error_analysis.CAUSES).fillna(0)
+    total = pixels.sum(axis=1)
     left, right = axes.flat
     _stack(100 * pixels.div(bone, axis=0), left)
-    _stack(100 * pixels.div(pixels.sum(axis=1).clip(lower=1), axis=0), right)
+    _stack(100 * pixels.div(total.clip(lower=1), axis=0), right)
     left.set_xlabel("false bone (% of the reference's bone)")
     right.set_xlabel("share of the false bone (%)")
     right.tick_params(labelleft=False)
-    for place in np.flatnonzero(pixels.sum(axis=1) == 0):
-        left.text(0, place, " none", va="center", fontsize=SMALL_POINTS)
     right.set_xlim(0, 100)
-    left.figure.legend(
-        *left.get_legend_handles_labels(), loc="outside upper center",
-        ncols=len(error_analysis.CAUSES), handlelength=1.8,
-    )  # fmt: skip
+    for place in np.flatnonzero(total == 0):
+        left.text(0, place, " none", va="center", fontsize=SMALL_POINTS)
+    handles = left.get_legend_handles_labels()
+    left.figure.legend(*handles, loc="outside upper center", ncols=len(pixels.columns))
 
 
 def _stack(shares: pd.DataFrame, axes: Axes) -> None:
     """Draw one stacked bar per row, the first row at the top."""
     start = np.zeros(len(shares))
-    for cause, colour, hatch in zip(shares, CAUSE_COLOURS, HATCHES, strict=False):
+    for cause, colour, hatch in zip(shares, CAUSE_COLOURS, CAUSE_HATCHES, strict=True):
         axes.barh(
             shares.index.astype(str), shares[cause], left=start, color=colour, hatch=hatch,
             edgecolor=DARK, linewidth=0.4, height=0.7, label=cause,

@@ -10,37 +10,23 @@ from pathlib import Path
 
 import keras
 
+from bonelib.errors import unknown
 from bonelib.models.encoders import EncoderWeightsError
 from bonelib.models.fcn import fcn8, fcn32
 from bonelib.models.pspnet import pspnet
-from bonelib.models.segnet import segnet
-from bonelib.models.unet import resnet50_unet, unet, vgg_unet
+from bonelib.models.unet import resnet50_unet, segnet, unet, vgg_unet
 from bonelib.paths import WEIGHTS
 from bonelib.settings import NUM_CLASSES, PRETRAINING
 
 __all__ = [
-    "ENCODERS",
-    "MODELS",
-    "EncoderWeightsError",
-    "build_model",
-    "encoder_of",
-    "load_pretrained",
-    "multiply_adds",
-    "pretrained_names",
-    "save_pretrained",
-    "trainable_parameters",
-]
+    "ENCODERS", "MODELS", "EncoderWeightsError", "build_model", "encoder_of", "load_pretrained",
+    "multiply_adds", "pretrained_names", "save_pretrained", "trainable_parameters",
+]  # fmt: skip
 
 MODELS = {
-    "fcn8": fcn8,
-    "fcn32": fcn32,
-    "pspnet": pspnet,
-    "unet": unet,
-    "segnet": segnet,
-    "vgg_unet": vgg_unet,
-    "resnet50_unet": resnet50_unet,
+    network.__name__: network
+    for network in (fcn8, fcn32, pspnet, unet, segnet, vgg_unet, resnet50_unet)
 }
-
 ENCODERS = {"vgg_unet": "VGG16", "resnet50_unet": "ResNet50"}  # those of keras.applications
 
 SIZE_STEP = 32  # five poolings halve the image
@@ -48,7 +34,6 @@ SIZE_STEP = 32  # five poolings halve the image
 
 def encoder_of(name: str) -> str | None:
     """Return the keras.applications network that is the encoder of `name`, if there is one."""
-    _check_name(name)
     return ENCODERS.get(name)
 
 
@@ -67,7 +52,8 @@ def build_model(
     of January 2020, "relu" as after March 2020. Raises ValueError for an unknown name or a
     size that is not a multiple of 32, and EncoderWeightsError.
     """
-    _check_name(name)
+    if name not in MODELS:
+        raise ValueError(unknown("model", name, MODELS))
     rows, columns = image_size if isinstance(image_size, tuple) else (image_size, image_size)
     for length in (rows, columns):
         if length <= 0 or length % SIZE_STEP:
@@ -139,8 +125,3 @@ def multiply_adds(model: keras.Model) -> int:
             grid = layer.input.shape if transposed else layer.output.shape
             total += math.prod(grid[1:-1]) * math.prod(layer.kernel.shape)
     return total
-
-
-def _check_name(name: str) -> None:
-    if name not in MODELS:
-        raise ValueError(f"unknown model '{name}': choose one of {', '.join(MODELS)}")

@@ -6,11 +6,8 @@ import keras
 
 # The file names of keras.applications, and of weights saved with `save_weights`.
 WEIGHT_FILES = {
-    "VGG16": ("vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", "vgg16_notop.weights.h5"),
-    "ResNet50": (
-        "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        "resnet50_notop.weights.h5",
-    ),
+    name: (f"{stem}_weights_tf_dim_ordering_tf_kernels_notop.h5", f"{stem}_notop.weights.h5")
+    for name, stem in (("VGG16", "vgg16"), ("ResNet50", "resnet50"))
 }
 
 PLAIN_FILTERS = (64, 128, 256, 256, 256)
@@ -63,25 +60,22 @@ def load_encoder(name: str, image, weights: str | Path | None) -> keras.Model:
     network = getattr(keras.applications, name)
     if weights is None:
         return network(include_top=False, weights=None, input_tensor=image)
-    if str(weights) == "imagenet":
-        try:
-            return network(include_top=False, weights="imagenet", input_tensor=image)
-        except Exception as error:  # Keras raises a bare Exception for a failed download
-            raise EncoderWeightsError(
-                f"the ImageNet weights of {name} could not be downloaded "
-                f"({_first_line(error)}): connect to the internet, or set encoder_weights to a "
-                f"folder with {WEIGHT_FILES[name][0]}, or to none for a random encoder"
-            ) from error
-    file = find_weights(name, Path(weights))
-    encoder = network(include_top=False, weights=None, input_tensor=image)
+    is_download = str(weights) == "imagenet"
+    file = weights if is_download else find_weights(name, Path(weights))
     try:
-        encoder.load_weights(file)
-    except Exception as error:  # h5py and Keras raise many kinds for a wrong file
+        return network(include_top=False, weights=str(file), input_tensor=image)
+    except Exception as error:  # Keras and h5py raise many kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        if is_download:
+            raise EncoderWeightsError(
+                f"the ImageNet weights of {name} could not be downloaded ({reason}): connect to "
+                f"the internet, or set encoder_weights to a folder with {WEIGHT_FILES[name][0]}, "
+                "or to none for a random encoder"
+            ) from error
         raise EncoderWeightsError(
-            f"{file}: not the weights of {name} without its classifier "
-            f"({_first_line(error)}): use {WEIGHT_FILES[name][0]} of keras.applications"
+            f"{file}: not the weights of {name} without its classifier ({reason}): use "
+            f"{WEIGHT_FILES[name][0]} of keras.applications"
         ) from error
-    return encoder
 
 
 def find_weights(name: str, path: Path) -> Path:
@@ -94,7 +88,3 @@ def find_weights(name: str, path: Path) -> Path:
         f"{path}: no weights of {name} here: put {' or '.join(WEIGHT_FILES[name])} into this "
         "folder, or name a file that ends in .h5"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

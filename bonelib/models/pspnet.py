@@ -12,8 +12,8 @@ POOLED_SIZES = (1, 2, 3, 6)
 class AdaptiveAverage(keras.layers.Layer):
     """Adaptive average pooling to `size` x `size`, for features of any resolution.
 
-    Window k of n rows spans the rows from floor(k n / size) up to, but without, row
-    ceil((k + 1) n / size). Keras 3.15's own layer fails on TensorFlow for `size` 1.
+    Window k of n rows spans those from floor(k n / size) to ceil((k + 1) n / size). Keras 3.15's
+    own layer fails on TensorFlow for `size` 1.
     """
 
     def __init__(self, size: int, **kwargs):

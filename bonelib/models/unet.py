@@ -1,4 +1,4 @@
-"""U-net and its variants with a VGG16 or ResNet50 encoder (sections 3.3 and 5.4)."""
+"""U-net, its variants with a VGG16 or ResNet50 encoder, and SegNet (sections 3.3, 3.4, 5.4)."""
 
 import keras
 
@@ -26,21 +26,28 @@ def resnet50_unet(
     return _decode(resnet50_encoder(image, encoder_weights), num_classes, decoder_activation)
 
 
-def _decode(features: list, num_classes: int, activation: str):
+def segnet(image, num_classes: int, **_) -> keras.KerasTensor:
+    """Return the class scores of SegNet, U-net without skips, at half the size of `image`.
+
+    As in the library, and unlike section 3.4, it upsamples by nearest neighbour instead of
+    by pooling indices, and its decoder is linear.
+    """
+    features = plain_encoder(image, blocks=4)
+    return _decode(features, num_classes, "linear", skips=False)
+
+
+def _decode(features: list, num_classes: int, activation: str, skips: bool = True):
     f1, f2, f3, x = features
-    x = decoder_block(x, DECODER_FILTERS[0], activation, name="decoder1")
-    for number, (filters, feature) in enumerate(
-        zip(DECODER_FILTERS[1:], (f3, f2, f1), strict=True), start=2
+    for number, (filters, skip) in enumerate(
+        zip(DECODER_FILTERS, (None, f3, f2, f1), strict=True), start=1
     ):
-        x = keras.layers.UpSampling2D(2, name=f"decoder{number}_double")(x)
-        x = keras.layers.Concatenate(name=f"decoder{number}_skip")([x, feature])
-        x = decoder_block(x, filters, activation, name=f"decoder{number}")
+        name = f"decoder{number}"
+        if number > 1:
+            x = keras.layers.UpSampling2D(2, name=f"{name}_double")(x)
+            if skips:
+                x = keras.layers.Concatenate(name=f"{name}_skip")([x, skip])
+        convolve = keras.layers.Conv2D(
+            filters, 3, padding="same", activation=activation, name=f"{name}_conv"
+        )
+        x = keras.layers.BatchNormalization(name=f"{name}_bn")(convolve(x))
     return keras.layers.Conv2D(num_classes, 3, padding="same", name="scores")(x)
-
-
-def decoder_block(x, filters: int, activation: str, name: str) -> keras.KerasTensor:
-    """Return a 3 x 3 convolution of `x`, with its activation and batch normalisation."""
-    x = keras.layers.Conv2D(filters, 3, padding="same", activation=activation, name=f"{name}_conv")(
-        x
-    )
-    return keras.layers.BatchNormalization(name=f"{name}_bn")(x)

@@ -4,20 +4,14 @@ Every tissue is a formula of the position in the patient, in mm, so single slice
 computed.
 """
 
+from pathlib import Path
+
 import numpy as np
+import yaml
 
 from bonelib.phantom.patient import DEPTH, FLESH_DEPTH, FLESH_WIDTH, MEAN_FAT_MM, Patient
-from bonelib.phantom.shapes import capsule, ellipse, ellipsoid, intersection, union
-from bonelib.phantom.skeleton import (
-    ARMS,
-    FEMURS,
-    VERTEBRAE,
-    Bone,
-    arm_outline,
-    disc_distance,
-    femur_middle,
-    prosthesis,
-)
+from bonelib.phantom.shapes import Points, capsule, ellipse, ellipsoid, intersection, union
+from bonelib.phantom.skeleton import Arm, Bone, Femur, Vertebra
 from bonelib.phantom.tissues import Tissue, spongy
 
 PELVIC_FLOOR = -45.0  # lowest z of bowel
@@ -32,33 +26,7 @@ PERIOSTEUM = 1.6  # less dense outer layer of a thick cortex
 COUCH_THICKNESS, COUCH_SHELL = 42.0, 2.4
 COUCH_HALF_WIDTH = 235.0
 
-# The artery of each leg: z and distances inwards and in front of the femur; above, z, x and y.
-THIGH_ARTERY = ((-400.0, 4, -30), (-250.0, 30, 16), (-100.0, 40, 50))
-PELVIC_ARTERY = (
-    (0.0, 74, -62),
-    (50.0, 58, -34),
-    (95.0, 42, -16),
-    (140.0, 12, -28),
-    (200.0, 6, -30),
-)
-
-# Centre lines of the muscles: x, y at each height; fat fills the gaps between them.
-MUSCLE_HEIGHTS = (-400, -200, -90, -30, 20, 80, 160)
-MUSCLE_LINES = np.array(
-    [
-        [(75, -45), (92, -62), (98, -66), (102, -62), (108, -62), (122, -75), (118, -80)],
-        [(112, -30), (140, -28), (150, -34), (138, -58), (132, -50), (140, -30), (150, -30)],
-        [(118, 10), (148, 20), (162, 10), (160, 10), (148, 5), (136, 18), (150, 10)],
-        [(90, 45), (112, 62), (128, 64), (118, 82), (112, 80), (110, 70), (95, 70)],
-        [(60, 48), (82, 66), (85, 72), (72, 90), (66, 92), (60, 110), (30, 85)],
-        [(40, 20), (52, 40), (48, 50), (40, 72), (30, 100), (18, 112), (15, 82)],
-        [(42, -15), (50, -5), (45, 0), (45, 22), (46, 30), (40, 10), (36, 15)],
-        [(60, -30), (62, -38), (55, -45), (60, -48), (78, -34), (75, -5), (48, -2)],
-        [(80, 25), (92, 38), (86, 30), (92, 42), (98, 40), (112, -18), (125, -55)],
-        [(100, -10), (112, -18), (112, -35), (116, -38), (118, -18), (125, 45), (130, 60)],
-    ],
-    np.float32,
-)
+_DATA = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 
 
 def cut_slice(patient: Patient, x_mm, y_mm, z_mm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -69,13 +37,15 @@ def cut_slice(patient: Patient, x_mm, y_mm, z_mm: float) -> tuple[np.ndarray, np
     canvas = _Canvas(patient, x_mm, y_mm, z_mm)
     canvas.paint_support()
     canvas.paint_body()
-    canvas.paint_organs()
+    canvas.paint_bowel()
+    canvas.paint_pelvic_organs()
     canvas.paint_vessels()
-    canvas.paint_discs()
+    for bone in canvas.of_kind(Vertebra):
+        canvas.paint_disc(bone)
     canvas.paint_foreign()
     for bone in patient.skeleton:
         canvas.paint_bone(bone)
-    for bone in patient.skeleton:
+    for bone in canvas.of_kind(Femur):
         if bone.number in patient.replaced_hips:
             canvas.paint_prosthesis(bone)
     return canvas.tissues, canvas.bones
@@ -99,16 +69,30 @@ class _Canvas:
         self.x = np.asarray(x_mm, np.float32)[None, :]
         self.y = np.asarray(y_mm, np.float32)[:, None]
         self.tissues, self.bones = np.zeros((2, self.y.size, self.x.size), np.uint8)
+        self.points = self.x, self.y, self.z
+        self.mirrored = np.abs(self.x), self.y, self.z  # for what both sides have
         self.couch_surface = patient.couch_top - self.x**2 / (2 * patient.couch_curve)
         self.groin_y = -0.42 * np.sqrt(DEPTH * patient.half_depth)
 
-    def window(self, low, high) -> tuple[slice, slice] | None:
-        """Return the rows and columns between two corners, or None if the slice misses the box."""
-        columns = np.searchsorted(self.x[0], (low[0], high[0]))
-        rows = np.searchsorted(self.y[:, 0], (low[1], high[1]))
-        if not low[2] <= self.z <= high[2] or columns[0] == columns[1] or rows[0] == rows[1]:
+    def at(self, profile: str) -> float:
+        """Return the value of a profile in `anatomy.yaml` at the slice's height."""
+        return np.interp(self.z, *_DATA["profiles"][profile])
+
+    def of_kind(self, kind: type[Bone]) -> list[Bone]:
+        return [bone for bone in self.patient.skeleton if isinstance(bone, kind)]
+
+    def _box(self, low, high) -> tuple[tuple[slice, slice], Points] | None:
+        """Return the pixels between two corners, and their points; None outside of its heights."""
+        if not low[2] <= self.z <= high[2]:
             return None
-        return slice(*rows), slice(*columns)
+        columns = slice(*np.searchsorted(self.x[0], (low[0], high[0])))
+        rows = slice(*np.searchsorted(self.y[:, 0], (low[1], high[1])))
+        return (rows, columns), (self.x[:, columns], self.y[rows], self.z)
+
+    def _bone_box(self, bone: Bone, low, high) -> tuple[tuple[slice, slice], Points] | None:
+        """Return the pixels of a box in a bone's frame, and their points in that frame."""
+        box = self._box(*bone.frame.bounds(low, high))
+        return box and (box[0], bone.frame.local(box[1]))
 
     def paint_support(self):
         below = self.y - self.couch_surface
@@ -123,9 +107,9 @@ class _Canvas:
         if z < 60:
             crease_mm = np.clip(14 - 16 * patient.obesity, 2, 16)  # a fold between fat parts
             core = union(core, self._thighs(), crease_mm)
-        cleft_depth = np.interp(z, (-80, -30, 40, 75), (40, 34, 16, 0))
         back = patient.couch_top
-        cleft = capsule((self.x, self.y), (0, back - cleft_depth), (0, back + 10), 0.5, 3.0)
+        deepest = back - self.at("cleft_depth")
+        cleft = capsule((self.x, self.y), (0, deepest), (0, back + 10), 0.5, 3.0)
         couch = self.y - self.couch_surface + 1
         return tuple(
             intersection(intersection(outline, -cleft, 6), couch, 12)
@@ -133,11 +117,9 @@ class _Canvas:
         )
 
     def _trunk(self):
-        patient, z = self.patient, float(self.z)
-        waist = np.interp(z, (-100, 0, 70, 130, 170), (0.96, 1, 0.97, 0.9, 0.88))
-        belly = np.interp(z, (-60, 20, 100, 170), (0.86, 0.94, 1.04, 1.06))
-        waist += max(patient.obesity, 0) * np.interp(z, (40, 150), (0, 0.14))
-        belly += max(patient.obesity, 0) * np.interp(z, (40, 150), (0, 0.16))
+        patient = self.patient
+        waist = self.at("waist") + max(patient.obesity, 0) * self.at("obese_waist")
+        belly = self.at("belly") + max(patient.obesity, 0) * self.at("obese_belly")
         trunk = ellipse(
             self.x,
             self.y - 16 + (belly - 1) * patient.half_depth * 0.7,
@@ -145,30 +127,26 @@ class _Canvas:
             patient.half_depth * belly,
             2.4,
         )
-        return intersection(trunk, CROTCH + 4 - z, 30)
+        return intersection(trunk, CROTCH + 4 - float(self.z), 30)
 
     def _thighs(self):
         patient, z = self.patient, float(self.z)
-        heights = (-400, -200, -90)
-        width = patient.flesh_width * np.interp(z, heights, (0.35, 0.42, 0.475))
-        width += patient.fat * np.interp(z, heights, (0.28, 0.4, 0.475))
-        depth = patient.flesh_depth * np.interp(z, heights, (0.58, 0.74, 0.82))
-        depth += patient.fat * np.interp(z, heights, (0.4, 0.65, 0.82))
-        inwards = np.interp(z, heights, (0, 10, 19))
-        backwards = np.interp(z, heights, (2, 12, 6))
+        width = patient.flesh_width * self.at("thigh_flesh_width")
+        width += patient.fat * self.at("thigh_fat_width")
+        depth = patient.flesh_depth * self.at("thigh_flesh_depth")
+        depth += patient.fat * self.at("thigh_fat_depth")
         thighs = np.inf
-        for bone in patient.skeleton:
-            if bone.number in FEMURS:
-                middle = femur_middle(bone, min(z, CROTCH))
-                centre_x = middle[0] - np.copysign(inwards, middle[0])
-                offset_y = self.y - middle[1] - backwards
-                part = ellipse(self.x - centre_x, offset_y, width, depth, 2.15)
-                thighs = np.minimum(thighs, part)
+        for femur in self.of_kind(Femur):
+            middle_x, middle_y = femur.middle(min(z, CROTCH))
+            centre_x = middle_x - np.copysign(self.at("thigh_inwards"), middle_x)
+            offset_y = self.y - middle_y - self.at("thigh_backwards")
+            part = ellipse(self.x - centre_x, offset_y, width, depth, 2.15)
+            thighs = np.minimum(thighs, part)
         return intersection(thighs, z - 40, 60)
 
     def _add_front(self, trunk):
         """Return the outline with a hanging belly and the genitals."""
-        patient, points, front = self.patient, (self.x, self.y, self.z), self.groin_y
+        patient, points, front = self.patient, self.points, self.groin_y
         if patient.obesity > 0.2:
             apron = (0, -0.72 * patient.half_depth, 62)
             radii = 0.8 * patient.half_width, 0.42 * patient.half_depth, 40 + 35 * patient.obesity
@@ -185,9 +163,7 @@ class _Canvas:
 
     def _penis(self):
         front = self.groin_y
-        return capsule(
-            (self.x, self.y, self.z), (0, front - 20, -58), (8, front - 34, -100), 14, 13
-        )
+        return capsule(self.points, (0, front - 20, -58), (8, front - 34, -100), 14, 13)
 
     def paint_body(self):
         patient, z = self.patient, float(self.z)
@@ -196,18 +172,16 @@ class _Canvas:
         uneven = 0.22 * np.sin(2 * angle + patient.fat_phases[0])
         uneven += 0.15 * np.sin(3 * angle + patient.fat_phases[1])
         thick = patient.fat + min(patient.fat, MEAN_FAT_MM) * uneven
-        fat = thick * np.interp(z, (-300, -120, -60, 0, 100), (0.5, 0.7, 0.8, 1, 1.05))
-        fat = np.maximum(fat, 3)
+        fat = np.maximum(thick * self.at("fat"), 3)
         self.tissues[skin < 0] = Tissue.FAT
         self.tissues[(skin < 0) & (skin > -SKIN_THICKNESS)] = Tissue.SKIN
-        perineum = np.exp(-((self.x / 55) ** 2)) * np.interp(z, (-60, -30), (0.8, 0))
+        perineum = np.exp(-((self.x / 55) ** 2)) * self.at("perineum")
         flesh = core < -fat * (1 - perineum)
         rows, columns = np.nonzero(flesh)
         self.tissues[rows, columns] = self._muscles(self.x[0, columns], self.y[rows, 0])
         self._paint_cavity(skin, fat)
         if patient.male and GENITALS[0] < z < GENITALS[1]:
-            points = np.abs(self.x), self.y, self.z
-            gland = ellipsoid(points, (14, self.groin_y, -86), (10, 13, 17))
+            gland = ellipsoid(self.mirrored, (14, self.groin_y, -86), (10, 13, 17))
             gland = np.minimum(gland, self._penis() + 3)
             self.tissues[(gland < 0) & (skin < -SKIN_THICKNESS)] = Tissue.MUSCLE
         for marker_x, marker_z in patient.skin_markers:
@@ -215,29 +189,22 @@ class _Canvas:
                 ring = np.abs(self.x - marker_x * patient.half_width) < 2.2
                 front = (self.y < 30) & (skin > 0) & (skin < 2.6)
                 self.tissues[ring & front] = Tissue.SKIN_MARKER
-        self._paint_arms(skin)
-
-    def _paint_arms(self, skin):
-        for bone in self.patient.skeleton:
-            if bone.number not in ARMS:
-                continue
-            points = bone.frame.local((self.x, self.y, self.z))
-            outline = np.maximum(arm_outline(points), 1.5 - skin)
+        for arm in self.of_kind(Arm):
+            outline = np.maximum(arm.skin(arm.frame.local(self.points)), 1.5 - skin)
             layers = (0, Tissue.SKIN), (-SKIN_THICKNESS, Tissue.FAT), (-4, Tissue.MUSCLE)
             for depth, tissue in layers:
                 self.tissues[outline < depth] = tissue
 
     def _muscles(self, x, y) -> np.ndarray:
         scale = self.patient.flesh_width / FLESH_WIDTH
-        lines = [
-            [np.interp(self.z, MUSCLE_HEIGHTS, line[:, axis]) for axis in (0, 1)]
-            for line in MUSCLE_LINES
-        ]
         nearest = np.full(x.shape, np.inf, np.float32)
         second = nearest.copy()
         wobble = 5 * np.sin(x / 17 + self.z / 40) + 5 * np.sin(y / 13 - self.z / 55)
         side = np.abs(x) + wobble
-        for line_x, line_y in lines:
+        for line in _DATA["muscles"]:
+            line_x, line_y = (
+                np.interp(self.z, _DATA["muscle_heights"], part) for part in zip(*line, strict=True)
+            )
             distance = np.hypot(side - line_x * scale, y + wobble - line_y * scale)
             second = np.minimum(second, np.maximum(nearest, distance))
             nearest = np.minimum(nearest, distance)
@@ -245,33 +212,25 @@ class _Canvas:
         return np.where(second - nearest < gap, Tissue.FAT, Tissue.MUSCLE).astype(np.uint8)
 
     def _paint_cavity(self, skin, fat):
-        z = float(self.z)
-        if z < PELVIC_FLOOR:
+        if self.z < PELVIC_FLOOR:
             self.cavity = np.full(self.tissues.shape, np.inf, np.float32)
             return
-        heights = (PELVIC_FLOOR, -10, 30, 60, 100, 170)
-        centre_y = np.interp(z, heights, (10, 6, 0, -22, -34, -34))
-        width = np.interp(z, heights, (30, 47, 56, 86, 112, 122)) * self.patient.scale
-        depth = (
-            np.interp(z, heights, (30, 48, 60, 60, 52, 52)) * self.patient.flesh_depth / FLESH_DEPTH
-        )
-        cavity = ellipse(self.x, self.y - centre_y, width, depth, 2.3)
-        psoas_x = np.interp(z, (20, 60, 100, 170), (78, 66, 50, 42))
-        psoas_y = np.interp(z, (20, 60, 100, 170), (-34, -12, 4, 6))
-        psoas = ellipse(np.abs(self.x) - psoas_x, self.y - psoas_y, 21, 24)
-        spine = ellipse(self.x, self.y - 40, 40, np.interp(z, (70, 100), (10, 58)))
+        width = self.at("cavity_width") * self.patient.scale
+        depth = self.at("cavity_depth") * self.patient.flesh_depth / FLESH_DEPTH
+        cavity = ellipse(self.x, self.y - self.at("cavity_y"), width, depth, 2.3)
+        side = np.abs(self.x)
+        psoas = ellipse(side - self.at("psoas_x"), self.y - self.at("psoas_y"), 21, 24)
+        spine = ellipse(self.x, self.y - 40, 40, self.at("spine_depth"))
         cavity = np.maximum(cavity, np.maximum(skin + fat + 9, -np.minimum(psoas, spine)))
         self.tissues[cavity < 0] = Tissue.FAT
         self.cavity = cavity
 
-    def paint_organs(self):
-        patient, z = self.patient, self.z
-        for loop in patient.bowel:
-            low, high = loop.nodes.min(axis=0) - 20, loop.nodes.max(axis=0) + 20
-            window = self.window(low, high)
-            if window is None:
+    def paint_bowel(self):
+        for loop in self.patient.bowel:
+            box = self._box(loop.nodes.min(axis=0) - 20, loop.nodes.max(axis=0) + 20)
+            if box is None:
                 continue
-            points = self.x[:, window[1]], self.y[window[0]], z
+            window, points = box
             distance = np.inf
             for start, end in zip(loop.nodes, loop.nodes[1:], strict=False):
                 rod = capsule(points, start, end, loop.radius, loop.radius)
@@ -279,23 +238,22 @@ class _Canvas:
             distance = np.maximum(distance, self.cavity[window] + 1)
             content = np.where(points[1] < loop.gas_above, Tissue.GAS, loop.content)
             self._fill(window, distance, content, wall_mm=2.2)
-        rectum_x = np.interp(z, (-60, 0, 40, 90), (0, 0, 8, 25))
-        rectum_y = np.interp(z, (-60, -30, 10, 40, 90), (55, 50, 50, 38, -10))
-        radius = np.interp(z, (-65, -60, -40, 0, 80, 95), (0, 9, 15, 19, 14, 0))
-        if -64 < z < 90:
-            distance = np.hypot(self.x - rectum_x, (self.y - rectum_y) * 1.15) - radius
-            filling = Tissue.BLOOD if patient.stool else Tissue.FLUID
-            gas = self.y < rectum_y - (9 if patient.stool else 4) + 0 * self.x
-            content = np.where(gas, Tissue.GAS, filling)
+
+    def paint_pelvic_organs(self):
+        patient = self.patient
+        if -64 < self.z < 90:
+            rectum_y = self.at("rectum_y")
+            distance = np.hypot(self.x - self.at("rectum_x"), (self.y - rectum_y) * 1.15)
+            distance -= self.at("rectum_radius")
+            filling, gas_mm = (Tissue.BLOOD, 9) if patient.stool else (Tissue.FLUID, 4)
+            content = np.where(self.y < rectum_y - gas_mm, Tissue.GAS, filling)
             self._fill(np.s_[:, :], distance, content, wall_mm=3.5)
-        points = self.x, self.y, z
-        gland = ellipsoid(points, (0, -6, -24), (24, 20, 20 if patient.male else 16))
+        gland = ellipsoid(self.points, (0, -6, -24), (24, 20, 20 if patient.male else 16))
         self.tissues[gland < 0] = Tissue.MUSCLE
         width, depth, height = patient.bladder
-        bladder = ellipsoid(points, (0, -14, 2 + height * 0.8), (width, depth, height))
-        content = np.where(
-            self.y > patient.bladder_contrast + 0 * self.x, Tissue.BOWEL_CONTRAST, Tissue.FLUID
-        )
+        bladder = ellipsoid(self.points, (0, -14, 2 + height * 0.8), (width, depth, height))
+        enhanced = self.y > patient.bladder_contrast
+        content = np.where(enhanced, Tissue.BOWEL_CONTRAST, Tissue.FLUID)
         self._fill(np.s_[:, :], bladder, content, wall_mm=3)
 
     def _fill(self, window, distance, content, wall_mm: float):
@@ -306,19 +264,16 @@ class _Canvas:
 
     def paint_vessels(self):
         patient, z = self.patient, float(self.z)
-        size = np.interp(z, (-400, 0, 140, 160), (3.2, 4.2, 6, 8))
+        size = self.at("artery_radius")
         blood = Tissue.ENHANCED_BLOOD if patient.vessels_enhanced else Tissue.BLOOD
         body = self.tissues >= Tissue.GAS
-        for side, femur in zip((1, -1), FEMURS, strict=True):
-            (bone,) = (bone for bone in patient.skeleton if bone.number == femur)
-            line = [
-                (height, side * middle[0] - inwards, middle[1] - forwards)
-                for height, inwards, forwards in THIGH_ARTERY
-                for middle in (femur_middle(bone, height),)
-            ]
-            heights, artery_xs, artery_ys = zip(*line, *PELVIC_ARTERY, strict=True)
-            artery_x = np.interp(z, heights, artery_xs)
-            artery_y = np.interp(z, heights, artery_ys)
+        for side, femur in zip((1, -1), self.of_kind(Femur), strict=True):
+            line = []
+            for height, inwards, forwards in _DATA["thigh_artery"]:
+                middle_x, middle_y = femur.middle(height)
+                line.append((height, side * middle_x - inwards, middle_y - forwards))
+            heights, *line = zip(*line, *_DATA["pelvic_artery"], strict=True)
+            artery_x, artery_y = (np.interp(z, heights, part) for part in line)
             away = np.hypot(self.x - side * artery_x, self.y - artery_y)
             vein = np.hypot(self.x - side * (artery_x - 11), self.y - artery_y - 7)
             self.tissues[body & (vein < size * 1.25)] = Tissue.BLOOD
@@ -327,21 +282,17 @@ class _Canvas:
                 plaque = (np.abs(away - size) < 0.9) & (self.y > artery_y)
                 self.tissues[body & plaque] = Tissue.CALCIFICATION
 
-    def paint_discs(self):
-        for bone in self.patient.skeleton:
-            window = self.window(*bone.frame.bounds(bone.shape.low, bone.shape.high))
-            if bone.number in VERTEBRAE and window is not None:
-                points = bone.frame.local((self.x[:, window[1]], self.y[window[0]], self.z))
-                self.tissues[window][disc_distance(points) < 0] = Tissue.CARTILAGE
+    def paint_disc(self, vertebra: Vertebra):
+        if box := self._bone_box(vertebra, *vertebra.dimensions["box"]):
+            self.tissues[box[0]][vertebra.disc(box[1]) < 0] = Tissue.CARTILAGE
 
     def paint_foreign(self):
         """Paint ureters, a catheter and gold seeds."""
-        patient, points = self.patient, (self.x, self.y, self.z)
+        patient, points = self.patient, self.points
         urine = Tissue.ENHANCED_BLOOD if patient.ureters_enhanced else Tissue.FLUID
         height = patient.bladder[2]
-        half = np.abs(self.x), self.y, self.z
-        ureter = capsule(half, (34, 4, 175), (46, 14, 70), 2.2, 2.4)
-        ureter = np.minimum(ureter, capsule(half, (46, 14, 70), (24, 2, height), 2.4, 2.0))
+        ureter = capsule(self.mirrored, (34, 4, 175), (46, 14, 70), 2.2, 2.4)
+        ureter = np.minimum(ureter, capsule(self.mirrored, (46, 14, 70), (24, 2, height), 2.4, 2.0))
         self.tissues[(ureter < 0) & (self.tissues == Tissue.FAT)] = urine
         if patient.catheter:
             balloon = ellipsoid(points, (0, -12, 0.8 * height - 4), (11, 10, 10))
@@ -355,15 +306,16 @@ class _Canvas:
                 self.tissues[rows, columns] = Tissue.GOLD_SEED
 
     def paint_bone(self, bone: Bone):
-        window = self.window(*bone.frame.bounds(bone.shape.low, bone.shape.high))
-        if window is None:
+        box = self._bone_box(bone, *bone.dimensions["box"])
+        if box is None:
             return
-        points = bone.frame.local((self.x[:, window[1]], self.y[window[0]], self.z))
+        window, points = box
         distance = bone.distance(points) * bone.frame.scale
         tissues, bones = self.tissues[window], self.bones[window]
         older = bones > 0
-        gap = older & (distance < bone.shape.joint_gap_mm)
-        tissues[older & (distance < bone.shape.joint_gap_mm + 1.2)] = Tissue.THIN_CORTICAL
+        joint_gap = bone.dimensions["joint_gap"]
+        gap = older & (distance < joint_gap)
+        tissues[older & (distance < joint_gap + 1.2)] = Tissue.THIN_CORTICAL
         tissues[gap] = Tissue.CARTILAGE
         bones[gap] = 0
         inside = distance < 0
@@ -379,12 +331,12 @@ class _Canvas:
         density = bone.density(points) + 0.5 * np.exp(distance / 3) + 0.35 * coarse + 0.55 * fine
         tissues[inner] = spongy(np.broadcast_to(density, inside.shape)[inner])
 
-    def paint_prosthesis(self, femur: Bone):
-        window = self.window(*femur.frame.bounds((-70, -70, -170), (70, 70, 70)))
-        if window is None:
+    def paint_prosthesis(self, femur: Femur):
+        box = self._bone_box(femur, (-70, -70, -170), (70, 70, 70))
+        if box is None:
             return
-        points = femur.frame.local((self.x[:, window[1]], self.y[window[0]], self.z))
-        metal, lining, resected = prosthesis(points)
+        window, points = box
+        metal, lining, resected = femur.prosthesis(points)
         tissues, bones = self.tissues[window], self.bones[window]
         head = (bones == femur.number) & (resected < 0)
         tissues[head], bones[head] = Tissue.MUSCLE, 0

@@ -1,13 +1,8 @@
 """HU of a slice -> the beam hardening and the noise that its X-rays cause.
 
-A parallel beam is projected on a coarse grid, which is enough for bands and streaks.
-
-::
-
-    HU -> path lengths in water and in denser material -> signal of two energies
-       -> equivalent water path minus true path  -> filtered back-projection -> hardening
-       -> variance of each ray -> back-projection -> standard deviation of the noise
-                               -> rays with few photons -> filtered -> streaks
+A parallel beam of two energies is projected on a coarse grid, which is enough for bands and
+streaks. What a ray has too much of the path in water becomes hardening, its variance noise and,
+where few photons are left, streaks.
 """
 
 import cv2
@@ -50,7 +45,11 @@ def artefacts(
     size = min(GRID, side)
     pixel_cm = spacing_mm / 10 / (size / side)
     square = np.pad(image_hu, ((0, side - rows), (0, side - columns)), constant_values=AIR_HU)
-    coarse = _shrink(square, size)
+    square = np.maximum(square, AIR_HU).astype(np.float32)
+    coarse = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
+    margin = (_num_detectors(size) - size) // 2
+    rest = _num_detectors(size) - size - margin
+    coarse = np.pad(coarse, (margin, rest), constant_values=AIR_HU)  # room for every rotation
     dense = np.where(coarse > DENSE_HU, coarse, 0) / 1000
     paths_cm = pixel_cm * _project(np.dstack([1 + coarse / 1000 - dense, dense]))
     water_cm, dense_cm = np.maximum(paths_cm[..., 0], 0), paths_cm[..., 1]
@@ -68,16 +67,7 @@ def artefacts(
     )
 
 
-def _shrink(image_hu: np.ndarray, size: int) -> np.ndarray:
-    """Return the image at `size` pixels a side, in a square that holds every rotation of it."""
-    image = np.maximum(image_hu, AIR_HU).astype(np.float32)
-    coarse = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-    width = _width(size)
-    before = (width - size) // 2
-    return np.pad(coarse, (before, width - size - before), constant_values=AIR_HU)
-
-
-def _width(size: int) -> int:
+def _num_detectors(size: int) -> int:
     """Return the even number of detectors that cover a square of `size` pixels a side."""
     return 2 * int(np.ceil(size / np.sqrt(2)))
 
@@ -89,18 +79,12 @@ def _turn(width: int, number: int) -> np.ndarray:
 
 def _project(image: np.ndarray) -> np.ndarray:
     """Return the sums of `image` (row, column, channel) along the rays: (angle, ray, channel)."""
-    width = len(image)
-    turned = (
-        cv2.warpAffine(image, _turn(width, number), (width, width)) for number in range(NUM_ANGLES)
-    )
-    return np.stack([plane.sum(axis=0) for plane in turned])
+    turns = (_turn(len(image), number) for number in range(NUM_ANGLES))
+    return np.stack([cv2.warpAffine(image, turn, image.shape[:2]).sum(axis=0) for turn in turns])
 
 
 def _project_back(rays: np.ndarray, numbers, size: int) -> np.ndarray:
-    """Return the back-projection of rays at the angles `numbers`.
-
-    `rays` is (angle, ray, channel), the result (size, size, channel).
-    """
+    """Return (size, size, channel) from rays (angle, ray, channel) at the angles `numbers`."""
     width, channels = rays.shape[1:]
     total = np.zeros((size, size, channels), np.float32)
     for number, row in zip(numbers, rays.astype(np.float32), strict=True):
@@ -142,7 +126,7 @@ def _seen_as_water(water_cm: np.ndarray, dense_cm: np.ndarray, kv: int) -> np.nd
 
 
 def _ray_variance(water_cm: np.ndarray, seen_cm: np.ndarray) -> np.ndarray:
-    """Return the variance of each ray, relative to that in the middle of the reference."""
+    """Return the variance of each ray, relative to that in the middle of 30 cm of water."""
     per_cm = WATER_PER_CM.mean()
     made_up_cm = TUBE_MODULATION * water_cm.max(axis=1, keepdims=True)
     usual_cm = (1 - TUBE_MODULATION) * REFERENCE_WATER_CM
@@ -154,7 +138,7 @@ def _draw_streaks(deviation: np.ndarray, size: int, random: np.random.Generator)
     numbers = np.flatnonzero(deviation.any(axis=1))
     if not len(numbers):
         return np.zeros((size, size), np.float32)
-    deviation = cv2.resize(deviation[numbers], (_width(size), len(numbers)))
+    deviation = cv2.resize(deviation[numbers], (_num_detectors(size), len(numbers)))
     rays = _filter(deviation * random.standard_normal(deviation.shape))
     # White rays of variance 1 have a variance of 1/12 after the ramp.
     streaks = _project_back(rays[..., None], numbers, size)[..., 0] * np.sqrt(12 / NUM_ANGLES)

@@ -12,59 +12,33 @@ and markers overlap those of bone, so no threshold separates the classes.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 from scipy import fft
 from scipy.ndimage import gaussian_filter
 
 from bonelib.phantom.projection import artefacts
-from bonelib.phantom.tissues import TISSUE_HU, Tissue
+from bonelib.phantom.tissues import HEAVY, TISSUE_HU, Tissue
 
 NOISE_HU = 10.0  # standard deviation in the middle of 30 cm of water, usual protocol
 USUAL_THICKNESS_MM = 2.5
 LOW_NOISE_PER_MM = 0.1  # offset of the noise's power spectrum at low frequencies
 TEXTURE_VOXEL_MM = 4.0
 TEXTURE_GRAIN_MM = 0.5  # standard deviation of the blur of the fine texture
-# By tube voltage: its share of the protocols, the factor for HU above soft tissue of tissues
-# that hold calcium, iodine or metal, and the change of fat's HU.
-VOLTAGES = {80: (0.08, 1.4, -15), 100: (0.2, 1.17, -7), 120: (0.54, 1.0, 0), 140: (0.18, 0.92, 4)}
-THICKNESSES_MM = {1.0: 0.1, 1.25: 0.1, 2.5: 0.35, 3.0: 0.35, 5.0: 0.1}  # and their shares
 SOFT_TISSUE_HU = 50.0
-HEAVY = [
-    Tissue.ENHANCED_BLOOD,
-    Tissue.BOWEL_CONTRAST,
-    Tissue.CALCIFICATION,
-    Tissue.GOLD_SEED,
-    Tissue.METAL,
-    *(tissue for tissue in Tissue if tissue > Tissue.MARROW),
-]
 
-
-@dataclass(frozen=True)
-class Kernel:
-    """A reconstruction kernel: sharpness and noise."""
-
-    share: float  # of the protocols
-    point_spread_mm: float  # standard deviation of the blur in plane
-    overshoot: float  # at edges: share of the difference to a blur twice as wide
-    noise: float  # relative standard deviation
-    noise_cutoff_per_mm: float  # spatial frequency above which noise fades
-
-
-KERNELS = {
-    "soft": Kernel(0.25, 0.9, 0.0, 0.65, 0.3),
-    "standard": Kernel(0.6, 0.65, 0.0, 1.0, 0.5),
-    "sharp": Kernel(0.15, 0.45, 0.3, 1.7, 0.8),
-}
+_DATA = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 
 
 @dataclass(frozen=True)
 class Protocol:
     """The scan parameters of a series."""
 
-    kv: int = 120  # one of VOLTAGES
-    kernel: str = "standard"  # one of KERNELS
+    kv: int = 120
+    kernel: str = "standard"
     dose: float = 1.0  # relative; noise falls with its square root
     slice_thickness_mm: float = USUAL_THICKNESS_MM
 
@@ -72,16 +46,17 @@ class Protocol:
     def from_seed(cls, seed: int) -> "Protocol":
         """Draw a protocol."""
         random = np.random.default_rng([seed, 12])
-        voltages = [share for share, *_ in VOLTAGES.values()]
-        kernels = [kernel.share for kernel in KERNELS.values()]
         return cls(
-            kv=int(random.choice(list(VOLTAGES), p=voltages)),
-            kernel=str(random.choice(list(KERNELS), p=kernels)),
+            kv=_draw(random, "voltages"),
+            kernel=_draw(random, "kernels"),
             dose=float(np.exp(np.clip(random.normal(0, 0.4), -0.8, 0.8))),
-            slice_thickness_mm=float(
-                random.choice(list(THICKNESSES_MM), p=list(THICKNESSES_MM.values()))
-            ),
+            slice_thickness_mm=_draw(random, "thicknesses_mm"),
         )
+
+
+def _draw(random, table: str):
+    shares = [values["share"] for values in _DATA[table].values()]
+    return random.choice(list(_DATA[table]), p=shares).item()
 
 
 @dataclass(frozen=True)
@@ -100,7 +75,10 @@ class Scanner:
         random = np.random.default_rng([seed, 2])
         tissue_hu = TISSUE_HU[:, [0, 2, 3]]
         tissue_hu[:, 0] += TISSUE_HU[:, 1] * np.clip(random.normal(size=len(Tissue)), -2, 2)
-        tissue_hu = _at_voltage(tissue_hu, protocol.kv)
+        _, factor, fat_hu = _DATA["voltages"][protocol.kv].values()
+        tissue_hu[Tissue.FAT, 0] += fat_hu
+        tissue_hu[HEAVY, 0] += (factor - 1) * np.maximum(tissue_hu[HEAVY, 0] - SOFT_TISSUE_HU, 0)
+        tissue_hu[HEAVY, 1:] *= factor
         return cls(tissue_hu, draw_texture(random), seed, protocol)
 
     def render(self, tissues, oversampling: int, spacing_mm: float, z_mm: float, index: int):
@@ -109,30 +87,22 @@ class Scanner:
         `tissues` is (cut, row, column), one or more cuts within the slice's thickness, with
         `oversampling` pixels along each side of a pixel of the result. `index` seeds the noise.
         """
+        protocol, kernel = self.protocol, _DATA["kernels"][self.protocol.kernel]
         random = np.random.default_rng([self.seed, 3, index])
         mean, coarse, fine = (values[tissues].mean(axis=0) for values in self.tissue_hu.T)
         fine_spacing_mm = spacing_mm / oversampling
         grain = _grain(random, mean.shape, TEXTURE_GRAIN_MM / fine_spacing_mm)
         plane = texture_plane(self.texture, mean.shape, fine_spacing_mm, z_mm)
-        image = _reconstruct(mean + coarse * plane + fine * grain, self.kernel, fine_spacing_mm)
+        image = _reconstruct(mean + coarse * plane + fine * grain, kernel, fine_spacing_mm)
         size = mean.shape[1] // oversampling, mean.shape[0] // oversampling
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        hardening_hu, deviation, streaks = artefacts(image, spacing_mm, self.protocol.kv, random)
-        grain = _noise_grain(random, image.shape, spacing_mm, self.kernel.noise_cutoff_per_mm)
-        noise = self.kernel.noise * deviation * grain + streaks
-        image += hardening_hu + self.noise_hu * noise
+        hardening_hu, deviation, streaks = artefacts(image, spacing_mm, protocol.kv, random)
+        grain = _noise_grain(random, image.shape, spacing_mm, kernel["noise_cutoff_per_mm"])
+        noise = kernel["noise"] * deviation * grain + streaks
+        photons = protocol.dose * protocol.slice_thickness_mm
+        noise_hu = NOISE_HU * float(np.sqrt(USUAL_THICKNESS_MM / photons))
+        image += hardening_hu + noise_hu * noise
         return np.clip(np.rint(image), -1024, 3071).astype(np.int16)
-
-    @property
-    def kernel(self) -> Kernel:
-        """Return the protocol's reconstruction kernel."""
-        return KERNELS[self.protocol.kernel]
-
-    @property
-    def noise_hu(self) -> float:
-        """Return the noise in the middle of 30 cm of water with the standard kernel."""
-        photons = self.protocol.dose * self.protocol.slice_thickness_mm
-        return NOISE_HU * float(np.sqrt(USUAL_THICKNESS_MM / photons))
 
 
 def draw_texture(random) -> np.ndarray:
@@ -161,22 +131,12 @@ def _grain(random, shape, sigma_pixels: float) -> np.ndarray:
     return grain
 
 
-def _at_voltage(tissue_hu: np.ndarray, kv: int) -> np.ndarray:
-    """Return mean, coarse and fine HU of each tissue, given at 120 kV, at another voltage."""
-    _, factor, fat_shift_hu = VOLTAGES[kv]
-    tissue_hu = tissue_hu.copy()
-    tissue_hu[Tissue.FAT, 0] += fat_shift_hu
-    tissue_hu[HEAVY, 0] += (factor - 1) * np.maximum(tissue_hu[HEAVY, 0] - SOFT_TISSUE_HU, 0)
-    tissue_hu[HEAVY, 1:] *= factor
-    return tissue_hu
-
-
-def _reconstruct(image: np.ndarray, kernel: Kernel, spacing_mm: float) -> np.ndarray:
+def _reconstruct(image: np.ndarray, kernel: dict[str, float], spacing_mm: float) -> np.ndarray:
     """Return the image blurred by the kernel, with its overshoot at edges."""
-    sigma = kernel.point_spread_mm / spacing_mm
+    sigma = kernel["point_spread_mm"] / spacing_mm
     image = cv2.GaussianBlur(image, (0, 0), sigma)
-    if kernel.overshoot:
-        image += kernel.overshoot * (image - cv2.GaussianBlur(image, (0, 0), 2 * sigma))
+    if kernel["overshoot"]:
+        image += kernel["overshoot"] * (image - cv2.GaussianBlur(image, (0, 0), 2 * sigma))
     return image
 
 

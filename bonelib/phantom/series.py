@@ -2,14 +2,13 @@
 
 ::
 
-    a seed, or a visit and a seed -> patient, scanner, field of view
+    a seed -> patient, scanner, field of view
     each slice -> cuts through its thickness, a fraction of a pixel apart
                -> mean HU; the majority label of each voxel
     a series -> DICOM and a label map
     many     -> a `folder` data set, each series written once
 """
 
-import csv
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -18,15 +17,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas
 import SimpleITK as sitk
+import yaml
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, generate_uid
 from tqdm import tqdm
 
 from bonelib import devices
-from bonelib.phantom import department
 from bonelib.phantom.anatomy import cut_slice
-from bonelib.phantom.department import Visit
 from bonelib.phantom.patient import Patient
 from bonelib.phantom.rendering import Protocol, Scanner
 from bonelib.phantom.tissues import Tissue
@@ -40,9 +39,9 @@ NARROW_FIELD_MM = (380.0, 450.0)
 FINEST_MATRIX = 384  # minimum matrix in which tissues are drawn, for partial volume
 # Positions of the cuts in a voxel: x and y in pixels of the tissues, z in slice thicknesses.
 CUTS = np.array([(-1, 1, -1), (0, -1, 0), (1, 0, 1)]) / 3
-RESCALE_INTERCEPT = -1024
 RECORD_NAME = "phantom.json"
-FIRST_BODY_TISSUE, FIRST_BONE_TISSUE = Tissue.GAS, Tissue.MARROW
+
+_HEADER = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())  # of DICOM files
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class PhantomSeries:
     @property
     def body(self) -> np.ndarray:
         """Return the mask of the body with bone and gas inside it: (slice, row, column)."""
-        return self.tissues >= FIRST_BODY_TISSUE
+        return self.tissues >= Tissue.GAS
 
 
 def make_series(
@@ -67,28 +66,24 @@ def make_series(
 
     The protocol is drawn as well, unless it is given.
     """
-    patient, scanner = Patient.from_seed(seed), Scanner.from_seed(seed, protocol)
+    patient, scanner = Patient(seed), Scanner.from_seed(seed, protocol)
     positions_mm = patient.positions_mm(num_slices, settings.phantom_slice_distance_mm)
-    return _scan(patient, scanner, positions_mm, settings, FIELD_CENTRE_MM, NARROW_FIELDS)
+    return scan_patient(patient, scanner, positions_mm, settings, FIELD_CENTRE_MM, NARROW_FIELDS)
 
 
-def make_visit(visit: Visit, seed: int, num_slices: int, settings: Settings) -> PhantomSeries:
-    """Return the series of one visit to the department; `seed` draws the unplanned traits."""
-    patient = department.draw_patient(visit, seed)
-    scanner = Scanner.from_seed(seed, department.draw_protocol(seed))
-    distance_mm = settings.phantom_slice_distance_mm
-    positions_mm = department.positions_mm(visit, patient, num_slices, distance_mm)
-    return _scan(patient, scanner, positions_mm, settings, department.FIELD_CENTRE_MM, 0.0)
-
-
-def _scan(
+def scan_patient(
     patient: Patient,
     scanner: Scanner,
     positions_mm: np.ndarray,
     settings: Settings,
     field_centre_mm: float,
-    narrow_fields: float,
+    narrow_fields: float = 0.0,
 ) -> PhantomSeries:
+    """Return the series of a patient with slices at the heights `positions_mm`.
+
+    `field_centre_mm` is the standard deviation of the field's centre from the patient's,
+    `narrow_fields` the share of series whose field cuts the body.
+    """
     random = np.random.default_rng([scanner.seed, 4])
     centre = random.normal((0, 28), field_centre_mm)
     table_mm = np.round(random.uniform(-900, -300), 1)  # z of the table's origin
@@ -101,7 +96,12 @@ def _scan(
     pixels = (np.arange(matrix * oversampling) + 0.5) * pixel_mm
     x_mm, y_mm = (pixels - field_mm / 2 + middle for middle in centre)
     steps_mm = CUTS * (pixel_mm, pixel_mm, scanner.protocol.slice_thickness_mm)
-    slices = ((z_mm, *_cut_voxels(patient, x_mm, y_mm, z_mm, steps_mm)) for z_mm in positions_mm)
+
+    def cut_voxels(z_mm: float) -> tuple[np.ndarray, np.ndarray]:
+        cuts = [cut_slice(patient, x_mm + dx, y_mm + dy, z_mm + dz) for dx, dy, dz in steps_mm]
+        return tuple(map(np.stack, zip(*cuts, strict=True)))
+
+    slices = ((z_mm, *cut_voxels(z_mm)) for z_mm in positions_mm)
     image, tissues, bones = scan_slices(slices, scanner, oversampling, spacing_mm)
     images = [sitk.GetImageFromArray(voxels) for voxels in (image, bones)]
     corner_mm = (spacing_mm - field_mm) / 2
@@ -109,13 +109,6 @@ def _scan(
         volume.SetOrigin((corner_mm, corner_mm, float(table_mm)))
         volume.SetSpacing((spacing_mm, spacing_mm, settings.phantom_slice_distance_mm))
     return PhantomSeries(images[0], tissues, images[1], scanner.protocol)
-
-
-def _cut_voxels(patient, x_mm, y_mm, z_mm: float, steps_mm) -> tuple[np.ndarray, np.ndarray]:
-    """Return tissues and bones, both (cut, row, column), at each step from a slice."""
-    cuts = [cut_slice(patient, x_mm + dx, y_mm + dy, z_mm + dz) for dx, dy, dz in steps_mm]
-    tissues, bones = zip(*cuts, strict=True)
-    return np.stack(tissues), np.stack(bones)
 
 
 def scan_slices(
@@ -152,65 +145,41 @@ def write_dicom(
     scan: sitk.Image, folder: Path, series_id: str, seed: int, protocol: Protocol
 ) -> None:
     """Write `scan` to `folder`, one CT file per slice; the same input gives the same bytes."""
+
+    def uid(*parts) -> str:
+        return generate_uid(entropy_srcs=[str(part) for part in (seed, series_id, *parts)])
+
     folder.mkdir(parents=True)
     column_mm, row_mm, distance_mm = scan.GetSpacing()
     axes = np.reshape(scan.GetDirection(), (3, 3))
-    series = {
-        "SpecificCharacterSet": "ISO_IR 100",
-        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+    header = _HEADER | {
         "SOPClassUID": CTImageStorage,
-        **dict.fromkeys(("StudyDate", "SeriesDate", "ContentDate"), "20200101"),
-        **dict.fromkeys(("StudyTime", "SeriesTime", "ContentTime"), "120000"),
-        "AccessionNumber": "",
-        "Modality": "CT",
-        "Manufacturer": "bonelib",
-        "ManufacturerModelName": "phantom",
-        "ReferringPhysicianName": "",
-        "SeriesDescription": "Pelvic phantom",
         "PatientName": f"Phantom^{series_id}",
         "PatientID": f"phantom-{series_id}",
-        "PatientBirthDate": "",
-        "PatientSex": "O",
-        "PatientPosition": "HFS",
         "SliceThickness": protocol.slice_thickness_mm,
         "SpacingBetweenSlices": distance_mm,
         "KVP": protocol.kv,
         "ConvolutionKernel": protocol.kernel.upper(),
         "ReconstructionDiameter": round(column_mm * scan.GetWidth(), 6),
-        "StudyInstanceUID": _uid(seed, series_id, "study"),
-        "SeriesInstanceUID": _uid(seed, series_id, "series"),
-        "FrameOfReferenceUID": _uid(seed, series_id, "frame"),
-        "PositionReferenceIndicator": "",
-        "StudyID": "1",
-        "SeriesNumber": 1,
-        "AcquisitionNumber": 1,
+        "StudyInstanceUID": uid("study"),
+        "SeriesInstanceUID": uid("series"),
+        "FrameOfReferenceUID": uid("frame"),
         "ImageOrientationPatient": axes[:, :2].T.round(9).ravel().tolist(),
         "PixelSpacing": [row_mm, column_mm],
-        "RescaleIntercept": RESCALE_INTERCEPT,
-        "RescaleSlope": 1,
-        "RescaleType": "HU",
-        "WindowCenter": 300,
-        "WindowWidth": 1500,
     }
     for index, slice_hu in enumerate(sitk.GetArrayViewFromImage(scan)):
-        position_mm = [
-            round(value, 6) for value in scan.TransformIndexToPhysicalPoint((0, 0, index))
-        ]
+        position_mm = np.round(scan.TransformIndexToPhysicalPoint((0, 0, index)), 6).tolist()
         dataset = Dataset()
         dataset.file_meta = FileMetaDataset()
-        for keyword, value in series.items():
+        for keyword, value in header.items():
             setattr(dataset, keyword, value)
-        dataset.SOPInstanceUID = _uid(seed, series_id, "slice", index)
+        dataset.SOPInstanceUID = uid("slice", index)
         dataset.InstanceNumber = index + 1
         dataset.ImagePositionPatient = position_mm
         dataset.SliceLocation = position_mm[2]
-        stored = (slice_hu.astype(np.int32) - RESCALE_INTERCEPT).astype(np.uint16)
+        stored = (slice_hu.astype(np.int32) - _HEADER["RescaleIntercept"]).astype(np.uint16)
         dataset.set_pixel_data(stored, "MONOCHROME2", 16, generate_instance_uid=False)
         dataset.save_as(folder / f"{index + 1:04d}.dcm", enforce_file_format=True)
-
-
-def _uid(*parts) -> str:
-    return generate_uid(entropy_srcs=[str(part) for part in parts])
 
 
 def write_dataset(
@@ -227,9 +196,14 @@ def write_dataset(
     `bone_names.csv`.
     """
     write_folders(directory, records, partial(_write_series, make=make), workers)
-    rows = [("series", "split"), *((record["series"], record["split"]) for record in records)]
-    _write_csv(directory / "split.csv", rows)
-    _write_csv(directory / "bone_names.csv", [("id", "name"), *bone_names.items()])
+    splits = [(record["series"], record["split"]) for record in records]
+    _write_table(directory / "split.csv", splits, ("series", "split"))
+    _write_table(directory / "bone_names.csv", bone_names.items(), ("id", "name"))
+
+
+def _write_table(path: Path, rows: Iterable[tuple], columns: tuple[str, ...]) -> None:
+    with replacing(path) as scratch:
+        pandas.DataFrame(rows, columns=columns).to_csv(scratch, index=False)
 
 
 def write_folders(
@@ -267,8 +241,3 @@ def _write_series(folder: Path, record: dict, make: Callable[[dict], PhantomSeri
     series = make(record)
     write_dicom(series.scan, folder / "ct", record["series"], record["seed"], series.protocol)
     sitk.WriteImage(series.bones, folder / "labels.nii.gz", useCompression=True)
-
-
-def _write_csv(path: Path, rows: list[tuple]) -> None:
-    with replacing(path) as scratch, scratch.open("w", newline="") as stream:
-        csv.writer(stream).writerows(rows)

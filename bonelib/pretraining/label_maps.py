@@ -68,7 +68,7 @@ def convert(
 
 def read_label_maps(directory: Path) -> list[Subject]:
     """Return the subjects in a folder, in the order of its split file."""
-    rows = read_split(directory)
+    split = read_split(directory)
     names = read_names(directory / TISSUES_FILE, ("id", "tissue"))
     try:
         bones = bones_of(names)
@@ -76,18 +76,18 @@ def read_label_maps(directory: Path) -> list[Subject]:
         raise InputError(f"{directory / TISSUES_FILE}: {error}") from error
     if not bones:
         raise InputError(f"{directory / TISSUES_FILE}: names no bone; give at least one")
-    ranges = _read_ranges(directory / RANGE_FILE, [row.series_id for row in rows])
+    ranges = _read_ranges(directory / RANGE_FILE, list(split.series))
     subjects = []
-    for row in rows:
-        folder = directory / row.series_id
+    for row in split.itertuples():
+        folder = directory / row.series
         label, mask = (_volume_called(folder, stems) for stems in (LABEL_STEMS, BODY_STEMS))
         if label is None:
             raise InputError(
                 f"{folder}: has no label map; add a volume called {' or '.join(LABEL_STEMS)} "
                 f"({', '.join(scans.VOLUME_SUFFIXES)})"
             )
-        slices = ranges.get(row.series_id)
-        subjects.append(Subject(row.series_id, row.split, label, mask, slices, names))
+        slices = ranges.get(row.series)
+        subjects.append(Subject(row.series, row.split, label, mask, slices, names))
     return subjects
 
 

@@ -40,6 +40,7 @@ FINDINGS = {
     "hip prosthesis": lambda patient: patient.replaced_hips and not patient.arms,
 }
 WINDOW_HU = (-200, 600)
+GALLERY_ROW_MM = 38.0
 
 
 def examples(
@@ -50,7 +51,7 @@ def examples(
 ) -> list[PhantomSeries]:
     """Return the first `number` phantoms of `wanted` patients, scanned by the usual protocol."""
     seeds = (series_seed(f"example{index}", settings) for index in count())
-    chosen = islice((seed for seed in seeds if wanted(Patient.from_seed(seed))), number)
+    chosen = islice((seed for seed in seeds if wanted(Patient(seed))), number)
     distance_mm = LENGTH_MM / num_slices
     fine = replace(settings, phantom_matrix=512, phantom_slice_distance_mm=distance_mm)
     return [make_series(seed, num_slices, fine, Protocol()) for seed in chosen]
@@ -110,7 +111,7 @@ def noise(scan: SimpleITK.Image, share: float = 0.2) -> tuple[float, float]:
 
 def draw_gallery(settings: Settings) -> Figure:
     """Draw the first phantom of each finding, from the thighs to the spine."""
-    figure, axes = figures.canvas(len(FINDINGS), 5, 2.0, 2.1)
+    figure, axes = figures.canvas(len(FINDINGS), 5, GALLERY_ROW_MM * len(FINDINGS))
     for row, (finding, wanted) in zip(axes, FINDINGS.items(), strict=True):
         (series,) = examples(settings, num_slices=9, wanted=wanted)
         volume_hu = SimpleITK.GetArrayViewFromImage(series.scan)

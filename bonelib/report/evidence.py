@@ -1,7 +1,9 @@
-"""The scores, records and curves of a run, as claims and sentences ask for them."""
+"""Results of a run -> numbers with intervals, their verdicts and words, as claims ask for them."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +12,92 @@ from scipy import stats
 
 from bonelib.evaluation import scoring, statistics
 from bonelib.paths import ResultFolder
-from bonelib.report.verdicts import Estimate, NotTestable, name_of
+from bonelib.published import METHOD_NAMES
 from bonelib.settings import BONE, TABLE1_MODELS, TABLE3_MODELS, Settings
 
 SHORT, LONG = "epochs", "epochs_long"  # the settings with the epochs of Tables 1 and 3
+
+HOLDS = "holds"
+UNCERTAIN = "holds within uncertainty"
+FAILS = "does not hold"
+UNTESTED = "not testable here"
+VERDICTS = (HOLDS, UNCERTAIN, FAILS, UNTESTED)
+LAST_DIGIT = 0.01  # of a printed score
+
+
+class NotTestable(Exception):
+    """The run lacks a number that a claim needs; the message names it."""
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval; all three are equal where there is no interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __sub__(self, other: "Estimate | float") -> "Estimate":
+        """Return the difference, for two estimates with the widest interval that theirs allow."""
+        value, low, high = other if isinstance(other, Estimate) else (other,) * 3
+        return Estimate(self.value - value, self.low - high, self.high - low)
+
+    def __rsub__(self, other: float) -> "Estimate":
+        return exact(other) - self
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.value:.2f}"
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def exact(value: float) -> Estimate:
+    """Return a number without an interval."""
+    return Estimate(value, value, value)
+
+
+def same(ours: Estimate, paper: float) -> Estimate:
+    """Return a margin that says whether our number equals the paper's.
+
+    Both are rounded, so their last digits may differ by one. Other numbers are uncertain
+    as long as our interval contains the paper's.
+    """
+    if abs(ours.value - paper) < 1.5 * LAST_DIGIT:
+        return exact(math.inf)
+    contains = ours.low <= paper <= ours.high
+    return Estimate(math.inf, -math.inf, math.inf) if contains else exact(-math.inf)
+
+
+def judge(margins: Collection[Estimate]) -> str:
+    """Return the verdict from margins: distances of our numbers on the claimed side of a limit.
+
+    A claim holds if all intervals lie above 0, fails if one lies below, and holds within
+    uncertainty otherwise. It is not testable without numbers.
+    """
+    if not margins or any(math.isnan(end) for margin in margins for end in margin):
+        return UNTESTED
+    if any(margin.high <= 0 for margin in margins):
+        return FAILS
+    return HOLDS if all(margin.low > 0 for margin in margins) else UNCERTAIN
+
+
+def name_of(key: str) -> str:
+    """Return the printed name of a method; other keys stay as they are."""
+    return METHOD_NAMES.get(key, key)
+
+
+def listed(values: Mapping[str, float | Estimate], unit: str = "", decimals: int = 2) -> str:
+    """Return named values in words."""
+    form = {int: "{:,}", Estimate: "{}"}
+    return ", ".join(
+        f"{name_of(key)} {form.get(type(value), f'{{:.{decimals}f}}').format(value)}{unit}"
+        for key, value in values.items()
+    )
+
+
+def extreme(values: Mapping[str, float | Estimate], choose: Callable = min) -> tuple:
+    """Return the name and value of the lowest of `values`, or of the highest by `max`."""
+    name = choose(values, key=values.get)
+    return name, values[name]
 
 
 class Group(NamedTuple):
@@ -30,15 +114,14 @@ class Group(NamedTuple):
 
 
 Groups = Mapping[str, Group]
-Estimates = dict[str, Estimate]
 
 FIVE = {model: Group(model, SHORT) for model in TABLE1_MODELS}
 THREE = {model: Group(model, LONG) for model in TABLE3_MODELS}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
-    """The results of a run. Each estimate is resampled once and kept."""
+    """The results of a run."""
 
     settings: Settings
     scores: pd.DataFrame
@@ -46,31 +129,28 @@ class Evidence:
     histories: dict[str, pd.DataFrame]
     false_bone: pd.DataFrame
     surfaces: pd.DataFrame
-    kept: dict = field(default_factory=dict)
 
     @property
     def best(self) -> Group:
         """Return the group of the model in Table 4."""
-        try:
-            model, _ = scoring.best_model(self.scores, self.settings, self.histories)
-        except ValueError as error:
-            raise NotTestable("no network was run") from error
+        model = scoring.best_model(self.scores, self.settings, self.histories)
+        if model is None:
+            raise NotTestable("no network was run")
         return (FIVE | THREE)[model]
 
     def require(self, groups: Groups) -> None:
         """Raise NotTestable unless all groups have scores and the encoders they need."""
-        absent, random = [], []
+        reasons = {"not trained": [], "random encoder, not ImageNet's": []}
+        absent, random = reasons.values()
         for group in groups.values():
             encoder = self.records.get(group.model, {}).get("encoder_weights")
             if self.rows(group).empty:
                 absent.append(name_of(group.model))
             elif group.encoder and encoder == "random":
                 random.append(name_of(group.model))
-        reasons = {"not trained": absent, "random encoder, not ImageNet's": random}
         if absent or random:
-            raise NotTestable("; ".join(
-                f"{reason}: {', '.join(names)}" for reason, names in reasons.items() if names
-            ))  # fmt: skip
+            found = [f"{why}: {', '.join(names)}" for why, names in reasons.items() if names]
+            raise NotTestable("; ".join(found))
 
     def untrained(self, groups: Groups) -> str:
         """Return why trainings fall short of the paper's, "" where none does.
@@ -78,21 +158,18 @@ class Evidence:
         A training falls short if it has fewer steps, counted in the paper's batches, or if
         its network finds no bone.
         """
-        reasons, without_bone = [], []
-        for group in groups.values():
-            if not group.horizon:
-                continue
+        trained = [group for group in groups.values() if group.horizon]
+        reasons = []
+        for group in trained:
             epochs = self.epochs(group)
-            if group.model in self.histories:
-                epochs = len(self.histories[group.model].head(epochs))
+            epochs = len(self.histories.get(group.model, range(epochs))[:epochs])
             slices = self.settings.batch_size * self.settings.steps_per_epoch
             steps = epochs * slices // Settings.batch_size
             papers_steps = getattr(Settings, group.horizon) * Settings.steps_per_epoch
             if steps < papers_steps:
                 reasons.append(f"{steps:,} of {papers_steps:,} steps")
-            if not self.rows(group)[f"n{BONE}{BONE}"].any():
-                without_bone.append(name_of(group.model))
-        if names := list(dict.fromkeys(without_bone)):
+        blind = [group for group in trained if not self.rows(group)[f"n{BONE}{BONE}"].any()]
+        if names := list(dict.fromkeys(name_of(group.model) for group in blind)):
             reasons.append(f"{', '.join(names)} {'finds' if len(names) == 1 else 'find'} no bone")
         return f"not trained: {'; '.join(dict.fromkeys(reasons))}" if reasons else ""
 
@@ -121,33 +198,32 @@ class Evidence:
             raise NotTestable(f"no test slice with bone is at the {column} '{needed}'")
         return parts
 
-    def score(self, group: Group, name: str = "mean", measure: str = "iou") -> Estimate:
-        """Return the score in % of a class, or the mean over classes, over all pixels."""
-        if ("score", group, measure) not in self.kept:
-            rows = self.rows(group)
-            values = scoring.named(scoring.pooled(rows, measure), self.settings)
-            self.kept["score", group, measure] = {
-                key: Estimate(values[key], *ends)
-                for key, ends in statistics.intervals(rows, measure).items()
-            }
-        return self.kept["score", group, measure][name]
+    @cache  # noqa: B019 - resampling takes long, an Evidence lives as long as its report
+    def estimates(self, group: Group, measure: str = "iou") -> dict[str, Estimate]:
+        """Return the score in % of each class, and the mean over classes, over all pixels."""
+        rows = self.rows(group)
+        values = scoring.named(scoring.pooled(rows, measure), self.settings)
+        ends = statistics.intervals(rows, measure)
+        return {name: Estimate(value, *ends[name]) for name, value in values.items()}
 
-    def scores_of(self, groups: Groups, name: str = "mean", measure: str = "iou") -> Estimates:
-        """Return `score` of each group; raise NotTestable where one has none."""
+    @cache  # noqa: B019
+    def leads(self, one: Group, other: Group, measure: str = "iou") -> dict[str, Estimate]:
+        """Return the points by which `one` exceeds `other` on the same slices, as `estimates`."""
+        found = statistics.difference(self.rows(one), self.rows(other), measure)
+        return {name: Estimate(*ends) for name, ends in found.items()}
+
+    def scores_of(
+        self, groups: Groups, name: str = "mean", measure: str = "iou"
+    ) -> dict[str, Estimate]:
+        """Return one estimate of each group, from best to worst.
+
+        Raises NotTestable where a group has none.
+        """
         self.require(groups)
-        scores = {key: self.score(group, name, measure) for key, group in groups.items()}
+        scores = {key: self.estimates(group, measure)[name] for key, group in groups.items()}
         if any(np.isnan(score.value) for score in scores.values()):
             raise NotTestable("a number is missing")
-        return scores
-
-    def lead(self, one: Group, other: Group, name: str = "mean", measure: str = "iou") -> Estimate:
-        """Return the points by which `one` exceeds `other` on the same slices."""
-        if ("lead", one, other, measure) not in self.kept:
-            found = statistics.difference(self.rows(one), self.rows(other), measure)
-            self.kept["lead", one, other, measure] = {
-                key: Estimate(*ends) for key, ends in found.items()
-            }
-        return self.kept["lead", one, other, measure][name]
+        return dict(sorted(scores.items(), key=lambda item: item[1], reverse=True))
 
     def bone_iou(self, group: Group) -> pd.Series:
         """Return the bone IoU in % of each slice with bone, by series."""
@@ -162,12 +238,9 @@ class Evidence:
         ends = stats.bootstrap(
             (np.arange(len(series)),),
             lambda drawn: statistic(np.concatenate([series[number] for number in drawn])),
-            n_resamples=statistics.RESAMPLES,
-            vectorized=False,
-            confidence_level=statistics.CONFIDENCE,
-            method="percentile",
-            rng=np.random.default_rng(statistics.SEED),
-        ).confidence_interval
+            n_resamples=statistics.RESAMPLES, confidence_level=statistics.CONFIDENCE,
+            vectorized=False, method="percentile", rng=np.random.default_rng(statistics.SEED),
+        ).confidence_interval  # fmt: skip
         return Estimate(statistic(values), *ends)
 
     def false_bone_of(self, group: Group) -> pd.Series:
@@ -193,10 +266,7 @@ class Evidence:
 
     def costs(self, column: str, models: Iterable[str] = TABLE1_MODELS) -> dict[str, float]:
         """Return a value of the evaluation records by model."""
-        missing = [name_of(model) for model in models if model not in self.records]
-        if missing:
-            raise NotTestable(f"not run: {', '.join(missing)}")
-        costs = {model: self.records[model][column] for model in models}
+        costs = {model: self.records.get(model, {}).get(column) for model in models}
         if unknown := [name_of(model) for model, value in costs.items() if pd.isna(value)]:
             raise NotTestable(f"no {column.replace('_', ' ')} of {', '.join(unknown)}")
         return costs

@@ -1,7 +1,8 @@
-"""The tests of claims: results -> our numbers in words, and the margins that decide.
+"""The tests of claims: results -> our numbers, and the margins that decide.
 
 A measure takes an Evidence, the groups of the claim's networks by name, and the claim's options.
-It returns a text and margins; `verdicts.judge` turns the margins into a verdict.
+It returns our numbers and the margins, both by name; `evidence.judge` turns the margins into a
+verdict.
 """
 
 from itertools import pairwise, product
@@ -11,24 +12,13 @@ import numpy as np
 from bonelib import published
 from bonelib.evaluation import scoring
 from bonelib.evaluation.error_analysis import CAUSES
-from bonelib.report.evidence import SHORT
-from bonelib.report.verdicts import (
-    Estimate,
-    NotTestable,
-    exact,
-    extreme,
-    listed,
-    name_of,
-    same,
-)
+from bonelib.report.evidence import SHORT, Estimate, NotTestable, exact, extreme, name_of, same
 from bonelib.settings import BONE, CLASS_NAMES, Settings
 
 # Limits for words to which the paper gives no number.
 NEAR = 5.0  # points of IoU: "about"
 FLAT_STEP = NEAR  # points between epochs, mean: "flattens"; as far as "about" allows from a level
-STILL_STEP = (
-    100 - published.CURVE_FLOOR
-)  # points: "hardly move"; the most that fits above the floor
+STILL_STEP = 100 - published.CURVE_FLOOR  # points: "hardly move"; the most that fits above it
 SIMILAR = 1.5  # ratio of times: "about the same", "much longer"
 SMALL_PART = 0.1  # of the spread in IoU: "hardly"
 LITTLE_GAIN = 1.0  # points of mean IoU: "little"; the paper calls 0.73 not significant
@@ -36,7 +26,6 @@ MAGNITUDE = 10  # ratio: "an order of magnitude", "by far"
 HALF_DIGIT = 0.005  # of a printed score
 
 OTHERS = CLASS_NAMES[:BONE]
-MOST_SHOWN = 2  # numbers in words; of more, the lowest is shown
 
 
 def pairs(order: str) -> list[tuple[str, str]]:
@@ -45,79 +34,73 @@ def pairs(order: str) -> list[tuple[str, str]]:
     return [pair for neighbours in pairwise(tiers) for pair in product(*neighbours)]
 
 
-def in_words(values: dict[str, float | Estimate]) -> str:
-    """Return scores in words, by class and measure such as "bone iou"."""
-    parts = []
-    for key, value in values.items():
-        name, measure = key.split()
-        parts.append(f"{name} {published.MEASURE_NAMES[measure]} {value} %")
-    return ", ".join(parts)
+def in_words(key: str) -> str:
+    """Return a class and measure such as "bone iou" in words."""
+    name, measure = key.split()
+    return f"{name} {published.MEASURE_NAMES[measure]}"
 
 
 # Scores of networks
 
 
-def leads(evidence, groups, order, of=("mean",), points=None):
+def leads(evidence, groups, order, of=("mean",), points=None, level=""):
     """Test that networks have the `order` by IoU, with more than `points` over the lower one."""
-    parts, margins = [], []
+    if level:
+        groups = {key: evidence.parts(one, "level", level)[level] for key, one in groups.items()}
+    values, margins = {}, {}
     for name in of:
-        found = {(a, b): evidence.lead(groups[a], groups[b], name) for a, b in pairs(order)}
-        margins += [lead - (points or {}).get(lower, 0) for (_, lower), lead in found.items()]
-        words = {f"{name_of(a)} over {name_of(b)} by": lead for (a, b), lead in found.items()}
-        label, shown = "lead", words
-        if len(words) > MOST_SHOWN:
-            label, shown = "least lead", dict([extreme(words)])
-        scores = listed(evidence.scores_of(groups, name), " %")
-        parts.append(f"{name}: {scores}; {label}: {listed(shown, ' points')}")
-    return "; ".join(parts), margins
+        scores = evidence.scores_of(groups, name)
+        values |= {f"{name_of(model)} {name}": score for model, score in scores.items()}
+        for higher, lower in pairs(order):
+            lead = evidence.leads(groups[higher], groups[lower])[name]
+            pair = f"{name}, {name_of(higher)} over {name_of(lower)}"
+            margins[pair] = lead - (points or {}).get(lower, 0)
+    return values, margins
 
 
-def leads_at(evidence, groups, level, order):
-    """Test that networks have the `order` by IoU of bone at a level of the pelvis."""
-    parts = {key: evidence.parts(group, "level", level)[level] for key, group in groups.items()}
-    return leads(evidence, parts, order, ["bone"])
+def above(evidence, groups, limits, below=(), each=""):
+    """Test that scores are above `limits`, by class and measure; those of `below` are below.
 
-
-def above(evidence, groups, limits, below=()):
-    """Test that scores are above `limits`, by class and measure; those of `below` are below."""
-    parts, margins = [], []
+    With `each`, such as "series", the best network's scores in each of them are tested.
+    """
+    if each:
+        groups = evidence.parts(evidence.best, each)
+    values, margins = {}, {}
     for key, limit in limits.items():
-        name, measure = key.split()
-        values = evidence.scores_of(groups, name, measure)
-        margins += [
-            limit - value if model in below else value - limit for model, value in values.items()
-        ]
-        model, lowest = extreme(values)
-        one = f"lowest {in_words({key: lowest})} ({name_of(model)})"
-        parts.append(listed(values, " %") if below or len(values) <= MOST_SHOWN else one)
-    return ", ".join(parts), margins
+        for model, score in evidence.scores_of(groups, *key.split()).items():
+            name = f"{name_of(model)} {in_words(key)}"
+            values[name] = score
+            margins[name] = limit - score if model in below else score - limit
+    return values, margins
 
 
 def quoted(evidence, groups, scores):
     """Test that a network has the paper's `scores`, by class and measure."""
-    (group,) = groups.values()
-    ours = {key: evidence.score(group, *key.split()) for key in scores}
-    return in_words(ours), [same(ours[key], paper) for key, paper in scores.items()]
+    values, margins = {}, {}
+    for key, paper in scores.items():
+        _, values[in_words(key)] = extreme(evidence.scores_of(groups, *key.split()))
+        margins[key] = same(values[in_words(key)], paper)
+    return values, margins
 
 
 def spread(evidence, groups, name, measure="iou"):
     """Return the points by which the best network exceeds the worst."""
     values = evidence.scores_of(groups, name, measure)
     (worst, _), (best, _) = extreme(values), extreme(values, max)
-    return evidence.lead(groups[best], groups[worst], name, measure)
+    return evidence.leads(groups[best], groups[worst], measure)[name]
 
 
 def bone_differs_most(evidence, groups):
     """Test that networks differ more in the IoU of bone than in that of the other classes."""
-    spreads = {name: spread(evidence, groups, name) for name in CLASS_NAMES}
-    return listed(spreads, " points"), [spreads["bone"] - spreads[name] for name in OTHERS]
+    values = {name: spread(evidence, groups, name) for name in CLASS_NAMES}
+    return values, {f"bone to {name}": values["bone"] - values[name] for name in OTHERS}
 
 
 def accuracy_says_little(evidence, groups):
     """Test that networks differ in the accuracy of bone by a small part of their IoU's spread."""
     accuracy, iou = (spread(evidence, groups, "bone", measure) for measure in ("accuracy", "iou"))
     limit = Estimate(*(SMALL_PART * end for end in iou))
-    return f"accuracy within {accuracy} points, IoU within {iou}", [limit - accuracy]
+    return {"accuracy within": accuracy, "IoU within": iou}, {"accuracy": limit - accuracy}
 
 
 def bone_is_lowest(evidence, groups):
@@ -125,10 +108,12 @@ def bone_is_lowest(evidence, groups):
     (group,) = groups.values()
     pixels = scoring.counts(evidence.rows(group)).sum(axis=(0, 2))
     shares = dict(zip(CLASS_NAMES, 100 * pixels / pixels.sum(), strict=True))
-    values = {name: evidence.score(group, name) for name in CLASS_NAMES}
-    margins = [values[name] - values["bone"] for name in OTHERS]
-    margins += [exact(shares[name] - MAGNITUDE * shares["bone"]) for name in OTHERS]
-    return f"IoU: {listed(values, ' %')}; test pixels: {listed(shares, ' %')}", margins
+    iou = evidence.estimates(group)
+    margins = {f"IoU of {name}": iou[name] - iou["bone"] for name in OTHERS}
+    for name in OTHERS:
+        margins[f"pixels of {name}"] = exact(shares[name] - MAGNITUDE * shares["bone"])
+    pixels = {f"pixels of {name}": exact(share) for name, share in shares.items()}
+    return {f"IoU of {name}": iou[name] for name in CLASS_NAMES} | pixels, margins
 
 
 def gains_little(evidence, groups):
@@ -138,9 +123,9 @@ def gains_little(evidence, groups):
     evidence.require({"short": short})
     if reason := evidence.untrained({"short": short}):
         raise NotTestable(reason)
-    gains = {name: evidence.lead(long, short, name) for name in published.LONGER_TRAINING_GAIN}
-    margins = [LITTLE_GAIN - gains["mean"], gains["mean"] - (-LITTLE_GAIN)]
-    return listed(gains, " points"), margins
+    gains = {name: evidence.leads(long, short)[name] for name in published.LONGER_TRAINING_GAIN}
+    margins = {"gain": LITTLE_GAIN - gains["mean"], "loss": gains["mean"] - (-LITTLE_GAIN)}
+    return gains, margins
 
 
 # Scores of levels, slices and series
@@ -150,21 +135,18 @@ def level_is(evidence, groups, level, best):
     """Test that a network's IoU of bone is best, or worst, at `level`."""
     (group,) = groups.values()
     levels = evidence.scores_of(evidence.parts(group, "level", level), "bone")
-    one, others = levels[level], [levels[name] for name in levels if name != level]
-    return listed(levels, " %"), [one - other if best else other - one for other in others]
+    one, others = levels[level], {name: levels[name] for name in levels if name != level}
+    return levels, {name: one - two if best else two - one for name, two in others.items()}
 
 
 def single_slices(evidence, groups):
     """Test that bone IoU over slices has the paper's mean and standard deviation."""
     (group,) = groups.values()
-    values = evidence.bone_iou(group)
-    mean, deviation = (evidence.over_slices(group, statistic) for statistic in (np.mean, np.std))
-    ours = (
-        f"minimum {values.min():.2f} %, maximum {values.max():.2f} %, mean {mean} %, "
-        f"standard deviation {deviation} %"
-    )
-    paper = published.UNET_IMAGES
-    return ours, [same(mean, paper["mean"]), same(deviation, paper["standard_deviation"])]
+    values, statistics = evidence.bone_iou(group), {"mean": np.mean, "standard_deviation": np.std}
+    ours = {name: evidence.over_slices(group, one) for name, one in statistics.items()}
+    margins = {name: same(one, published.UNET_IMAGES[name]) for name, one in ours.items()}
+    ours |= {"minimum": exact(values.min()), "maximum": exact(values.max())}
+    return {name.replace("_", " "): one for name, one in ours.items()}, margins
 
 
 def series_spread(evidence, groups, name):
@@ -176,13 +158,7 @@ def series_spread(evidence, groups, name):
     middle, low, high = zip(*values.values(), strict=True)
     widest, narrowest = max(high) - min(low), max(0, max(low) - min(high))
     span = Estimate(max(middle) - min(middle), narrowest, widest)
-    ours = f"{span} points: {listed({key: one.value for key, one in values.items()}, ' %')}"
-    return ours, [published.SERIES_SPREAD[name] + HALF_DIGIT - span]
-
-
-def series_above(evidence, groups, limits):
-    """Test that the best network's scores are above `limits` in every test series."""
-    return above(evidence, evidence.parts(evidence.best, "series"), limits)
+    return {"range": span} | values, {"range": published.SERIES_SPREAD[name] + HALF_DIGIT - span}
 
 
 def false_bone(evidence, groups, causes):
@@ -190,8 +166,8 @@ def false_bone(evidence, groups, causes):
     (group,) = groups.values()
     pixels = evidence.false_bone_of(group)
     found = {cause: int(pixels.get(cause, 0)) for cause in CAUSES if cause in causes}
-    total = sum(found.values())
-    return f"{total:,} of {pixels.sum():,} pixels of false bone: {listed(found)}", [exact(total)]
+    margins = {"all causes": exact(sum(found.values()))}
+    return found | {"of all false bone": int(pixels.sum())}, margins
 
 
 # Curves of U-net on the validation series
@@ -212,22 +188,18 @@ def curves(evidence):
 
 def stays_above(evidence, groups, name):
     """Test that a class stays above the paper's limit from the paper's epoch on."""
-    floor, start = published.CURVE_FLOOR, published.CURVE_EPOCHS[name]
-    curve = curves(evidence)[name]
-    lowest = curve.loc[start:].min()
-    first = max(curve.index[curve <= floor], default=0) + 1
-    reached = f"from epoch {first} on" if first in curve.index else "in no epoch to the last"
-    ours = f"above {floor:.0f} % {reached}; lowest from epoch {start} on {lowest:.2f} %"
-    return ours, [exact(lowest - floor)]
+    start = published.CURVE_EPOCHS[name]
+    lowest = exact(curves(evidence)[name].loc[start:].min())
+    return {f"lowest from epoch {start} on": lowest}, {name: lowest - published.CURVE_FLOOR}
 
 
 def only_bone_moves(evidence, groups):
     """Test that bone makes the largest step, and the other classes none that is large."""
     start = max(published.CURVE_EPOCHS.values())
-    steps = curves(evidence).loc[start:].diff().abs().max().to_dict()
-    others = max(steps[name] for name in OTHERS)
-    ours = f"largest step between epochs from epoch {start} on: {listed(steps, ' points')}"
-    return ours, [exact(steps["bone"] - others), exact(STILL_STEP - others)]
+    steps = curves(evidence).loc[start:].diff().abs().max()
+    others = steps[list(OTHERS)].max()
+    margins = {"bone": exact(steps["bone"] - others), "others": exact(STILL_STEP - others)}
+    return {f"largest step of {name}": step for name, step in steps.items()}, margins
 
 
 def bone_flattens(evidence, groups):
@@ -235,8 +207,8 @@ def bone_flattens(evidence, groups):
     flat = published.BONE_FLAT_EPOCH
     steps = curves(evidence)["bone"].diff().abs()
     before, after = steps.loc[:flat].mean(), steps.loc[flat + 1 :].mean()
-    ours = f"mean step {before:.2f} points up to epoch {flat}, {after:.2f} after it"
-    return ours, [exact(before - after), exact(FLAT_STEP - after)]
+    values = {f"mean step to epoch {flat} of": before, "mean step after it of": after}
+    return values, {"smaller": exact(before - after), "small": exact(FLAT_STEP - after)}
 
 
 def bone_level(evidence, groups):
@@ -244,8 +216,8 @@ def bone_level(evidence, groups):
     flat = published.BONE_FLAT_EPOCH
     level = curves(evidence)["bone"].loc[flat:].mean()
     _, margins = bone_flattens(evidence, groups)
-    ours = f"mean from epoch {flat} on {level:.2f} %"
-    return ours, [exact(NEAR - abs(level - published.BONE_FLAT)), *margins]
+    margins["level"] = exact(NEAR - abs(level - published.BONE_FLAT))
+    return {f"mean from epoch {flat} on": level}, margins
 
 
 def iou_is_stricter(evidence, groups):
@@ -253,11 +225,8 @@ def iou_is_stricter(evidence, groups):
     history = evidence.history()
     gap = 100 * (history["val_mean_dice"] - history["val_mean_iou"])
     worst, best = history["val_mean_iou"].idxmin(), history["val_mean_iou"].idxmax()
-    ours = (
-        f"Dice - IoU: {gap[worst]:.2f} points in the worst epoch ({worst}), "
-        f"{gap[best]:.2f} in the best ({best})"
-    )
-    return ours, [exact(gap[worst] - gap[best])]
+    values = {"worst epoch's Dice - IoU": gap[worst], "best epoch's": gap[best]}
+    return values, {"worst over best": exact(gap[worst] - gap[best])}
 
 
 # Counts and times, which need no trained network
@@ -266,25 +235,24 @@ def iou_is_stricter(evidence, groups):
 def same_parameters(evidence, groups):
     """Test that all parameters, total and trainable, are those of Table 2."""
     total, trainable = evidence.costs("parameters"), evidence.costs("trainable_parameters")
-    equal = sum(
-        (total[model], trainable[model]) == (row["parameters"], row["trainable"])
+    is_equal = {
+        model: (total[model], trainable[model]) == (row["parameters"], row["trainable"])
         for model, row in published.TABLE2.items()
-    )
-    return f"{equal} of {len(total)} equal", [exact(equal - len(total) + 0.5)]
+    }
+    return total, {model: exact(1 if equal else -1) for model, equal in is_equal.items()}
 
 
-def costlier(evidence, groups, column, times, unit=""):
+def costlier(evidence, groups, column, times):
     """Test that models have each order of `times` by cost, by more than that factor."""
     factors = {pair: factor for order, factor in times.items() for pair in pairs(order)}
     costs = evidence.costs(column, dict.fromkeys(model for pair in factors for model in pair))
-    ratios = {(one, two): costs[one] / costs[two] for one, two in factors}
-    ours = f"{listed(costs, unit, 1)}; least ratio {min(ratios.values()):.2f}"
-    return ours, [exact(ratios[pair] - factor) for pair, factor in factors.items()]
+    return costs, {
+        f"ratio of {name_of(one)} to {name_of(two)}": exact(costs[one] / costs[two] - factor)
+        for (one, two), factor in factors.items()
+    }
 
 
 def similar_times(evidence, groups, models):
     """Test that the times of `models` for a slice are similar."""
     times = evidence.costs("milliseconds_per_slice", models)
-    ratio = max(times.values()) / min(times.values())
-    ours = f"{listed(times, ' ms', 1)}; slowest to fastest {ratio:.2f}"
-    return ours, [exact(SIMILAR - ratio)]
+    return times, {"ratio": exact(SIMILAR - max(times.values()) / min(times.values()))}

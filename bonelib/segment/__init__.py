@@ -9,7 +9,7 @@
     bones            mask of bone -> single bones, with names
     surfaces         margin -> closed surfaces, STL
     dicom_seg        single bones + DICOM series -> DICOM SEG
-    overview         preview.png
+    preview          preview.png
     viewer           surface.html
     workbench        widgets of notebook 9
 """
@@ -17,10 +17,9 @@
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import keras
@@ -31,12 +30,13 @@ from skimage.segmentation import expand_labels
 
 from bonelib import devices, labels, provenance, scans
 from bonelib.errors import InputError, InputWarning
+from bonelib.labels.grids import image_like
 from bonelib.paths import SegmentationFolder
-from bonelib.segment import dicom_seg, overview, postprocess, surfaces, viewer
+from bonelib.segment import dicom_seg, postprocess, preview, surfaces, viewer
 from bonelib.segment.bones import separate
 from bonelib.segment.pretrained import Network, find_network
 from bonelib.segment.probabilities import bone_on_scan, find_region, predict_bone
-from bonelib.settings import BONE, CLASS_NAMES, PATIENT
+from bonelib.settings import BONE, CLASS_NAMES, PATIENT, RESEARCH_ONLY
 
 SCRATCH_PREFIX = ".bonelib-"
 ALL_BONE, PATIENT_NAME = CLASS_NAMES[BONE], CLASS_NAMES[PATIENT]
@@ -70,10 +70,9 @@ def segment(
     record of an earlier run lists are replaced, and no others. Files are moved to the folder
     when all are finished. Raises InputError for scans, weights and folders that cannot be used.
     """
+    path, folder = Path(path), SegmentationFolder(Path(directory))
+    earlier = _replaceable_files(folder, overwrite)
     network = network or find_network()
-    folder = SegmentationFolder(Path(directory))
-    earlier = _earlier_files(folder)
-    _check_folder(folder, earlier, overwrite)
     stages = _Stages(progress)
     with _scratch_folder(folder.root) as scratch, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InputWarning)
@@ -84,15 +83,14 @@ def segment(
         with stages("writing"):
             notes = _write(model, stored, bones, scratch)
         repairs = [str(item.message) for item in caught if item.category is InputWarning]
-        notes = [*repairs, *filter(None, [network.note]), *notes]
-        files = [file.relative_to(scratch.root).as_posix() for file in _files(scratch.root)]
+        notes = [RESEARCH_ONLY, *repairs, *filter(None, [network.note]), *notes]
         record = {
             "options": {"bones": bones},
             **_measure(model),
             "seconds": stages.seconds,
-            "files": files,
+            "files": [file.relative_to(scratch.root).as_posix() for file in _files(scratch.root)],
             "notes": list(dict.fromkeys(notes)),
-            **_origin(Path(path), network),
+            **_origin(path, network),
         }
         provenance.write_json(scratch.record, record)
         _publish(scratch, folder, earlier)
@@ -152,7 +150,7 @@ def _bone_model(scan: SimpleITK.Image, network: Network, bones: bool, stages: _S
     with stages("surfaces") as done:
         found = SimpleITK.GetArrayViewFromImage(margin) > 0
         ids, names = found.astype(np.uint8), {1: ALL_BONE} if found.any() else {}
-        parts = {ALL_BONE: None} if found.any() else {}
+        parts = dict.fromkeys(names.values())
         if bones:
             spacing_mm = margin.GetSpacing()[::-1]
             ids, names = separate(found, spacing_mm, _middle_mm(body, margin))
@@ -164,7 +162,9 @@ def _bone_model(scan: SimpleITK.Image, network: Network, bones: bool, stages: _S
             except ValueError:  # a speck between the points of the surface's grid
                 continue
             done(number, len(parts))
-    return BoneModel(scan, label_map, _ids_on_scan(ids, margin, bone), names, shapes)
+    ids = image_like(np.stack([expand_labels(part, EXPANSION) for part in ids]), margin)
+    on_scan = SimpleITK.Mask(labels.on_grid(ids, scan), bone)
+    return BoneModel(scan, label_map, on_scan, names, shapes)
 
 
 def _middle_mm(body: SimpleITK.Image, margin: SimpleITK.Image) -> float:
@@ -178,16 +178,6 @@ def _middle_mm(body: SimpleITK.Image, margin: SimpleITK.Image) -> float:
     return margin.TransformPhysicalPointToContinuousIndex(point)[0] * margin.GetSpacing()[0]
 
 
-def _ids_on_scan(
-    ids: np.ndarray, margin: SimpleITK.Image, bone: SimpleITK.Image
-) -> SimpleITK.Image:
-    """Bring the ids of single bones from the grid of `margin` to every voxel of `bone`."""
-    grown = SimpleITK.GetImageFromArray(np.stack([expand_labels(part, EXPANSION) for part in ids]))
-    grown.CopyInformation(margin)
-    on_scan = SimpleITK.Resample(grown, bone, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor)
-    return SimpleITK.Mask(on_scan, bone)
-
-
 def _write(
     model: BoneModel, stored: scans.StoredScan, bones: bool, folder: SegmentationFolder
 ) -> list[str]:
@@ -199,10 +189,7 @@ def _write(
         notes.append("the gantry was tilted, so the label map is on the straightened scan")
     images = {folder.label_map: model.label_map} | ({folder.bones: model.bones} if bones else {})
     for file, image in images.items():
-        scans.write_volume(
-            SimpleITK.Resample(image, grid, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor),
-            file,
-        )
+        scans.write_volume(labels.on_grid(image, grid), file)
     if stored.frames and model.names:
         try:
             dicom_seg.write_dicom_seg(folder.dicom_seg, stored.frames, model.bones, model.names)
@@ -217,7 +204,7 @@ def _write(
         folder.viewer.write_text(viewer.surface_page(shown, "bone model"), encoding="utf-8")
     else:
         notes.append("no bone was found, so there is no surface")
-    figure = overview.draw_overview(model.scan, model.label_map, model.surfaces.get(ALL_BONE))
+    figure = preview.draw_preview(model.scan, model.label_map, model.surfaces.get(ALL_BONE))
     figure.savefig(folder.preview, dpi=PREVIEW_DPI)
     return notes
 
@@ -226,26 +213,25 @@ def _measure(model: BoneModel) -> dict:
     """Return volumes, surface areas and mean HU by structure, and the ids of the bones."""
     voxel_ml = np.prod(model.scan.GetSpacing()) / 1000
     statistics = SimpleITK.LabelStatisticsImageFilter()
-    statistics.Execute(model.scan, model.label_map)
-    counts = {ALL_BONE: statistics.GetCount(BONE)}
-    mean_hu = {ALL_BONE: statistics.GetMean(BONE)}
-    patient = statistics.GetCount(PATIENT) + counts[ALL_BONE]
-    statistics.Execute(model.scan, model.bones)
-    counts |= {name: statistics.GetCount(number) for number, name in model.names.items()}
-    mean_hu |= {name: statistics.GetMean(number) for number, name in model.names.items()}
+    volumes_ml, mean_hu = {}, {}
+    for ids, names in (
+        (model.label_map, {PATIENT: PATIENT_NAME, BONE: ALL_BONE}),
+        (model.bones, model.names),
+    ):
+        statistics.Execute(model.scan, ids)
+        for number, name in names.items():
+            volumes_ml[name] = round(statistics.GetCount(number) * voxel_ml, 2)
+            if statistics.GetCount(number):
+                mean_hu[name] = round(statistics.GetMean(number), 1)
+    volumes_ml[PATIENT_NAME] += volumes_ml[ALL_BONE]
+    mean_hu.pop(PATIENT_NAME, None)  # of all but bone
     return {
         "scan": {"size": model.scan.GetSize(), "spacing_mm": model.scan.GetSpacing()},
-        "volumes_ml": {
-            name: round(count * voxel_ml, 2)
-            for name, count in ({PATIENT_NAME: patient} | counts).items()
-        },
+        "volumes_ml": volumes_ml,
         "areas_cm2": {name: round(one.area / 100, 2) for name, one in model.surfaces.items()},
-        "mean_hu": {name: round(mean_hu[name], 1) for name, count in counts.items() if count},
+        "mean_hu": mean_hu,
         "bone_ids": {str(number): name for number, name in model.names.items()},
-        "surfaces": {
-            name: {"triangles": len(surface.faces), "closed": bool(surface.is_watertight)}
-            for name, surface in model.surfaces.items()
-        },
+        "closed": {name: bool(one.is_watertight) for name, one in model.surfaces.items()},
         "surface_space": "patient coordinates (LPS) in mm: x to the left, y to the back, z up",
     }
 
@@ -264,62 +250,43 @@ def _origin(path: Path, network: Network) -> dict:
             "precision": keras.config.dtype_policy().name,
             "backend": keras.backend.backend(),
         },
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": provenance.versions(),
-        "git_commit": provenance.git_commit(),
-        "device": devices.machine(),
+        **provenance.circumstances(),
     }
 
 
 # The output folder
 
 
-def _earlier_files(folder: SegmentationFolder) -> set[Path]:
-    """Return the files in a folder that the record of an earlier run lists, and the record."""
-    try:
-        record = provenance.read_json(folder.record)
-        names = record["files"] if "input_sha256" in record else []
-        listed = {folder.root / name for name in names}
-    except (KeyError, TypeError, ValueError):  # there is no record, or it is not ours
-        return set()
-    surfaces_of_bones = {file for file in listed if file.parent == folder.bone_surfaces}
-    own = listed.intersection(_fixed_files(folder)) | surfaces_of_bones
-    return own | {folder.record} if own else set()
+def _replaceable_files(folder: SegmentationFolder, overwrite: bool) -> set[Path]:
+    """Return the files that the record of an earlier run lists, and the record.
 
-
-def _fixed_files(folder: SegmentationFolder) -> list[Path]:
-    """Return all files but the surfaces of single bones, whose names depend on the scan."""
-    return [
-        folder.label_map, folder.bones, folder.dicom_seg, folder.surface, folder.preview,
-        folder.viewer, folder.record,
-    ]  # fmt: skip
-
-
-def _check_folder(folder: SegmentationFolder, earlier: set[Path], overwrite: bool) -> None:
-    """Raise InputError for a folder that may not be written to."""
+    Raises InputError for a folder that may not be written to.
+    """
     if not folder.root.exists():
-        return
-    entries = [entry for entry in folder.root.iterdir() if _is_visible(entry)]
-    if entries and not overwrite:
+        return set()
+    visible = [one for one in folder.root.iterdir() if not one.name.startswith(SCRATCH_PREFIX)]
+    if visible and not overwrite:
         raise InputError(
             f"{folder.root}: is not empty; choose another folder, or overwrite the files of an "
             "earlier run in it (--overwrite)"
         )
-    _check_free(_fixed_files(folder), earlier)
-
-
-def _is_visible(entry: Path) -> bool:
-    return not entry.name.startswith(SCRATCH_PREFIX)
-
-
-def _check_free(files: Iterable[Path], earlier: set[Path]) -> None:
-    """Raise InputError if one of the files exists and is not an earlier run's."""
-    for file in files:
-        if file.exists() and file not in earlier:
+    possible = {
+        folder.label_map, folder.bones, folder.dicom_seg, folder.surface, folder.preview,
+        folder.viewer, folder.record, *folder.bone_surfaces.glob("*.stl"),
+    }  # fmt: skip
+    try:
+        record = provenance.read_json(folder.record)
+        listed = [*record["files"], folder.record.name] if "input_sha256" in record else []
+        earlier = possible & {folder.root / name for name in listed}
+    except (KeyError, TypeError, ValueError):  # there is no record, or it is not ours
+        earlier = set()
+    for file in sorted(possible - earlier):
+        if file.exists():
             raise InputError(
                 f"{file}: exists, and no earlier run is recorded to have written it; move it or "
                 "choose another folder"
             )
+    return earlier
 
 
 @contextmanager
@@ -341,12 +308,11 @@ def _files(root: Path) -> list[Path]:
 
 def _publish(made: SegmentationFolder, final: SegmentationFolder, earlier: set[Path]) -> None:
     """Move the finished files to their places, the record last, and remove an earlier run's."""
-    places = {file: final.root / file.relative_to(made.root) for file in _files(made.root)}
-    _check_free(places.values(), earlier)
-    for file in earlier - set(places.values()):
+    for file in earlier:
         file.unlink(missing_ok=True)
-        if file.parent == final.bone_surfaces and not any(file.parent.iterdir()):
-            file.parent.rmdir()
-    for file in sorted(places, key=lambda file: file == made.record):
-        places[file].parent.mkdir(exist_ok=True)
-        file.replace(places[file])
+    for file in sorted(_files(made.root), key=lambda file: file == made.record):
+        place = final.root / file.relative_to(made.root)
+        place.parent.mkdir(exist_ok=True)
+        file.replace(place)
+    if final.bone_surfaces.is_dir() and not any(final.bone_surfaces.iterdir()):
+        final.bone_surfaces.rmdir()

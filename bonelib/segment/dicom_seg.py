@@ -12,9 +12,9 @@ from pathlib import Path
 
 import highdicom
 import numpy as np
-import pydicom
 import SimpleITK
 from highdicom.seg import Segmentation, SegmentDescription
+from pydicom.config import IGNORE
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID
@@ -22,6 +22,7 @@ from pydicom.valuerep import DSfloat
 
 from bonelib.provenance import replacing
 from bonelib.scans import Frame
+from bonelib.settings import RESEARCH_ONLY
 
 # A word of a bone's name -> its type in SNOMED CT, as pydicom's dictionary spells it, and a
 # colour. There is no code for the whole hip bone; that of the region is the closest.
@@ -45,6 +46,7 @@ EMPTY_ATTRIBUTES = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
     "StudyID", "AccessionNumber", "ReferringPhysicianName",
 )  # fmt: skip
+DESCRIPTION = f"bonelib: {RESEARCH_ONLY}"  # 64 characters at most
 SERIES_NUMBER = 300  # above a scanner's own
 
 
@@ -64,19 +66,24 @@ def write_dicom_seg(
         _check_uids(headers)
         if is_multiframe and len(headers) > 1:
             raise ValueError("the series consists of several multi-frame files")
-        pixels, present = _segments_of_slices(bones, names, frames)
+        planes = np.stack([_on_plane(bones, frame) for frame in frames])
+        present = [number for number in names if (planes == number).any()]
+        if not present:
+            raise ValueError("no slice shows a bone")
+        segment_of = np.zeros(256, np.uint8)  # by id
+        segment_of[present] = np.arange(1, len(present) + 1)
         heights_mm = [frame.position_mm @ np.cross(*frame.orientation) for frame in frames]
         thickness_mm = float(np.median(np.abs(np.diff(heights_mm))))
         sources = [_without_identity(header, thickness_mm) for header in headers]
         if is_multiframe:
             _add_frames(sources[0], frames, thickness_mm)
         dataset = Segmentation(
-            sources, pixels, "BINARY",
-            [_segment(number, name) for number, name in enumerate(present, start=1)],
+            sources, segment_of[planes], "BINARY",
+            [_segment(segment_of[number], names[number]) for number in present],
             highdicom.UID(), SERIES_NUMBER, highdicom.UID(), 1,
             "bonelib", "bonelib", metadata.version("bonelib"), "none",
-            content_label="SEGMENTATION", content_description="Segmentation by bonelib",
-            series_description="Segmentation by bonelib", specific_character_set="ISO_IR 192",
+            content_label="SEGMENTATION", content_description=DESCRIPTION,
+            series_description=DESCRIPTION, specific_character_set="ISO_IR 192",
         )  # fmt: skip
     if is_multiframe:
         _restore_frame_numbers(dataset, frames)
@@ -92,11 +99,9 @@ def _check_uids(headers: list[Dataset]) -> None:
     for name in (*SERIES_UIDS, "SOPInstanceUID"):
         uids = {str(header.get(name) or "") for header in headers}
         expected = 1 if name in SERIES_UIDS else len(headers)
-        if not all(UID(uid, pydicom.config.IGNORE).is_valid for uid in uids):
-            raise ValueError(f"the series has no valid {name}")
-        if len(uids) != expected:
-            kind = "slices differ" if expected == 1 else "several slices share one value"
-            raise ValueError(f"{kind} in {name}")
+        if len(uids) != expected or not all(UID(uid, IGNORE).is_valid for uid in uids):
+            shared = "the same" if expected == 1 else "a different"
+            raise ValueError(f"not every slice has {shared} valid {name}")
 
 
 def _without_identity(header: Dataset, thickness_mm: float) -> Dataset:
@@ -139,32 +144,15 @@ def _restore_frame_numbers(dataset: Dataset, frames: list[Frame]) -> None:
         image.ReferencedFrameNumber = frames[image.ReferencedFrameNumber - 1].index + 1
 
 
-def _segments_of_slices(
-    bones: SimpleITK.Image, names: dict[int, str], frames: list[Frame]
-) -> tuple[np.ndarray, list[str]]:
-    """Return the segment of each pixel, from 1, and the names of the segments in view."""
-    planes = np.stack([_on_plane(bones, frame) for frame in frames])
-    seen = np.unique(planes)
-    present = [number for number in names if number in seen]
-    if not present:
-        raise ValueError("no slice shows a bone")
-    segment_of = np.zeros(256, np.uint8)
-    segment_of[present] = np.arange(1, len(present) + 1)
-    return segment_of[planes], [names[number] for number in present]
-
-
 def _on_plane(bones: SimpleITK.Image, frame: Frame) -> np.ndarray:
     """Return the ids at the pixels of a slice, uint8 (row, column)."""
     row, column = frame.orientation / np.linalg.norm(frame.orientation, axis=1, keepdims=True)
-    shown = SimpleITK.Resample(
-        bones,
-        (*frame.shape[::-1], 1),
-        SimpleITK.Transform(),
-        SimpleITK.sitkNearestNeighbor,
-        frame.position_mm.tolist(),
-        (*frame.spacing_mm[::-1].tolist(), 1.0),
-        np.stack([row, column, np.cross(row, column)], axis=1).ravel().tolist(),
-    )
+    plane = SimpleITK.Image(*frame.shape[::-1], 1, SimpleITK.sitkUInt8)
+    plane.SetOrigin(frame.position_mm)
+    plane.SetSpacing([*frame.spacing_mm[::-1], 1])
+    plane.SetDirection(np.stack([row, column, np.cross(row, column)], axis=1).ravel())
+    identity = SimpleITK.Transform()
+    shown = SimpleITK.Resample(bones, plane, identity, SimpleITK.sitkNearestNeighbor)
     return SimpleITK.GetArrayFromImage(shown)[0]
 
 

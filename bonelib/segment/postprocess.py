@@ -6,11 +6,13 @@ Label map and surface are both made of the margin, so each step changes it in pl
 import numpy as np
 import SimpleITK
 from scipy import ndimage
+from skimage.morphology import remove_small_holes, remove_small_objects
+
+from bonelib.labels.grids import image_like, on_grid
 
 METAL_HU = 2000.0  # above the densest cortical bone of a pelvis
 SMALLEST_BONE_ML = 2.0  # smaller islands are contrast agent, calcification or noise
 LARGEST_HOLE_ML = 0.1  # larger cavities are anatomy: a joint space or a canal
-NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 
 def clean(margin: SimpleITK.Image, scan: SimpleITK.Image, body: SimpleITK.Image) -> SimpleITK.Image:
@@ -20,13 +22,11 @@ def clean(margin: SimpleITK.Image, scan: SimpleITK.Image, body: SimpleITK.Image)
     """
     values = SimpleITK.GetArrayFromImage(margin)
     voxel_ml = np.prod(margin.GetSpacing()) / 1000
-    remove_metal(values, _on_grid(scan, margin, SimpleITK.sitkLinear))
-    values[_on_grid(body, margin, SimpleITK.sitkNearestNeighbor) == 0] = -1
+    remove_metal(values, SimpleITK.GetArrayFromImage(SimpleITK.Resample(scan, margin)))
+    values[SimpleITK.GetArrayFromImage(on_grid(body, margin)) == 0] = -1
     remove_islands(values, voxel_ml)
     fill_holes(values, voxel_ml)
-    cleaned = SimpleITK.GetImageFromArray(values)
-    cleaned.CopyInformation(margin)
-    return cleaned
+    return image_like(values, margin)
 
 
 def remove_metal(margin: np.ndarray, image_hu: np.ndarray) -> None:
@@ -37,26 +37,13 @@ def remove_metal(margin: np.ndarray, image_hu: np.ndarray) -> None:
 def remove_islands(margin: np.ndarray, voxel_ml: float) -> None:
     """Remove separate pieces of bone below `SMALLEST_BONE_ML`."""
     bone = margin > 0
-    islands = _small_parts(bone, SMALLEST_BONE_ML / voxel_ml)
+    large = remove_small_objects(bone, max_size=SMALLEST_BONE_ML / voxel_ml)
     # Interpolation would bring back a speck from its blurred edge.
-    margin[ndimage.binary_dilation(islands, NEIGHBOURS) & (~bone | islands)] = -1
+    around = ndimage.binary_dilation(bone & ~large, np.ones((3, 3, 3), bool))
+    margin[around & ~large] = -1
 
 
 def fill_holes(margin: np.ndarray, voxel_ml: float) -> None:
     """Fill cavities in bone up to `LARGEST_HOLE_ML`, so that its surface has no bubbles."""
     bone = margin > 0
-    holes = ndimage.binary_fill_holes(bone) & ~bone
-    margin[_small_parts(holes, LARGEST_HOLE_ML / voxel_ml)] = 1
-
-
-def _on_grid(image: SimpleITK.Image, grid: SimpleITK.Image, interpolator: int) -> np.ndarray:
-    resampled = SimpleITK.Resample(image, grid, SimpleITK.Transform(), interpolator)
-    return SimpleITK.GetArrayFromImage(resampled)  # a view would not outlive the image
-
-
-def _small_parts(mask: np.ndarray, smallest: float) -> np.ndarray:
-    """Return the connected parts of a mask with fewer than `smallest` voxels."""
-    parts, _ = ndimage.label(mask)
-    small = np.bincount(parts.ravel()) < smallest
-    small[0] = False  # outside of the mask
-    return small[parts]
+    margin[remove_small_holes(bone, max_size=LARGEST_HOLE_ML / voxel_ml) & ~bone] = 1

@@ -23,8 +23,10 @@ STL_HEADER = b"bonelib bone surface. SPACE=LPS; mm"  # 3D Slicer reads SPACE=LPS
 # The coordinate drawn across, the direction towards the viewer (x, y, z), the axis label.
 VIEWS = {
     "front": (0, (0, -1, 0), "right to left (mm)"),
-    "side": (1, (1, 0, 0), "front to back (mm)"),
+    "left": (1, (1, 0, 0), "front to back (mm)"),
 }
+LIGHT = (0.35, 0, 0.35)  # direction of the lamp, added to the direction towards the viewer
+DRAWN_TRIANGLES = 60_000
 
 
 def bone_surface(bone: SimpleITK.Image, part: np.ndarray | None = None) -> trimesh.Trimesh:
@@ -40,16 +42,12 @@ def bone_surface(bone: SimpleITK.Image, part: np.ndarray | None = None) -> trime
     values = SimpleITK.GetArrayViewFromImage(bone)
     if values.dtype.kind in "iu":
         values = np.where(values > 0, np.float32(1), np.float32(-1))
-    inside = values > 0
-    chosen = inside if part is None else inside & part
+    chosen = values > 0 if part is None else (values > 0) & part
     if not chosen.any():
         raise ValueError("there is no bone, so there is no surface")
     (box,) = ndimage.find_objects(chosen.astype(np.uint8))
     box = tuple(slice(max(at.start - 1, 0), at.stop + 1) for at in box)
-    margin = values[box].copy()
-    if part is not None:
-        others = inside[box] & ~part[box]
-        margin[others] = -margin[others]
+    margin = np.where(chosen[box], values[box], -np.abs(values[box]))
     margin = np.pad(margin, MARGIN, constant_values=-1)
     distance, grid_spacing_mm = _distance_grid(margin, bone.GetSpacing()[::-1])
     if distance.max() <= 0:
@@ -94,22 +92,19 @@ def _distance_in_slice(margin: np.ndarray, spacing_mm: tuple[float, float]) -> n
     inside = margin > 0
     inverse_squares = np.zeros(margin.shape)
     for axis, step_mm in enumerate(spacing_mm):
-        here, there = (np.moveaxis(margin, axis, 0)[part] for part in np.s_[:-1, 1:])
-        crossed = (here > 0) != (there > 0)
-        share = np.divide(here, here - there, out=np.zeros_like(here), where=crossed)
-        nearest = np.full(np.moveaxis(margin, axis, 0).shape, np.inf)
-        np.minimum(nearest[:-1], np.where(crossed, share, np.inf), out=nearest[:-1])
-        np.minimum(nearest[1:], np.where(crossed, 1 - share, np.inf), out=nearest[1:])
-        nearest_mm = np.maximum(np.moveaxis(nearest, 0, axis) * step_mm, 1e-6)
-        inverse_squares += 1 / nearest_mm**2
+        nearest = np.full(margin.shape, np.inf)
+        for shift in (1, -1):  # around the edge, which is empty
+            there = np.roll(margin, shift, axis)
+            crossed = inside != (there > 0)
+            share = margin[crossed] / (margin[crossed] - there[crossed])
+            nearest[crossed] = np.minimum(nearest[crossed], share)
+        inverse_squares += np.maximum(nearest * step_mm, 1e-6) ** -2
     beside = inverse_squares > 0
-    distance = np.zeros(margin.shape)
-    distance[beside] = 1 / np.sqrt(inverse_squares[beside])
+    own = np.where(beside, inverse_squares, 1) ** -0.5
     away, (rows, columns) = ndimage.distance_transform_edt(
         ~beside, sampling=spacing_mm, return_indices=True
     )
-    distance = away + distance[rows, columns]
-    return np.where(inside, distance, -distance)
+    return np.where(inside, 1, -1) * (away + own[rows, columns])
 
 
 def write_stl(surface: trimesh.Trimesh, path: Path) -> None:
@@ -147,21 +142,13 @@ def compare(surface: trimesh.Trimesh, reference: trimesh.Trimesh) -> dict[str, f
 
     The mean includes what was missed or invented; the median describes how well the rest lies.
     """
-    if surface.is_empty or reference.is_empty:
-        there = back = np.array([np.nan])
-    else:
-        there, back = distances(surface, reference), distances(reference, surface)
-    return {
-        "mean mm": (there.mean() + back.mean()) / 2,
-        "to reference mm": there.mean(),
-        "from reference mm": back.mean(),
-        "median mm": (np.median(there) + np.median(back)) / 2,
-    }
+    both = np.array([np.nan])
+    if not (surface.is_empty or reference.is_empty):
+        both = np.r_[distances(surface, reference), distances(reference, surface)]
+    return {"mean mm": both.mean(), "median mm": np.median(both)}
 
 
-def draw_surface(
-    surface: trimesh.Trimesh, axes: Axes, view: str = "front", max_faces: int = 60_000
-) -> None:
+def draw_surface(surface: trimesh.Trimesh, axes: Axes, view: str = "front") -> None:
     """Draw a shaded surface in mm, seen from the front or from the patient's left side.
 
     The projection is parallel; triangles are painted from far to near, without those that
@@ -171,12 +158,11 @@ def draw_surface(
     if surface.is_empty:
         axes.set_title("no bone found")
         return
-    coarse = coarsen(surface, max_faces)
-    facing = coarse.face_normals @ towards
-    seen = np.flatnonzero(facing > 0)
-    seen = seen[np.argsort((coarse.triangles_center @ towards)[seen])]
-    light = np.array(towards) + 0.35 * np.array([1, 0, 1])  # from over the viewer's shoulder
-    brightness = np.clip(coarse.face_normals[seen] @ (light / np.linalg.norm(light)), 0, 1)
+    coarse = coarsen(surface, DRAWN_TRIANGLES)
+    order = np.argsort(coarse.triangles_center @ towards)
+    seen = order[coarse.face_normals[order] @ towards > 0]
+    light = np.add(towards, LIGHT) / np.linalg.norm(np.add(towards, LIGHT))
+    brightness = np.clip(coarse.face_normals[seen] @ light, 0, 1)
     rgb = (0.25 + 0.75 * brightness[:, None]) * to_rgb(BONE_COLOUR)
     corners = coarse.triangles[seen][:, :, [across, 2]]
     # Edges in the colour of their face close the hairlines between the faces.
@@ -186,6 +172,4 @@ def draw_surface(
     axes.autoscale_view()
     axes.set_aspect("equal")
     axes.grid(False)
-    axes.set_xlabel(label)
-    axes.set_ylabel("feet to head (mm)")
-    axes.set_title(f"from the {'front' if view == 'front' else 'left'}")
+    axes.set(title=f"from the {view}", xlabel=label, ylabel="feet to head (mm)")

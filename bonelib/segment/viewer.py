@@ -12,6 +12,7 @@ from trimesh.visual.material import PBRMaterial
 
 from bonelib.figures.style import BONE_COLOUR, SURFACE_COLOURS
 from bonelib.segment.surfaces import coarsen
+from bonelib.settings import RESEARCH_ONLY
 
 MAX_TRIANGLES = 60_000  # of all surfaces together: a page of less than 3 MB
 MIN_TRIANGLES = 500  # of one surface: a small bone keeps its shape
@@ -22,6 +23,9 @@ LAMP, AMBIENT = 1.75, 0.22  # light of the page's lamp, share of it from all dir
 UPRIGHT = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
 PAGE_TITLE = "<title>trimesh: threejs viewer</title>"  # in trimesh's page; replaced
 PAGE_TOP = '<div id="container"></div>'  # the same
+LEGEND = """<div id="legend" style="position: fixed; margin: 8px; font: 13px/1.5 sans-serif;
+color: #444; pointer-events: none">Drag: turn. Wheel: zoom. Right button: move.{}<br>{}</div>"""
+LEGEND_LINE = '<br><span style="background: {}">&emsp;</span> {}'
 
 
 def surface_page(surfaces: Mapping[str, trimesh.Trimesh], title: str) -> str:
@@ -30,17 +34,18 @@ def surface_page(surfaces: Mapping[str, trimesh.Trimesh], title: str) -> str:
     The patient stands upright and faces the viewer. A single surface is bone-coloured; several
     have one colour each and a legend.
     """
-    colours = dict(zip(surfaces, SURFACE_COLOURS * len(surfaces), strict=False))
-    if len(surfaces) == 1:
-        colours = dict.fromkeys(surfaces, BONE_COLOUR)
+    names = [html.escape(name) for name in surfaces]
+    colours = (SURFACE_COLOURS * len(names))[: len(names)] if len(names) > 1 else [BONE_COLOUR]
     share = MAX_TRIANGLES / sum(len(surface.faces) for surface in surfaces.values())
     scene = trimesh.Scene()
-    for name, surface in surfaces.items():
+    for (name, surface), colour in zip(surfaces.items(), colours, strict=True):
         coarse = coarsen(surface, max(MIN_TRIANGLES, int(share * len(surface.faces))))
-        scene.add_geometry(_in_page(coarse, colours[name]), geom_name=name)
+        scene.add_geometry(_in_page(coarse, colour), geom_name=name)
     _look_from_the_front(scene)
+    lines = [LEGEND_LINE.format(*line) for line in zip(colours, names, strict=True)]
+    legend = LEGEND.format("".join(lines) * (len(names) > 1), RESEARCH_ONLY)
     page = scene_to_html(scene).replace(PAGE_TITLE, f"<title>{html.escape(title)}</title>")
-    return page.replace(PAGE_TOP, _legend(colours))
+    return page.replace(PAGE_TOP, legend)
 
 
 def _in_page(surface: trimesh.Trimesh, colour: str) -> trimesh.Trimesh:
@@ -71,14 +76,3 @@ def _look_from_the_front(scene: trimesh.Scene) -> None:
     # Named, since trimesh's random name would make every page different.
     scene.camera = trimesh.scene.Camera("camera", fov=fov, z_near=distance / 100)
     scene.camera_transform = trimesh.transformations.translation_matrix([0, 0, distance])
-
-
-def _legend(colours: Mapping[str, str]) -> str:
-    rows = ["Drag: turn. Wheel: zoom. Right button: move."]
-    if len(colours) > 1:
-        rows += [
-            f'<span style="background: {colour}">&emsp;</span> {html.escape(name)}'
-            for name, colour in colours.items()
-        ]
-    style = "position: fixed; margin: 8px; font: 13px/1.5 sans-serif; color: #444"
-    return f'<div id="legend" style="{style}; pointer-events: none">{"<br>".join(rows)}</div>'

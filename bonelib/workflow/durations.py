@@ -1,9 +1,10 @@
-"""Settings and recorded epochs -> how long a step will take."""
+"""Settings and recorded epochs -> how long a step will take, in seconds."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict
-from statistics import mean, median
+from statistics import mean
+
+import pandas as pd
 
 from bonelib import provenance
 from bonelib.paths import ResultFolder
@@ -27,30 +28,29 @@ def num_slices(settings: Settings, *splits: str) -> float:
 
 
 def preparation_seconds(settings: Settings) -> float:
-    """Estimate the seconds to generate the phantom and to prepare its slices."""
+    """Estimate the time to generate the phantom and to prepare its slices."""
     per_slice = 0.15 + 0.25 * (settings.phantom_matrix / 512) ** 2
     return START_SECONDS + num_slices(settings, *SPLITS) * per_slice
 
 
 def slice_seconds(model: str, settings: Settings) -> float:
-    """Return the seconds that training takes for a slice on two idle cores."""
+    """Return the time that training takes for a slice on two idle cores."""
     return STEP_SECONDS[model] / 2 * (settings.image_size / 512) ** 2
 
 
 def epoch_seconds(model: str, settings: Settings) -> float:
-    """Return the seconds of an epoch, with its validation, on two idle cores."""
+    """Return the time of an epoch, with its validation, on two idle cores."""
     trained = settings.steps_per_epoch * settings.batch_size
     validated = num_slices(settings, "validation")
     return (FEEDING * trained + FORWARD * validated) * slice_seconds(model, settings)
 
 
-def recorded_epochs(model: str, results: ResultFolder, settings: Settings) -> list[float]:
-    """Return the seconds of each epoch that was trained with these settings."""
+def recorded_epochs(model: str, results: ResultFolder, settings: Settings) -> pd.Series:
+    """Return the time of each epoch that was trained with these settings."""
     record = provenance.read_json(results.training_record(model))
     if not results.history(model).exists() or record.get("settings") != asdict(settings):
-        return []
-    with results.history(model).open() as file:
-        return [float(row["seconds"]) for row in csv.DictReader(file)]
+        return pd.Series(dtype=float)
+    return pd.read_csv(results.history(model))["seconds"]
 
 
 def paces(
@@ -60,11 +60,10 @@ def paces(
 
     A network without a recorded epoch takes the mean of the others, or `unknown`.
     """
-    recorded = {model: recorded_epochs(model, results, settings) for model in models}
     known = {
-        model: median(epochs) / epoch_seconds(model, settings)
-        for model, epochs in recorded.items()
-        if epochs
+        model: seconds.median() / epoch_seconds(model, settings)
+        for model in models
+        if len(seconds := recorded_epochs(model, results, settings))
     }
     usual = mean(known.values()) if known else unknown
     return {model: known.get(model, usual) for model in models}
@@ -73,7 +72,7 @@ def paces(
 def training_seconds(
     model: str, results: ResultFolder, settings: Settings, pace: float, restarts: bool
 ) -> float:
-    """Estimate the seconds of the epochs that a training still has to go."""
+    """Estimate the time of the epochs that a training still has to go."""
     epochs = max(settings.horizons(model))
     if results.state(model).exists() and not restarts:
         epochs -= len(recorded_epochs(model, results, settings))
@@ -81,7 +80,7 @@ def training_seconds(
 
 
 def evaluation_seconds(method: str, settings: Settings, horizons: int, pace: float) -> float:
-    """Estimate the seconds to predict and score the test slices after each of the horizons."""
+    """Estimate the time to predict and score the test slices after each of the horizons."""
     per_slice = SCORING_SECONDS * (settings.image_size / 512) ** 2
     if method != BASELINE:
         per_slice += pace * FORWARD * slice_seconds(method, settings)

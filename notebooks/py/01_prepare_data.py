@@ -31,8 +31,7 @@ overrides = {}
 # %%
 from bonelib import preparation, slices
 from bonelib.devices import num_cores
-from bonelib.figures import niivue
-from bonelib.figures import scan as scan_figures
+from bonelib.figures import niivue, pictures
 from bonelib.workflow.runs import open_run
 
 # %% [markdown]
@@ -58,7 +57,7 @@ for case in cases:
 scan = cases[0].scan()
 label_map = cases[0].label_map(scan)
 print(f"size {scan.GetSize()}, spacing {scan.GetSpacing()} mm")
-figure = scan_figures.draw_planes(scan, label_map)
+figure = pictures.draw_planes(scan, label_map)
 
 # %% [markdown]
 # ## Prepared slices

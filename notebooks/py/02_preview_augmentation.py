@@ -30,14 +30,14 @@ overrides = {}
 # %%
 from bonelib import slices
 from bonelib.augment import policy
-from bonelib.figures import examples
+from bonelib.figures import pictures
 from bonelib.workflow.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
 table = slices.read_table(run.slices.root)
-row = examples.choose_levels(table).iloc[0]
-example = examples.read_example(run.slices, row)
+row = pictures.choose_levels(table).iloc[0]
+example = pictures.read_example(run.slices, row)
 
 # %% [markdown]
 # ## Each operation by itself
@@ -49,7 +49,7 @@ alone = {
     name.replace("_", " "): policy.apply_operation(operation.augmenter, image, labels, seed)
     for name, operation in policy.operations(len(image)).items()
 }
-figure = examples.draw_gallery(alone, columns=5)
+figure = pictures.draw_gallery(alone, columns=5)
 
 # %% [markdown]
 # ## The policy
@@ -58,7 +58,7 @@ figure = examples.draw_gallery(alone, columns=5)
 # sample's number.
 
 # %%
-figure = examples.draw_gallery({
+figure = pictures.draw_gallery({
     f"draw {number}": policy.augment_slice(image, labels, [seed, number])
     for number in range(1, 13)
 })

@@ -61,7 +61,7 @@ history = training.train(model, run.slices, run.results, run.settings)
 # ## The curves
 
 # %%
-figure, axes = figures.canvas(1, 3, 4.2, 3.4)
+figure, axes = figures.canvas(1, 3, 60)
 paper.figure3(history, axes[0, 0], model)
 paper.figure4(history, axes[0, 1], model)
 paper.figure5(history, axes[0, 2], model)

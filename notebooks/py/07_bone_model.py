@@ -36,7 +36,7 @@ import SimpleITK
 
 from bonelib import figures, labels, metrics, paths, scans, segment, slices
 from bonelib.evaluation import scoring
-from bonelib.figures import examples, niivue
+from bonelib.figures import niivue
 from bonelib.segment import pretrained, surfaces
 from bonelib.settings import BONE, IGNORE
 from bonelib.workflow.runs import open_run
@@ -47,16 +47,17 @@ from bonelib.workflow.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
-series = examples.choose_series(slices.read_table(run.slices.root))["series"].iloc[0]
+table = slices.read_table(run.slices.root).query("split == 'test'")
+series = table["series"].value_counts().idxmax()
 case = next(case for case in run.cases() if case.series_id == series)
 scores = scoring.read_scores(run.results, run.settings.methods(models))
 histories = scoring.read_histories(run.results, models)
-best, rule = scoring.network_with_bone(
+best = scoring.network_with_bone(
     scores[scores["series"] == series], run.settings, histories
 )
 
 # %% tags=["nbval-ignore-output"]
-print(f"{series} by {best or 'the shipped network'}: {rule}")
+print(f"{series} by {best or 'the shipped network'}")
 
 # %% [markdown]
 # ## From the scan to the surface
@@ -80,9 +81,9 @@ print(f"closed: {surface.is_watertight}")
 niivue.view_surfaces({"bone": surface})
 
 # %% tags=["nbval-ignore-output"]
-figure, axes = figures.canvas(1, 2, 3.6, 4.2)
+figure, axes = figures.canvas(1, 2, 107)
 surfaces.draw_surface(surface, axes[0, 0], "front")
-surfaces.draw_surface(surface, axes[0, 1], "side")
+surfaces.draw_surface(surface, axes[0, 1], "left")
 figures.save(figure, "bone_model", run.results.figures)
 
 # %% [markdown]

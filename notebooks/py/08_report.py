@@ -50,18 +50,7 @@ tested = report.findings(evidence)
 print(report.verdict(tested))
 
 # %% tags=["nbval-ignore-output"]
-for title, found in report.lists(tested).items():
-    print(title)
-    for number, finding in enumerate(found, 1):
-        print(f"{number:>2} {finding.verdict:<25} {finding.section:<18} {finding.claim}")
-
-# %% [markdown]
-# ## Does the paper agree with itself?
-# Dice equals 2 IoU / (1 + IoU) only if both come from the same counts.
-
-# %%
-dice = report.dice_check()
-print(f"{dice['agrees'].sum()} of {len(dice)} printed Dice coefficients fit the printed IoU")
+tested[["list", "section", "verdict", "claim"]].style
 
 # %% [markdown]
 # ## The page

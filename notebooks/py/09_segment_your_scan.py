@@ -22,7 +22,7 @@
 #
 # *Reads* a CT series: a folder of DICOM slices, or a NIfTI, NRRD, MHA, zip or tar file. It starts
 # with the first test series of the run. *Writes* a label map, surfaces, a picture and a record to
-# the folder `output`, by default the run's `segmentation`.
+# a folder for each scan in `output`, by default the run's `segmentation`.
 #
 # The package ships the trained network. The scan stays on this machine. For research, not for
 # diagnosis or treatment.
