@@ -193,7 +193,10 @@ def _summary(refusals: list[str], num_cases: int) -> str:
     told = sorted(refusals)[:MAX_REFUSALS]
     if len(told) < len(refusals):
         told.append(f"and {len(refusals) - len(told)} more")
-    others = f"{len(refusals)} of {num_cases} series cannot be used, the others are prepared: "
+    others = (
+        f"{len(refusals)} of {num_cases} series cannot be used, the others are prepared; mend "
+        "them, or go on without by deleting their lines in split.csv: "
+    )
     return (others if num_cases > 1 else "") + " | ".join(told)
 
 

@@ -14,8 +14,8 @@ import pytest
 from bonelib import provenance, training
 from bonelib.models import build_model, load_pretrained
 from bonelib.paths import REPOSITORY, ResultFolder, SliceFolder
+from bonelib.prediction import network_input
 from bonelib.settings import get_settings
-from bonelib.slices import network_input
 from tests.synthetic_results import ellipses, write_slices
 
 pytestmark = pytest.mark.skipif(

@@ -6,6 +6,7 @@ converted to it. `data/README.md` shows the tree.
 
 import re
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -241,11 +242,19 @@ def read_names(file: Path, *layouts: tuple[str, str]) -> dict[int | str, str]:
 
 
 def read_columns(file: Path, *layouts: tuple[str, ...]) -> pandas.DataFrame:
-    """Read a CSV file whose columns are those of one of the layouts, as text."""
+    """Read a CSV file whose columns are those of one of the layouts, as text.
+
+    Spreadsheets may have written it with semicolons and in Windows' encoding.
+    """
     expected = " or ".join(",".join(columns) for columns in layouts)
     try:
+        text = _decoded(file)
         table = pandas.read_csv(
-            file, dtype=str, skipinitialspace=True, keep_default_na=False, encoding="utf-8-sig"
+            StringIO(text),
+            sep=";" if ";" in text.partition("\n")[0] else ",",
+            dtype=str,
+            skipinitialspace=True,
+            keep_default_na=False,
         )
     except FileNotFoundError as error:
         raise InputError(f"{file}: missing; write it with columns {expected}") from error
@@ -257,6 +266,15 @@ def read_columns(file: Path, *layouts: tuple[str, ...]) -> pandas.DataFrame:
             f"{file}: has columns {found} instead of {expected}; correct its first line"
         )
     return table.apply(lambda column: column.str.strip())
+
+
+def _decoded(file: Path) -> str:
+    content = file.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        warn(f"{file.name} is not in UTF-8 and is read in Windows' encoding 1252")
+        return content.decode("cp1252", "replace")
 
 
 def start_conversion(output: Path, source: dict) -> None:
