@@ -6,7 +6,7 @@ from scipy.spatial import KDTree
 
 from bonelib.settings import BONE, IGNORE, NUM_CLASSES
 
-TOLERANCES_MM = (1.0, 2.0)  # distances within which a surface counts as found
+SURFACE_SCORES = ("assd_mm", "hd95_mm", "nsd_1mm", "nsd_2mm")
 
 
 def count_columns(num_classes: int = NUM_CLASSES) -> list[str]:
@@ -46,12 +46,8 @@ def bone_as_one(counts) -> np.ndarray:
 
 def _ratio(numerator, denominator) -> np.ndarray:
     """Divide; 0 / 0 gives NaN."""
-    numerator, denominator = np.broadcast_arrays(
-        np.asarray(numerator, float), np.asarray(denominator, float)
-    )
-    return np.divide(
-        numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0
-    )
+    with np.errstate(invalid="ignore"):
+        return np.true_divide(numerator, denominator)
 
 
 def _parts(counts):
@@ -81,10 +77,10 @@ def pixel_accuracy(counts) -> np.ndarray:
     Equation 1 prints TP alone in the numerator; the paper's values only fit with TN.
     """
     true_positive, reference, predicted = _parts(counts)
-    everything = np.asarray(counts).sum(axis=(-2, -1))[..., None]
+    everything = reference.sum(axis=-1, keepdims=True)
     wrong = reference + predicted - 2 * true_positive
-    present = reference + predicted > 0
-    return _ratio(np.where(present, everything - wrong, 0), np.where(present, everything, 0))
+    is_present = reference + predicted > 0
+    return np.where(is_present, _ratio(everything - wrong, everything), np.nan)
 
 
 def overall_accuracy(counts) -> np.ndarray:
@@ -104,23 +100,18 @@ def surface_scores(reference, prediction, spacing_mm) -> dict[str, float]:
     both distances, and shares of 0. If neither contains it, all scores are NaN.
     """
     reference, prediction = np.asarray(reference, bool), np.asarray(prediction, bool)
-    shares = [f"nsd_{tolerance:g}mm" for tolerance in TOLERANCES_MM]
-    present = reference.any(), prediction.any()
-    if not all(present):
-        worst = (
-            np.nan if not any(present) else np.linalg.norm(np.multiply(reference.shape, spacing_mm))
-        )
-        scores = {"assd_mm": worst, "hd95_mm": worst}
-        return scores | dict.fromkeys(shares, np.nan if not any(present) else 0.0)
+    if not (reference | prediction).any():
+        return dict.fromkeys(SURFACE_SCORES, np.nan)
+    if not (reference.any() and prediction.any()):
+        diagonal_mm = np.linalg.norm(np.multiply(reference.shape, spacing_mm))
+        return dict(zip(SURFACE_SCORES, (diagonal_mm, diagonal_mm, 0.0, 0.0), strict=True))
     directed = _directed_distances(reference, prediction, spacing_mm)
     distances_mm = np.concatenate(directed)
     return {
         "assd_mm": distances_mm.mean(),
         "hd95_mm": max(np.percentile(one, 95) for one in directed),
-        **{
-            share: (distances_mm <= tolerance).mean()
-            for share, tolerance in zip(shares, TOLERANCES_MM, strict=True)
-        },
+        "nsd_1mm": (distances_mm <= 1.0).mean(),
+        "nsd_2mm": (distances_mm <= 2.0).mean(),
     }
 
 

@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -17,7 +17,7 @@ from pathlib import Path
 from bonelib.devices import machine
 
 PACKAGE = Path(__file__).resolve().parent
-CODE_SUFFIXES = (".py", ".csv", ".yaml")
+CODE_SUFFIXES = (".py", ".csv", ".toml", ".yaml")
 PACKAGES_OF_NOTE = (
     "tensorflow", "jax", "keras", "imgaug", "numpy", "scipy", "scikit-image",
     "opencv-python-headless", "pydicom", "simpleitk", "pandas", "matplotlib", "trimesh",
@@ -90,11 +90,10 @@ def code_files(source: str) -> list[Path]:
     """Return the files of bonelib that Python `source` imports, directly or indirectly."""
     files, waiting = set(), set(bonelib_imports(source))
     while waiting:
-        for file in _files(waiting.pop()):
-            if file not in files:
-                files.add(file)
-                if file.suffix == ".py":
-                    waiting |= bonelib_imports(file.read_text())
+        for file in set(_files(waiting.pop())) - files:
+            files.add(file)
+            if file.suffix == ".py":
+                waiting |= bonelib_imports(file.read_text())
     return sorted(files)
 
 
@@ -105,17 +104,11 @@ def code_hash(*modules: str) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that affect results, if installed."""
-    installed = {name: _version(name) for name in PACKAGES_OF_NOTE}
-    return {"python": platform.python_version()} | {
-        name: version for name, version in installed.items() if version
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # one of TensorFlow and JAX is enough
-        return None
+    found = {"python": platform.python_version()}
+    for name in PACKAGES_OF_NOTE:
+        with suppress(metadata.PackageNotFoundError):  # one of TensorFlow and JAX is enough
+            found[name] = metadata.version(name)
+    return found
 
 
 def git_commit() -> str:

@@ -9,18 +9,9 @@ from scipy import ndimage
 
 from bonelib import metrics, published
 from bonelib.evaluation import scoring
-from bonelib.evaluation.error_analysis import levels_of
+from bonelib.evaluation.error_analysis import measure_surfaces, slice_table
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.settings import (
-    BACKGROUND,
-    BONE,
-    CLASS_NAMES,
-    IGNORE,
-    PATIENT,
-    TABLE1_MODELS,
-    TABLE3_MODELS,
-    get_settings,
-)
+from bonelib.settings import BACKGROUND, BONE, CLASS_NAMES, PATIENT, get_settings
 
 SETTINGS = get_settings("smoke")
 SPACING_MM = (25.0, 7.5, 7.5)
@@ -32,14 +23,14 @@ ERRORS = {
 }  # fmt: skip
 
 
-def ellipses(size=48, slices=7):
-    """Return a label volume: a body with two bones, none in the last slice."""
+def ellipses(size=48, slices=7, without_bone=1):
+    """Return a label volume: a body with two bones, none in the last slices."""
     row, column = np.mgrid[:size, :size] / size - 0.5
     body = (row / 0.36) ** 2 + (column / 0.44) ** 2 < 1
     volume = np.zeros((slices, size, size), np.uint8)
     for index in range(slices):
         volume[index][body] = 1
-        if index < slices - 1:
+        if index < slices - without_bone:
             radius = 0.07 + 0.01 * index
             volume[index][row**2 + (np.abs(column) - 0.2) ** 2 < radius**2] = 2
     return volume
@@ -53,23 +44,18 @@ def worsen(labels, error, rng):
     return ndimage.map_coordinates(labels, places, order=0, mode="nearest")
 
 
-def no_names(labels):
-    """Return the names of the bones in a slice: none."""
-    return ""
-
-
-def slice_rows(volumes, spacing, structures=no_names):
+def slice_rows(volumes, spacing, structures=""):
     """Return the table of the slices of {series: (split, label volume)}."""
     return pd.DataFrame([
         {"series": series, "slice": index, "split": split, "source": "made",
          "spacing": " ".join(map(str, spacing)), "position_mm": index * spacing[0],
-         "bone_pixels": int((labels == 2).sum()), "structures": structures(labels)}
+         "bone_pixels": int((labels == 2).sum()), "structures": structures}
         for series, (split, volume) in volumes.items() for index, labels in enumerate(volume)
     ])  # fmt: skip
 
 
-def write_slices(root, volumes, spacing, structures=no_names):
-    """Write prepared slices of {series: (split, label volume)}."""
+def write_slices(root, volumes, spacing, structures=""):
+    """Write prepared slices of {series: (split, label volume)} that show the named structures."""
     folder, rng = SliceFolder(root), np.random.default_rng(0)
     for series, (_, volume) in volumes.items():
         for index, labels in enumerate(volume):
@@ -84,31 +70,29 @@ def write_slices(root, volumes, spacing, structures=no_names):
     return folder
 
 
-def write_results(
-    root, volumes, models=MODELS, settings=SETTINGS, random_encoders=(), spacing=SPACING_MM,
-    structures=no_names,
-):  # fmt: skip
-    """Write scores, records, histories, predictions and a manifest of the test series."""
+def write_results(root, volumes, models=MODELS, settings=SETTINGS, random_encoders=()):
+    """Write scores, records, histories and predictions of the test series."""
     results = ResultFolder(root)
     tested = {series: volume for series, (split, volume) in volumes.items() if split == "test"}
-    write_scored_slices(results, slice_rows(volumes, spacing, structures))
+    table = slice_rows(volumes, SPACING_MM).query("split == 'test'")
+    write_text(results.scored_slices, slice_table(table).to_csv(index=False))
     for model in models:
         rng = np.random.default_rng(sum(map(ord, model)))
-        short = [settings.epochs] if model in TABLE1_MODELS else []
-        long = [settings.epochs_long] if model in TABLE3_MODELS else []
         rows, surfaces, reliable, false = [], [], [], []
         for series, volume in tested.items():
-            for epochs in short + long or [0]:
-                error = ERRORS[model] * (0.9 if epochs in long else 1.0)
+            for epochs in settings.horizons(model) or [0]:
+                names = {"model": model, "epochs": epochs, "series": series}
+                error = ERRORS[model] * (0.9 if epochs == settings.epochs_long else 1.0)
                 predicted = np.stack([worsen(labels, error, rng) for labels in volume])
                 for index, (labels, prediction) in enumerate(zip(volume, predicted, strict=True)):
                     counts = metrics.confusion_matrix(labels, prediction)
                     rows += [[model, epochs, epochs, grid, series, index, *counts.ravel()]
                              for grid in ("input", "native")]  # fmt: skip
-                    false += false_bone(model, epochs, series, index, counts)
-                surfaces += surface_rows(model, epochs, series, volume, predicted, spacing)
+                    false += false_bone(names, index, counts)
+                measured = measure_surfaces(volume, predicted, SPACING_MM, settings)
+                surfaces += measured.assign(**names).to_dict("records")
                 if model != "threshold":
-                    reliable += reliability(model, epochs, series, volume, error)
+                    reliable += reliability(names, volume, error)
             for index, prediction in enumerate(predicted):
                 path = results.prediction(model, series, index)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,35 +113,13 @@ def write_results(
             "encoder_weights": "random" if model in random_encoders else encoder,
         }))  # fmt: skip
         if model != "threshold":
-            write_text(results.history(model), history(max(short + long), ERRORS[model]))
+            write_text(
+                results.history(model), history(max(settings.horizons(model)), ERRORS[model])
+            )
     return results
 
 
-def write_scored_slices(results, table):
-    table = table[table["split"] == "test"]
-    pixel_mm2 = table["spacing"].map(lambda spacing: np.prod([*map(float, spacing.split())][1:]))
-    table = table.assign(level=levels_of(table), bone_mm2=table["bone_pixels"] * pixel_mm2)
-    write_text(results.scored_slices, table[scoring.SLICE_COLUMNS].to_csv(index=False))
-
-
-def surface_rows(model, epochs, series, reference, prediction, spacing):
-    """Return the distances of the patient and of all bone."""
-    known, rows = reference != IGNORE, []
-    for structure, first in (("patient", PATIENT), ("bone", BONE)):
-        masks = (reference >= first) & known, (prediction >= first) & known
-        state = STATES[tuple(mask.any() for mask in masks)]
-        scores = metrics.surface_scores(*masks, spacing)
-        rows.append([model, epochs, series, structure, state, *scores.values()])
-    return rows
-
-
-STATES = {
-    (True, True): "found", (True, False): "missed", (False, True): "invented",
-    (False, False): "absent",
-}  # fmt: skip
-
-
-def reliability(model, epochs, series, labels, error):
+def reliability(names, labels, error):
     """Return counts of a network that is surer of itself the more it errs."""
     rows = []
     for number, name in enumerate(CLASS_NAMES):
@@ -167,20 +129,19 @@ def reliability(model, epochs, series, labels, error):
             pixels, probability = int(part * labels.size), (place + 0.5) / 20
             comes_true = probability + 0.05 * error * np.sin(2 * np.pi * probability)
             positive = int(pixels * np.clip(comes_true, 0, 1))
-            rows.append(
-                [model, epochs, series, name, place, pixels, pixels * probability, positive]
-            )
+            counts = {"pixels": pixels, "probability": pixels * probability, "positive": positive}
+            rows.append(names | {"class": name, "bin": place} | counts)
     return rows
 
 
-def false_bone(model, epochs, series, index, counts):
+def false_bone(names, index, counts):
     """Return the pixels wrongly called bone: most lie beside bone, all others have one cause."""
     wrong = {"outside the patient": counts[BACKGROUND, BONE]}
     wrong["beside bone"] = counts[PATIENT, BONE] * 3 // 4
     causes = "metal or marker", "contrast or calcification", "soft tissue"
     wrong[causes[index % 3]] = counts[PATIENT, BONE] - wrong["beside bone"]
-    return [[model, epochs, series, index, cause, pixels] for cause, pixels in wrong.items()
-            if pixels]  # fmt: skip
+    return [names | {"slice": index, "cause": cause, "pixels": pixels}
+            for cause, pixels in wrong.items() if pixels]  # fmt: skip
 
 
 def write_scores(results, model, rows):
@@ -224,7 +185,7 @@ def small_results(folder, **options):
     volumes = {
         "train01": ("train", ellipses()),
         "test01": ("test", ellipses()),
-        "test02": ("test", ellipses(slices=5)),
+        "test02": ("test", ellipses(without_bone=3)),
     }
     slices = write_slices(folder / "prepared", volumes, SPACING_MM)
     return slices, write_results(folder / "results", volumes, **options)

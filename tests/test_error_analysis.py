@@ -47,7 +47,7 @@ def patient(count=1):
 
 
 def causes(images, reference, spacing_mm=SPACING_MM):
-    return np.stack(list(error_analysis.causes(images, reference, spacing_mm, BRIGHT_LEVEL)))
+    return error_analysis.causes(images, reference, spacing_mm, BRIGHT_LEVEL)
 
 
 def test_place_decides_first():
@@ -97,14 +97,10 @@ def test_the_margin_includes_the_next_pixel_of_a_coarse_grid():
     assert found[39, 39] == BESIDE and found[38, 45] == SOFT
 
 
-def test_unknown_pixels_count_as_bone_nearby_and_are_never_false():
+def test_unknown_pixels_count_as_bone_nearby():
     images, reference = patient()
     reference[0, 20, 20] = IGNORE
     assert causes(images, reference)[0, 20, 22] == BESIDE
-    prediction = np.full_like(reference, BONE + 1)
-    false = error_analysis.false_bone(reference, prediction)
-    assert not false[0, 20, 20] and not false[0, 45, 45] and false[0, 30, 30] and false[0, 0, 0]
-    assert not error_analysis.false_bone(reference, np.full_like(reference, PATIENT)).any()
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +136,7 @@ def known():
     found = error_analysis.causes(
         slices.window(grey, settings), reference, spacing_mm, slices.window(BONE_HU, settings)
     )
-    return np.stack(list(found))[reference < BONE], tissues[reference < BONE]
+    return found[reference < BONE], tissues[reference < BONE]
 
 
 @pytest.mark.parametrize(
@@ -165,6 +161,30 @@ def test_false_bone_in_a_tissue_has_its_cause(known, tissue, expected, least):
     of_tissue = cause[tissues == tissue]
     assert len(of_tissue) > 1
     assert np.isin(of_tissue, list(expected)).mean() >= least
+
+
+def test_unknown_pixels_belong_to_no_structure():
+    reference = np.full((3, 8, 8), PATIENT, np.uint8)
+    reference[1, 2:4, 2:4], reference[1, 6, 6] = BONE, IGNORE
+    predicted = np.where(reference == IGNORE, BONE, reference)
+    surfaces = error_analysis.measure_surfaces(reference, predicted, SPACING_MM, Settings())
+    assert surfaces["state"].tolist() == ["found", "found"]
+    assert (surfaces[["assd_mm", "hd95_mm"]] == 0).all(axis=None)
+
+
+def test_each_class_of_bone_is_found_missed_invented_or_absent():
+    reference, predicted = np.full((2, 3, 8, 8), PATIENT, np.uint8)
+    femur, hip, sacrum = range(BONE, BONE + 3)
+    reference[1, 1, :3] = predicted[1, 1, :3] = femur
+    reference[1, 3, 3], predicted[1, 5, 5] = hip, sacrum
+    bones = Settings(class_scheme="bones")
+    surfaces = error_analysis.measure_surfaces(reference, predicted, SPACING_MM, bones)
+    assert dict(zip(surfaces["structure"], surfaces["state"], strict=True)) == {
+        "patient": "found", "femur": "found", "hip bone": "missed", "sacrum": "invented",
+        "vertebra": "absent",
+    }  # fmt: skip
+    worst = np.linalg.norm(np.multiply((3, 8, 8), SPACING_MM))
+    assert surfaces["hd95_mm"].tolist() == pytest.approx([0, 0, worst, worst, np.nan], nan_ok=True)
 
 
 PROBABILITIES = arrays(np.uint8, (2, 9, 8, 3), elements=st.integers(0, 255))

@@ -1,13 +1,13 @@
-"""Where and why a method errs: level of the pelvis, cause of false bone, reliability."""
-
-from collections.abc import Iterator, Sequence
+"""How far, where and why a method errs: surfaces, level, cause of false bone, reliability."""
 
 import cv2
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
+from bonelib import metrics
 from bonelib.bone_names import class_of
-from bonelib.settings import BACKGROUND, BONE, CLASS_SCHEMES, IGNORE
+from bonelib.settings import BACKGROUND, BONE, CLASS_SCHEMES, IGNORE, PATIENT, Settings
 
 # Levels from feet to head, named after the bones that a slice shows.
 PELVIC_LEVELS = (
@@ -38,9 +38,43 @@ MIN_MARGIN_PIXELS = 1.5
 MAX_GREY = 255  # 8 bits; metal saturates the window, contrast agent hardly ever does
 
 BINS = 20  # of probability, 5 % each: narrow enough to tell "sure" from "certain"
-PROBABILITY_LEVELS = np.arange(256)  # 8 bits
-# Bins of equal width; an upper edge belongs to the bin below it, so 100 % needs no extra bin.
-BIN_OF_LEVEL = np.maximum(-(-PROBABILITY_LEVELS * BINS // MAX_GREY) - 1, 0)
+# Bin of an 8-bit probability; an upper edge belongs to the bin below it, so 100 % has no own bin.
+BIN_OF_LEVEL = np.maximum(-(-np.arange(256) * BINS // 255) - 1, 0)
+
+STATES = {  # of a structure, by its presence in reference and prediction
+    (True, True): "found",
+    (True, False): "missed",
+    (False, True): "invented",
+    (False, False): "absent",
+}
+
+
+def measure_surfaces(
+    reference: np.ndarray, predicted: np.ndarray, spacing_mm, settings: Settings
+) -> pd.DataFrame:
+    """Return the surface distances of the patient, bone included, and of each class of bone.
+
+    Both stacks are (slice, row, column); `IGNORE` pixels of the reference belong to neither.
+    """
+    known = reference != IGNORE
+    rows = []
+    for label, structure in enumerate(("patient", *settings.class_names[BONE:]), PATIENT):
+        masks = [
+            known & (labels >= PATIENT if label == PATIENT else labels == label)
+            for labels in (reference, predicted)
+        ]
+        state = STATES[tuple(bool(mask.any()) for mask in masks)]
+        scores = metrics.surface_scores(*masks, spacing_mm)
+        rows.append({"structure": structure, "state": state} | scores)
+    return pd.DataFrame(rows)
+
+
+def slice_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return position, spacing, level and area of bone of each slice."""
+    spacing_mm = table["spacing"].str.split(expand=True).astype(float)
+    bone_mm2 = table["bone_pixels"] * spacing_mm[1] * spacing_mm[2]
+    table = table.assign(level=levels_of(table), bone_mm2=bone_mm2)
+    return table[["series", "slice", "position_mm", "spacing", "level", "bone_mm2"]]
 
 
 def levels_of(table: pd.DataFrame) -> pd.Series:
@@ -51,21 +85,21 @@ def levels_of(table: pd.DataFrame) -> pd.Series:
     without named bones is divided into thirds of its height.
     """
     parts = [_levels_of_series(series) for _, series in table.groupby("series")]
-    return pd.concat(parts).reindex(table.index) if parts else pd.Series(dtype=str)
+    return pd.concat(parts).reindex(table.index)
 
 
 def _levels_of_series(series: pd.DataFrame) -> pd.Series:
     series = series.sort_values("position_mm")
-    named = series["structures"].fillna("").map(lambda names: _pelvic_level(names.split()))
+    named = series["structures"].map(_pelvic_level)
     if named.notna().any():
         return named.ffill().bfill()
     height_mm = series["position_mm"] - series["position_mm"].min()
     return pd.cut((height_mm / height_mm.max()).fillna(0), 3, labels=THIRDS).astype(str)
 
 
-def _pelvic_level(names: Sequence[str]) -> str | None:
+def _pelvic_level(structures: str) -> str | None:
     class_names = dict(enumerate(CLASS_SCHEMES["bones"], BONE))
-    bones = {class_names.get(class_of(name, "bones")) for name in names}
+    bones = {class_names.get(class_of(name, "bones")) for name in structures.split()}
     has_pelvis = bool(bones & {"hip bone", "sacrum"})
     if "vertebra" in bones:
         return "hip bone and vertebra" if has_pelvis else "vertebra"
@@ -76,8 +110,8 @@ def _pelvic_level(names: Sequence[str]) -> str | None:
 
 def causes(
     images: np.ndarray, reference: np.ndarray, spacing_mm, bright_level: float
-) -> Iterator[np.ndarray]:
-    """Yield for each slice the cause that false bone would have at each pixel.
+) -> np.ndarray:
+    """Return the cause that false bone would have at each pixel, uint8.
 
     `images` and `reference` are uint8 stacks (slice, row, column) of one series;
     `spacing_mm` has the same order, with square pixels. `bright_level` is the grey level of
@@ -90,27 +124,41 @@ def causes(
     4. contrast or calcification: bright pixels and their margin;
     5. soft tissue.
     """
-    pixel_mm = spacing_mm[1]
-    margin_mm = max(MARGIN_MM, MIN_MARGIN_PIXELS * pixel_mm)
-    beside_bone = _margin_of_bone(reference >= BONE, spacing_mm, margin_mm)
-
-    def near(mask: np.ndarray) -> np.ndarray:
-        return _distance_mm(mask, pixel_mm) <= margin_mm
-
-    for image, labels, beside in zip(images, reference, beside_bone, strict=True):
-        background, bone = labels == BACKGROUND, labels >= BONE
+    margin_mm = max(MARGIN_MM, MIN_MARGIN_PIXELS * spacing_mm[1])
+    found = []
+    for image, labels, beside in zip(
+        images, reference, _near_bone(reference >= BONE, spacing_mm, margin_mm), strict=True
+    ):
+        background = labels == BACKGROUND
+        saturated = (image == MAX_GREY) & (labels == PATIENT)
+        metal = ndimage.binary_propagation(saturated & ~beside, np.ones((3, 3)), saturated)
         bright = (image >= bright_level) & ~beside & ~background
-        metal = _patches_reaching((image == MAX_GREY) & ~bone & ~background, ~beside)
-        yield np.select(
-            [background | near(background) & ~beside, near(metal), beside, near(bright)],
-            [np.uint8(cause) for cause in (OUTSIDE, METAL, BESIDE, CONTRAST)],
-            np.uint8(SOFT),
+        near_background, near_metal, near_bright = (
+            _dilated(mask, spacing_mm[1], margin_mm) for mask in (background, metal, bright)
         )
+        outside = background | near_background & ~beside
+        masks = {OUTSIDE: outside, METAL: near_metal, BESIDE: beside, CONTRAST: near_bright}
+        found.append(np.select(list(masks.values()), list(masks), SOFT).astype(np.uint8))
+    return np.stack(found)
 
 
-def false_bone(reference: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Return the pixels predicted as any bone whose known reference is no bone."""
-    return (prediction >= BONE) & (reference < BONE)
+def _near_bone(bone: np.ndarray, spacing_mm, margin_mm: float) -> np.ndarray:
+    """Return the pixels within the margin of bone, in their slice or across slices."""
+    near = np.zeros(bone.shape, bool)
+    for step in range(min(int(margin_mm // spacing_mm[0]) + 1, len(bone))):
+        in_plane_mm = np.sqrt(margin_mm**2 - (step * spacing_mm[0]) ** 2)
+        dilated = np.stack([_dilated(mask, spacing_mm[1], in_plane_mm) for mask in bone])
+        near[step:] |= dilated[: len(bone) - step]
+        near[: len(bone) - step] |= dilated[step:]
+    return near
+
+
+def _dilated(mask: np.ndarray, pixel_mm: float, margin_mm: float) -> np.ndarray:
+    """Return the pixels whose centre is at most `margin_mm` from one of the mask."""
+    radius = int(margin_mm // pixel_mm)
+    steps = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disk = np.hypot(*steps) * pixel_mm <= margin_mm
+    return cv2.dilate(mask.astype(np.uint8), disk.astype(np.uint8)) > 0
 
 
 def reliability(probabilities: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -121,17 +169,12 @@ def reliability(probabilities: np.ndarray, reference: np.ndarray) -> np.ndarray:
     and the number of pixels of the class. Counts of several images add up.
     """
     known = reference != IGNORE
-    truth = reference[known]
-    in_bin = np.arange(BINS)[:, None] == BIN_OF_LEVEL
-    size = len(PROBABILITY_LEVELS)
-    counts = []
-    for label in range(probabilities.shape[-1]):
-        levels = probabilities[..., label][known].astype(np.intp)
-        pairs = np.bincount(levels + size * (truth == label), minlength=2 * size)
-        others, of_class = pairs.reshape(2, size)
-        pixels = others + of_class
-        counts.append(in_bin @ np.stack([pixels, pixels * PROBABILITY_LEVELS, of_class], axis=1))
-    return np.stack(counts)
+    counts = np.zeros((probabilities.shape[-1], BINS, 3), np.int64)
+    for label, of_class in enumerate(counts):
+        levels = probabilities[..., label][known]
+        for column, weights in enumerate((None, levels, reference[known] == label)):
+            of_class[:, column] = np.bincount(BIN_OF_LEVEL[levels], weights, BINS)
+    return counts
 
 
 def expected_calibration_error(rows: pd.DataFrame) -> float:
@@ -143,30 +186,3 @@ def expected_calibration_error(rows: pd.DataFrame) -> float:
     pixels = bins["pixels"].sum()
     gaps = (bins["positive"] - bins["probability"]).abs().sum()
     return 100 * float(gaps / pixels) if pixels else np.nan
-
-
-def _margin_of_bone(bone: np.ndarray, spacing_mm, margin_mm: float) -> np.ndarray:
-    """Return the pixels within the margin of bone, in their slice or across slices."""
-    margin = np.zeros(bone.shape, bool)
-    reach = int(margin_mm // spacing_mm[0])
-    for index, mask in enumerate(bone):
-        distance_mm = _distance_mm(mask, spacing_mm[1])
-        for other in range(max(index - reach, 0), min(index + reach + 1, len(bone))):
-            in_plane_mm = np.sqrt(margin_mm**2 - ((other - index) * spacing_mm[0]) ** 2)
-            margin[other] |= distance_mm <= in_plane_mm
-    return margin
-
-
-def _distance_mm(mask: np.ndarray, pixel_mm: float) -> np.ndarray:
-    """Return the distance of each pixel to a mask, infinite for an empty mask."""
-    if not mask.any():
-        return np.full(mask.shape, np.inf, np.float32)
-    outside = (~mask).astype(np.uint8)
-    return cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) * pixel_mm
-
-
-def _patches_reaching(mask: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """Return the 8-connected patches of a mask that overlap a region."""
-    _, patches = cv2.connectedComponents(mask.astype(np.uint8))
-    chosen = np.unique(patches[mask & region])
-    return np.isin(patches, chosen) & mask

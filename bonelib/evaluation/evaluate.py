@@ -12,17 +12,9 @@ from bonelib import augment, metrics, models, provenance, slices
 from bonelib.evaluation import error_analysis, scoring
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.prediction import BONE_HU, MOST_CERTAIN, Segmenter, load_segmenter, network_segmenter
-from bonelib.settings import BASELINE, BONE, IGNORE, PATIENT, Settings
+from bonelib.settings import BASELINE, BONE, Settings
 
 TIMED_SLICES = 20  # predicted one by one, after a warm-up
-
-# State of a structure by its presence in reference and prediction.
-STATES = {
-    (True, True): "found",
-    (True, False): "missed",
-    (False, True): "invented",
-    (False, False): "absent",
-}
 
 
 def evaluate(
@@ -36,9 +28,7 @@ def evaluate(
 
     Writes the CSV files that `scoring` reads, a JSON record with time and parameters, and the
     label maps of the longest horizon. `horizons` are the numbers of epochs after which a
-    network is scored, by default all of `settings`. Counts have one row per image, horizon and
-    resolution ("input", and "native" for the network's own output grid); column
-    n<reference class><predicted class> is in pixels. Does nothing where the results of the
+    network is scored, by default all of `settings`. Does nothing where the results of the
     same weights, slices, settings and code exist.
     """
     table = slices.read_table(folder.root)
@@ -76,25 +66,24 @@ def evaluate(
             if horizon == max(horizons):
                 save_label_maps(predicted, series, method, results)
     parts = [pd.concat(frames, ignore_index=True) for frames in zip(*found, strict=True)]
-    tables = dict(zip(files, parts, strict=True)) | {results.scored_slices: slice_table(table)}
+    tables = dict(zip(files, parts, strict=True)) | {
+        results.scored_slices: error_analysis.slice_table(table)
+    }
     for path, frame in tables.items():
         with provenance.replacing(path) as scratch:
             frame.to_csv(scratch, index=False, columns=files.get(path))
     images, _ = slices.load(folder.root, table.head(TIMED_SLICES))
-    provenance.write_json(
-        results.score_record(method),
-        {
-            "key": key,
-            "model": method,
-            "parameters": model.count_params() if model else 0,
-            "trainable_parameters": models.trainable_parameters(model) if model else 0,
-            "milliseconds_per_slice": milliseconds_per_slice(segment, images),
-            "slices": len(table),
-            "encoder_weights": provenance.read_json(results.training_record(method)).get(
-                "encoder_weights"
-            ),
-        },
-    )
+    training = provenance.read_json(results.training_record(method))
+    record = {
+        "key": key,
+        "model": method,
+        "parameters": model.count_params() if model else 0,
+        "trainable_parameters": models.trainable_parameters(model) if model else 0,
+        "milliseconds_per_slice": milliseconds_per_slice(segment, images),
+        "slices": len(table),
+        "encoder_weights": training.get("encoder_weights"),
+    }
+    provenance.write_json(results.score_record(method), record)
     return parts[0][files[results.scores(method)]]
 
 
@@ -116,11 +105,12 @@ def score_series(
         for slice_index, *pair in zip(series["slice"], *stacks, strict=True)
     ]
     columns = ["resolution", "slice", *metrics.count_columns(settings.num_classes)]
+    cause_maps = error_analysis.causes(images, labels, spacing_mm, slices.window(BONE_HU, settings))
     return predicted, [
         pd.DataFrame(counts, columns=columns),
-        measure_surfaces(labels, predicted, spacing_mm, settings),
+        error_analysis.measure_surfaces(labels, predicted, spacing_mm, settings),
         reliability_rows(reliability, settings),
-        false_bone_rows(images, labels, predicted, spacing_mm, series["slice"], settings),
+        false_bone_rows(cause_maps, labels, predicted, series["slice"]),
     ]
 
 
@@ -132,38 +122,16 @@ def segment_series(
     The last is empty where `segment` returns no probabilities. Slices go in equal parts: the
     network is compiled once, and only the probabilities of one part are in memory.
     """
-    parts = -(-len(images) // slices.SLICES_AT_ONCE)
-    reliability = np.zeros((0, error_analysis.BINS, 3), np.int64)
-    label_maps = []
-    for part, reference in zip(
-        np.array_split(images, parts), np.array_split(labels, parts), strict=True
-    ):
+    count = -(-len(images) // slices.SLICES_AT_ONCE)
+    parts = (np.array_split(stack, count) for stack in (images, labels))
+    label_maps, reliability = [], []
+    for part, reference in zip(*parts, strict=True):
         predicted, native, *probabilities = segment(part)
         label_maps.append((predicted, native))
-        if probabilities:
-            counts = error_analysis.reliability(*probabilities, reference)
-            reliability = reliability + counts if len(reliability) else counts
-    return *map(np.concatenate, zip(*label_maps, strict=True)), reliability
-
-
-def measure_surfaces(
-    reference: np.ndarray, predicted: np.ndarray, spacing_mm, settings: Settings
-) -> pd.DataFrame:
-    """Return the surface distances of the patient, bone included, and of each class of bone.
-
-    Both stacks are (slice, row, column); `IGNORE` pixels of the reference belong to neither.
-    """
-    known = reference != IGNORE
-    rows = []
-    for label, structure in enumerate(("patient", *settings.class_names[BONE:]), PATIENT):
-        masks = [
-            known & (labels >= PATIENT if label == PATIENT else labels == label)
-            for labels in (reference, predicted)
-        ]
-        state = STATES[tuple(bool(mask.any()) for mask in masks)]
-        scores = metrics.surface_scores(*masks, spacing_mm)
-        rows.append({"structure": structure, "state": state} | scores)
-    return pd.DataFrame(rows)
+        reliability += [error_analysis.reliability(one, reference) for one in probabilities]
+    return *map(np.concatenate, zip(*label_maps, strict=True)), sum(
+        reliability
+    ) if reliability else []
 
 
 def reliability_rows(counts: np.ndarray, settings: Settings) -> pd.DataFrame:
@@ -177,37 +145,25 @@ def reliability_rows(counts: np.ndarray, settings: Settings) -> pd.DataFrame:
 
 
 def false_bone_rows(
-    images: np.ndarray,
+    cause_maps: np.ndarray,
     reference: np.ndarray,
     predicted: np.ndarray,
-    spacing_mm,
     slice_indices: Sequence[int],
-    settings: Settings,
 ) -> pd.DataFrame:
-    """Return the false-positive bone pixels, one row per slice and cause."""
-    bright_level = slices.window(BONE_HU, settings)
-    causes = error_analysis.causes(images, reference, spacing_mm, bright_level)
-    false = error_analysis.false_bone(reference, predicted)
+    """Return the pixels predicted as bone whose known reference is none, by slice and cause."""
+    false = (predicted >= BONE) & (reference < BONE)
     rows = [
         (slice_index, error_analysis.CAUSES[cause], pixels)
-        for slice_index, cause_map, mask in zip(slice_indices, causes, false, strict=True)
-        for cause, pixels in zip(*np.unique(cause_map[mask], return_counts=True), strict=True)
+        for slice_index, causes, mask in zip(slice_indices, cause_maps, false, strict=True)
+        for cause, pixels in zip(*np.unique(causes[mask], return_counts=True), strict=True)
     ]
     return pd.DataFrame(rows, columns=["slice", "cause", "pixels"])
 
 
-def slice_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return position, level and area of bone of each slice."""
-    spacing_mm = table["spacing"].str.split(expand=True).astype(float)
-    bone_mm2 = table["bone_pixels"] * spacing_mm[1] * spacing_mm[2]
-    level = error_analysis.levels_of(table)
-    return table.assign(level=level, bone_mm2=bone_mm2)[scoring.SLICE_COLUMNS]
-
-
 def best_epoch(history: pd.DataFrame, horizon: int) -> int:
-    """Return the epoch, from 1, with the best mean IoU of the first `horizon`; 0 for none."""
+    """Return the epoch, from 1, with the best mean IoU of the first `horizon`."""
     first = history.head(horizon)
-    return int(first["epoch"][first["val_mean_iou"].idxmax()]) if horizon else 0
+    return int(first["epoch"][first["val_mean_iou"].idxmax()])
 
 
 def milliseconds_per_slice(segment: Segmenter, images: np.ndarray) -> float:

@@ -22,12 +22,14 @@ MEASURES = {"iou": metrics.iou, "dice": metrics.dice, "accuracy": metrics.pixel_
 
 SCORE_COLUMNS = ("mean", *CLASS_NAMES)  # of the paper
 
+# Files of an evaluation. `scores` has one row per image, horizon and resolution ("native": the
+# network's own output grid); n<reference class><predicted class> counts pixels.
 KEY_COLUMNS = ["model", "epochs", "epoch", "resolution", "series", "slice"]
 COUNT_COLUMNS = metrics.count_columns()
-SURFACE_COLUMNS = [
-    "model", "epochs", "series", "structure", "state", "assd_mm", "hd95_mm",
-    *(f"nsd_{tolerance:g}mm" for tolerance in metrics.TOLERANCES_MM),
-]  # fmt: skip
+# The structure is "patient" or a class of bone; the state is found, missed, invented or absent.
+SURFACE_COLUMNS = ["model", "epochs", "series", "structure", "state", *metrics.SURFACE_SCORES]
+# `pixels` lie in the bin, `probability` is the sum of their probabilities of the class, and
+# `positive` of them belong to it.
 RELIABILITY_COLUMNS = [
     "model", "epochs", "series", "class", "bin", "pixels", "probability", "positive",
 ]  # fmt: skip
@@ -38,29 +40,17 @@ MIN_BONE_FOUND = 0.3  # share of the reference's bone pixels that a surface need
 
 
 def read_scores(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
-    """Return the confusion counts of `models`, one row per image, horizon and resolution.
-
-    Columns: model, epochs, epoch, resolution, series, slice, n00 to n22 or beyond.
-    """
-    scores = _read(map(results.scores, models), KEY_COLUMNS + COUNT_COLUMNS)
-    return scores.drop_duplicates(KEY_COLUMNS, ignore_index=True)
+    """Return the confusion counts of `models`, one row per image, horizon and resolution."""
+    return _read(map(results.scores, models), KEY_COLUMNS + COUNT_COLUMNS)
 
 
 def read_surfaces(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
-    """Return surface distances of `models`, one row per horizon, test series and structure.
-
-    The structure is "patient" or a class of bone; the state is found, missed, invented or
-    absent; the scores are those of `metrics.surface_scores`.
-    """
+    """Return surface distances of `models`, one row per horizon, test series and structure."""
     return _read(map(results.surfaces, models), SURFACE_COLUMNS)
 
 
 def read_reliability(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
-    """Return how often probabilities came true, per horizon, series, class and bin.
-
-    `pixels` lie in the bin, `probability` is the sum of their probabilities, and `positive`
-    of them belong to the class.
-    """
+    """Return how often probabilities came true, one row per horizon, series, class and bin."""
     return _read(map(results.reliability, models), RELIABILITY_COLUMNS)
 
 
@@ -95,11 +85,9 @@ def read_histories(results: ResultFolder, models: Sequence[str]) -> dict[str, pd
     return {model: pd.read_csv(file) for model, file in files.items() if file.exists()}
 
 
-def select(
-    scores: pd.DataFrame, model: str, epochs: int | None = None, resolution: str = "input"
-) -> pd.DataFrame:
-    """Return the score rows of one method at `epochs`, by default its longest horizon."""
-    rows = scores[(scores["model"] == model) & (scores["resolution"] == resolution)]
+def select(scores: pd.DataFrame, model: str, epochs: int | None = None) -> pd.DataFrame:
+    """Return a method's rows on the input grid at `epochs`, by default its longest horizon."""
+    rows = scores[(scores["model"] == model) & (scores["resolution"] == "input")]
     return rows[rows["epochs"] == (rows["epochs"].max() if epochs is None else epochs)]
 
 
@@ -117,20 +105,6 @@ def pooled(rows: pd.DataFrame, measure: str) -> tuple[float, ...]:
     """
     classes = MEASURES[measure](counts(rows).sum(axis=0))
     return tuple(np.round(100 * np.array([classes.mean(), *classes]), 2))
-
-
-def pooled_scores(scores: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """Return IoU, Dice and accuracy in %, one row per method, resolution and measure."""
-    keys = ["model", "epochs", "epoch", "resolution"]
-    return pd.DataFrame(
-        [
-            dict(zip(keys, key, strict=True))
-            | {"measure": name}
-            | named(pooled(rows, measure), settings)
-            for key, rows in scores.groupby(keys)
-            for measure, name in published.MEASURE_NAMES.items()
-        ]
-    )
 
 
 def bone_iou(rows: pd.DataFrame) -> np.ndarray:
@@ -157,43 +131,33 @@ def methods(scores: pd.DataFrame) -> list[tuple[str, int]]:
 
 def method_name(model: str, records: dict[str, dict] | None = None) -> str:
     """Return the printed name of a method; a random encoder is part of it."""
-    random = (records or {}).get(model, {}).get("encoder_weights") == "random"
-    return published.METHOD_NAMES.get(model, model) + (" (random encoder)" if random else "")
+    name = published.METHOD_NAMES.get(model, model)
+    is_random = (records or {}).get(model, {}).get("encoder_weights") == "random"
+    return f"{name} (random encoder)" if is_random else name
 
 
 def best_model(
-    scores: pd.DataFrame, settings: Settings, histories: dict[str, pd.DataFrame] | None = None
-) -> tuple[str, str]:
-    """Return the best model of Table 3 and the rule that chose it.
+    scores: pd.DataFrame, settings: Settings, histories: dict[str, pd.DataFrame]
+) -> str | None:
+    """Return the model of Table 3 with the best mean IoU on the validation series.
 
-    The mean IoU on the validation series decides; where a training history is missing, the
-    mean IoU on the test series does. Without a network of Table 3, those of Table 1 are
-    compared. Raises ValueError without scores.
+    Without a network of Table 3, those of Table 1 are compared; None without scores.
     """
-    scored = set(scores["model"])
-    models = [model for model in TABLE3_MODELS if model in scored]
-    models = models or [model for model in TABLE1_MODELS if model in scored]
-    if not models:
-        raise ValueError("no network has scores yet: run the evaluation notebook first")
-    if histories and all(model in histories for model in models):
-        trained = {model: histories[model].head(settings.epochs_long) for model in models}
-        values = {model: history["val_mean_iou"].max() for model, history in trained.items()}
-        rule = "best mean IoU on the validation series"
-    else:
-        values = {model: pooled(select(scores, model), "iou")[0] for model in models}
-        rule = "best mean IoU on the test series, because a training history is missing"
-    return max(values, key=values.get), rule
+    trained = set(scores["model"]) & set(histories)
+    models = [model for model in TABLE3_MODELS if model in trained]
+    models = models or [model for model in TABLE1_MODELS if model in trained]
+    curves = {model: histories[model].head(settings.epochs_long) for model in models}
+    return max(models, key=lambda model: curves[model]["val_mean_iou"].max(), default=None)
 
 
 def network_with_bone(
-    scores: pd.DataFrame, settings: Settings, histories: dict[str, pd.DataFrame] | None = None
-) -> tuple[str | None, str]:
-    """Return the best model and why it was chosen, or None and why it cannot make a bone model.
+    scores: pd.DataFrame, settings: Settings, histories: dict[str, pd.DataFrame]
+) -> str | None:
+    """Return the best model, or None if it found too little bone for a surface.
 
     A network trained for seconds may find little bone, and specks have no surface.
     """
-    model, rule = best_model(scores, settings, histories)
+    model = best_model(scores, settings, histories)
     pixels = counts(select(scores, model)).sum(axis=0)
-    if pixels[BONE:, BONE:].sum() >= MIN_BONE_FOUND * pixels[BONE:].sum():
-        return model, rule
-    return None, f"{published.METHOD_NAMES[model]}, with the {rule}, found little of the bone"
+    is_enough = pixels[BONE:, BONE:].sum() >= MIN_BONE_FOUND * pixels[BONE:].sum()
+    return model if is_enough else None

@@ -22,7 +22,6 @@ from bonelib.settings import BONE, Settings
 CONFIDENCE = 0.95
 RESAMPLES = 2000  # the ends are steady to about a twentieth of the interval's width
 SEED = Settings.seed
-MAX_EXACT = 50  # differences, SciPy's own limit for an exact p
 
 COMPARISON_COLUMNS = (
     "model_a", "epochs_a", "model_b", "epochs_b", "slices", "difference", "difference_low",
@@ -41,8 +40,7 @@ def intervals(
     drawn alone; a single slice has no interval (NaN). Resamples that lack a class do not
     count for its interval.
     """
-    limits = _limits(_resampled(_ordered(rows), measure))
-    return scoring.named(limits, settings or Settings())
+    return scoring.named(_limits(_resampled(_ordered(rows), measure)), settings or Settings())
 
 
 def difference(
@@ -87,41 +85,24 @@ def comparisons(scores: pd.DataFrame, methods: Sequence[tuple[str, int]]) -> pd.
 def signed_rank(differences: np.ndarray) -> tuple[float, float]:
     """Return p of the two-sided Wilcoxon signed-rank test and the rank-biserial effect.
 
-    Differences of 0 split their ranks (zsplit). Up to `MAX_EXACT` differences have an exact p.
-    If all differences are 0, p is 1 and the effect 0.
+    Differences of 0 split their ranks (zsplit). If all differences are 0, p is 1 and the
+    effect 0.
     """
     if not differences.any():
         return 1.0, 0.0
     ranks = stats.rankdata(np.abs(differences))
     effect = (np.sign(differences) * ranks).sum() / ranks.sum()
-    if len(ranks) > MAX_EXACT:
-        p = stats.wilcoxon(differences, zero_method="zsplit", method="asymptotic").pvalue
-    else:
-        p = _exact_p(ranks[differences != 0], ranks[differences > 0].sum())
-    return float(p), float(effect)
-
-
-def _exact_p(ranks: np.ndarray, positive: float) -> float:
-    """Return the two-sided probability of a sum of positive ranks if all signs are random.
-
-    SciPy is exact with ties only by trying every sign, which takes seconds for 12 slices.
-    """
-    likely = np.ones(1)  # of each possible sum so far, in halves because tied ranks are halves
-    for half_ranks in (2 * ranks).astype(int):
-        likely = np.pad(likely, (0, half_ranks)) / 2 + np.pad(likely, (half_ranks, 0)) / 2
-    index = int(2 * positive)
-    return min(1.0, 2 * min(likely[: index + 1].sum(), likely[index:].sum()))
+    return float(stats.wilcoxon(differences, zero_method="zsplit").pvalue), float(effect)
 
 
 def _bone_scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return IoU in % of all bone: pooled, of each resample, series and slice of ordered rows."""
     counts = metrics.bone_as_one(scoring.counts(rows))
     sizes = _sizes(rows)
-    by_series = np.add.reduceat(counts, np.cumsum((0, *sizes[:-1])))
     parts = {
         "pooled": counts.sum(axis=0),
         "resamples": _drawn(counts, sizes),
-        "series": by_series,
+        "series": np.add.reduceat(counts, np.cumsum((0, *sizes[:-1]))),
         "slices": counts,
     }
     return {name: _bone_iou(part) for name, part in parts.items()}
@@ -129,14 +110,14 @@ def _bone_scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def _bone_iou(counts: np.ndarray) -> np.ndarray:
     """Return the bone IoU in % of counts of three classes, 100 where neither side has bone."""
-    has_bone = counts[..., BONE, :].sum(axis=-1) + counts[..., BONE].sum(axis=-1) != 0
-    return np.where(has_bone, 100 * metrics.iou(counts)[..., BONE], 100.0)
+    has_no_bone = counts[..., BONE, :].sum(axis=-1) + counts[..., BONE].sum(axis=-1) == 0
+    return np.where(has_no_bone, 100.0, 100 * metrics.iou(counts)[..., BONE])
 
 
 def _compared(pooled, resamples, series, slices) -> dict:
     """Return the columns of `comparisons` that depend on the differences of one pair."""
     p, effect = signed_rank(slices)
-    low, high = _limits(resamples[:, None])[0]
+    [(low, high)] = _limits(resamples[:, None])
     smallest_p = 2 * 0.5 ** len(series)  # all series won by one method
     is_testable = smallest_p <= 1 - CONFIDENCE
     too_few = f"{len(series)} series: p cannot fall below {smallest_p:.4g}"
@@ -195,17 +176,14 @@ def _times_drawn(sizes: tuple[int, ...]) -> np.ndarray:
     units = np.array(sizes if len(sizes) > 1 else (1,) * sizes[0])
     rng = np.random.default_rng(SEED)
     series = rng.integers(len(units), size=(RESAMPLES, len(units)))
-    times = [(series == index).sum(axis=1) for index in range(len(units))]
     slices = [
-        rng.multinomial(number * size, np.full(size, 1 / size))
-        for number, size in zip(times, units, strict=True)
+        rng.multinomial((series == index).sum(axis=1) * size, np.full(size, 1 / size))
+        for index, size in enumerate(units)
     ]
     return np.concatenate(slices, axis=1).astype(float)
 
 
 def _limits(values: np.ndarray) -> list[tuple[float, float]]:
     """Return the ends of the interval of each column of resamples, ignoring NaN."""
-    tails = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
-    known = [column[~np.isnan(column)] for column in values.T]
-    ends = [np.quantile(one, tails) if one.size else (np.nan, np.nan) for one in known]
-    return [(float(np.round(low, 2)), float(np.round(high, 2))) for low, high in ends]
+    ends = pd.DataFrame(values).quantile([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return list(ends.round(2).T.itertuples(index=False, name=None))

@@ -133,10 +133,9 @@ class Evidence:
     @property
     def best(self) -> Group:
         """Return the group of the model in Table 4."""
-        try:
-            model, _ = scoring.best_model(self.scores, self.settings, self.histories)
-        except ValueError as error:
-            raise NotTestable("no network was run") from error
+        model = scoring.best_model(self.scores, self.settings, self.histories)
+        if model is None:
+            raise NotTestable("no network was run")
         return (FIVE | THREE)[model]
 
     def require(self, groups: Groups) -> None:

@@ -13,23 +13,14 @@ from dataclasses import replace
 from bonelib.evaluation import scoring
 from bonelib.paths import ResultFolder
 from bonelib.settings import Settings
+from bonelib.tables import supplement_tables
 from bonelib.tables.paper_tables import scheme_note, table1, table2, table3, table4
 from bonelib.tables.render import Table, save
-from bonelib.tables.supplement_tables import (
-    ablation_table,
-    calibration_table,
-    comparison_table,
-    false_bone_table,
-    level_table,
-    native_table,
-    per_image_table,
-    surface_series_table,
-    surface_table,
-)
+from bonelib.tables.supplement_tables import ablation_table
 
 __all__ = [
-    "Table", "ablation_table", "all_tables", "native_table", "per_image_table", "save",
-    "scheme_note", "table1", "table2", "table3", "table4",
+    "Table", "ablation_table", "all_tables", "save", "scheme_note", "table1", "table2", "table3",
+    "table4",
 ]  # fmt: skip
 
 
@@ -42,25 +33,26 @@ def all_tables(
     """
     scores = scoring.read_scores(results, methods)
     records = scoring.read_records(results, methods)
-    histories = scoring.read_histories(results, methods)
+    best = scoring.best_model(scores, settings, scoring.read_histories(results, methods))
     slices = scoring.read_slices(results)
     surfaces = scoring.read_surfaces(results, methods)
     reliability = scoring.read_reliability(results, methods)
     false_bone = scoring.read_false_bone(results, methods)
+    more = supplement_tables
     tables = {
         "table1": table1(scores, settings),
         "table2": table2(records, settings),
         "table3": table3(scores, records, settings),
-        "table4": table4(scores, records, settings, histories),
-        "per_image": per_image_table(scores, settings, records),
-        "native": native_table(scores, settings, records),
-        "comparisons": comparison_table(scores, settings, records),
-        "surfaces": surface_table(surfaces, records),
-        "surfaces_series": surface_series_table(surfaces, scores, records, settings, histories),
-        "levels": level_table(scores, slices, settings, records),
-        "calibration": calibration_table(reliability, settings, records),
-        "false_bone": false_bone_table(false_bone, scores, slices, records),
+        "table4": table4(scores, records, settings, best),
+        "per_image": more.per_image_table(scores, settings, records),
+        "native": more.native_table(scores, settings, records),
+        "comparisons": more.comparison_table(scores, records),
+        "surfaces": more.surface_table(surfaces, records),
+        "surfaces_series": more.surface_series_table(surfaces, best),
+        "levels": more.level_table(scores, slices, records),
+        "calibration": more.calibration_table(reliability, settings, records),
+        "false_bone": more.false_bone_table(false_bone, scores, slices, records),
         "ablations": ablation_table(results, settings),
     }
-    notes = (data_note,) if data_note else ()
+    notes = [note for note in (scheme_note(settings), data_note) if note]
     return {name: replace(table, notes=(*table.notes, *notes)) for name, table in tables.items()}

@@ -7,8 +7,7 @@ in a second row.
 
 import html
 import re
-import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,10 +48,17 @@ table.scores small { display: inline-block; min-width: 6.2em; text-align: left; 
 table.scores td.left small { min-width: 0; }
 </style>"""
 
-WIDE = 7  # columns of LaTeX; above it the font is smaller
-NEW_LINE = r"\\"
-HEADING_WIDTH, WORDS_WIDTH = 7, 14  # characters per line of a LaTeX cell
-LATEX = {
+LATEX = r"""%% needs \usepackage{adjustbox,booktabs}
+\begin{table}
+\caption{%s}
+\label{tab:%s}
+\begin{adjustbox}{max totalsize={\textwidth}{0.7\textheight}, center}
+%s\end{adjustbox}
+\par\medskip\scriptsize\raggedright
+%s
+\end{table}
+"""
+ESCAPED = {
     "--": "-{}-", "`": "", "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "–": "--", "−": "$-$", "±": r"$\pm$", "×": r"$\times$",
@@ -178,41 +184,14 @@ class Table:
         return f"**{self.caption}**\n\n{table}\n\n{notes}\n"
 
     def latex(self, name: str) -> str:
-        """Return a longtable of booktabs that fits the text width of the article class.
-
-        Small print stands below its value.
-        """
-        cells, sides = self.cells(), [side[0] for side in self.alignment()]
-        texts = pd.DataFrame(
-            {
-                _latex_heading(title, side): [_latex_cell(cell, side) for cell in cells[title]]
-                for title, side in zip(cells, sides, strict=True)
-            }
+        """Return a LaTeX table of booktabs, scaled down to fit the page."""
+        cells = self.cells().map(_latex_cell).rename(columns=latex_text)
+        tabular = cells.style.hide(axis="index").to_latex(
+            hrules=True, column_format="".join(side[0] for side in self.alignment())
         )
-        if self.blocks and len(self.frame):  # a line of its own costs no width
-            block, sides = texts.pop(texts.columns[0]), sides[1:]
-            start = rf"\addlinespace\multicolumn{{{len(sides)}}}{{l}}{{\emph{{"
-            line = start + block + rf"}}}}{NEW_LINE}* "
-            texts.iloc[:, 0] = line.where(block != "", "") + texts.iloc[:, 0]
-        table = texts.style.hide(axis="index").to_latex(
-            environment="longtable",
-            hrules=True,
-            column_format=f"@{{}}{''.join(sides)}@{{}}",
-            caption=latex_text(re.sub("^Table [0-9]+[.] ", "", self.caption)),
-            label=f"tab:{name}",
-        )
-        size, small = (r"\scriptsize", 5) if len(sides) > WIDE else (r"\footnotesize", 6)
-        notes = f"{NEW_LINE}\n".join(map(latex_text, self.notes))
-        return "\n".join(
-            [
-                r"% needs \usepackage{booktabs,longtable}",
-                rf"{{{size}\setlength{{\tabcolsep}}{{1.4pt}}\setlength{{\LTcapwidth}}{{\textwidth}}",
-                rf"\def\aside#1{{{{\fontsize{{{small}}}{{{small + 1}}}\selectfont #1}}}}",
-                table,
-                rf"\scriptsize\raggedright {notes}",
-                "\n}\n",
-            ]
-        )
+        caption = re.sub("^Table [0-9]+[.] ", "", self.caption)
+        notes = "\n\n".join(map(latex_text, self.notes))
+        return LATEX % (latex_text(caption), name, tabular, notes)
 
 
 def save(table: Table, name: str, folder: Path) -> None:
@@ -226,7 +205,7 @@ def save(table: Table, name: str, folder: Path) -> None:
 
 def latex_text(text: str) -> str:
     """Return plain text with the special characters of LaTeX escaped."""
-    return re.sub("|".join(map(re.escape, LATEX)), lambda found: LATEX[found[0]], text)
+    return re.sub("|".join(map(re.escape, ESCAPED)), lambda found: ESCAPED[found[0]], text)
 
 
 def _title(name: str) -> str:
@@ -248,24 +227,9 @@ def _markdown_cell(cell: Cell) -> str:
     return (text + small).strip()
 
 
-def _latex_heading(title: str, side: str) -> str:
-    words = textwrap.wrap(title, HEADING_WIDTH, break_long_words=False)
-    return _stacked(map(latex_text, words), side, "b")
-
-
-def _latex_cell(cell: Cell, side: str) -> str:
-    text, opening, remark = cell.text.partition(" (")  # a method's "(random encoder)"
-    lines = [latex_text(line) for line in textwrap.wrap(text, WORDS_WIDTH)]
-    if cell.is_best:
-        lines = [rf"\textbf{{{line}}}" for line in lines]
-    small = cell.small or (opening + remark).strip()
-    return _stacked([*lines, rf"\aside{{{latex_text(small)}}}"] if small else lines, side, "t")
-
-
-def _stacked(lines: Iterable[str], side: str, place: str) -> str:
-    """Return stacked lines; the first ("t") or last ("b") is on the baseline."""
-    lines = list(lines)
-    text = NEW_LINE.join(lines)
-    if len(lines) < 2:
-        return text
-    return rf"\begin{{tabular}}[{place}]{{@{{}}{side}@{{}}}}{text}\end{{tabular}}"
+def _latex_cell(cell: Cell) -> str:
+    """Return a value, and its small print below it."""
+    text = latex_text(cell.text)
+    text = rf"\textbf{{{text}}}" if cell.is_best else text
+    small = rf"\\\scriptsize {latex_text(cell.small)}" if cell.small else ""
+    return rf"\shortstack[r]{{{text}{small}}}" if small else text

@@ -35,6 +35,8 @@ horizons = []
 model = "unet"
 
 # %% tags=["nbval-ignore-output"]
+import pandas as pd
+
 from bonelib import figures
 from bonelib.evaluation import error_analysis, evaluate, scoring
 from bonelib.workflow.runs import open_run
@@ -59,11 +61,12 @@ print(f"{scores['slice'].groupby(scores['series']).nunique().sum()} test slices,
 scores.head()
 
 # %% [markdown]
-# ## Pooled scores
-# Pooled over all test pixels, then averaged over the classes.
+# ## IoU
+# In %, pooled over all test pixels, then averaged over the classes.
 
 # %% tags=["nbval-ignore-output"]
-scoring.pooled_scores(scores, run.settings).round(2)
+pooled = scores.groupby(["epochs", "resolution"]).apply(scoring.pooled, "iou")
+pd.DataFrame([*pooled], pooled.index, ["mean", *run.settings.class_names])
 
 # %% [markdown]
 # ## Surfaces

@@ -52,12 +52,12 @@ series = table["series"].value_counts().idxmax()
 case = next(case for case in run.cases() if case.series_id == series)
 scores = scoring.read_scores(run.results, run.settings.methods(models))
 histories = scoring.read_histories(run.results, models)
-best, rule = scoring.network_with_bone(
+best = scoring.network_with_bone(
     scores[scores["series"] == series], run.settings, histories
 )
 
 # %% tags=["nbval-ignore-output"]
-print(f"{series} by {best or 'the shipped network'}: {rule}")
+print(f"{series} by {best or 'the shipped network'}")
 
 # %% [markdown]
 # ## From the scan to the surface
