@@ -11,8 +11,9 @@ from skimage import morphology
 from bonelib import models
 from bonelib.devices import set_precision, share
 from bonelib.settings import BACKGROUND, BASELINE, BONE, PATIENT, Settings
-from bonelib.slices import CHANNEL_MEANS
 
+# ImageNet's mean red, green and blue, which the paper's library subtracted from the channels.
+CHANNEL_MEANS = (123.68, 116.779, 103.939)
 BATCH_SIZE = 4  # slices per forward pass; more gains nothing on a CPU, and this fits every GPU
 BODY_HU = -200.0  # between lung or clothes and fat
 BONE_HU = 160.0  # the usual threshold for bone; marrow is filled in afterwards
@@ -90,7 +91,7 @@ class Labelling(keras.Model):
 
     def call(self, images):
         """Return the label maps of 8-bit slices (slice, row, column), and probabilities."""
-        probabilities = self.model(to_network_input(images), training=False)
+        probabilities = self.model(network_input(images), training=False)
         native = probabilities
         for axis in (2, 1):
             probabilities = _upsample(probabilities, images.shape[axis], axis)
@@ -101,8 +102,12 @@ class Labelling(keras.Model):
         return *label_maps, keras.ops.cast(levels, "uint8")
 
 
-def to_network_input(images):
-    """Return `slices.network_input` of 8-bit images, computed on the device."""
+def network_input(images):
+    """Return three channels minus ImageNet's means, the network input of the paper's library.
+
+    `images` is uint8 (slice, row, column), with or without an axis of three channels; the
+    result is a tensor, float32 (slice, row, column, 3).
+    """
     grey = keras.ops.cast(keras.ops.convert_to_tensor(images), "float32")
     if len(images.shape) == 3:
         grey = keras.ops.repeat(grey[..., None], len(CHANNEL_MEANS), axis=-1)
