@@ -96,6 +96,10 @@ def test_bad_folders_are_refused(write_dataset, tmp_path, monkeypatch):
     for name in ("ct1.nrrd", "ct2.nii.gz"):
         (root / "a" / name).unlink()
     assert "needs one of scans" in refusal(root)
+    (root / "a" / "ct").mkdir()
+    (root / "a" / "ct" / "1.dcm").write_bytes(b"")  # is refused when it is read
+    (root / "b" / "labels.mha").unlink()
+    assert len(find_cases("folder", root, SMOKE)) == 3
 
     def refuse(folder):
         raise PermissionError(13, "Permission denied", str(folder))

@@ -147,7 +147,8 @@ def cases(directory: Path | None) -> list[Case]:
 def scan_and_mask(folder: Path) -> tuple[Path, Path]:
     """Return the one scan and the one mask in the folder of a series.
 
-    The mask is recognised by its name; without one, it is the only RTSTRUCT or SEG file.
+    The mask is recognised by its name; without one, it is the only RTSTRUCT or SEG file. A
+    damaged scan counts as one, so that it is refused when it is read.
     """
     visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     masks = [entry for entry in visible if _is_named_mask(entry)]
@@ -168,14 +169,15 @@ def scan_and_mask(folder: Path) -> tuple[Path, Path]:
         f"of that name or DICOM files of modality {' or '.join(MASK_MODALITIES)}"
     )
     return (
-        _only(folder, found, "scans (a folder of DICOM slices or a volume file)"),
+        _only(folder, found or others, "scans (a folder of DICOM slices or a volume file)"),
         _only(folder, masks, kinds),
     )
 
 
 def _is_named_mask(entry: Path) -> bool:
     stem = entry.name if entry.is_dir() else scans.volume_stem(entry)
-    return stem is not None and stem.removesuffix(".seg") in MASK_STEMS
+    is_segmentation = entry.name.lower().endswith(".seg.nrrd")  # as 3D Slicer calls them
+    return is_segmentation or (stem or "").lower() in MASK_STEMS
 
 
 def _dicom_files(entry: Path) -> list[Path]:

@@ -38,7 +38,7 @@ ABOVE, BELOW = "↑", "↓"  # ours is above or below the paper's value, which t
 
 STYLE = """<style>
 table.scores { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-p.caption { break-after: avoid; }
+table.scores caption { text-align: left; font-weight: bold; padding-bottom: .4rem; }
 table.scores td { text-align: right; white-space: nowrap; border: 0; padding: .1rem .3rem; }
 table.scores th { text-align: center; white-space: normal; }
 table.scores td.left { text-align: left; }
@@ -139,6 +139,8 @@ class Table:
 
     def _ours(self, row: dict, name: str, is_best: bool) -> Cell:
         low, high = row.get(f"{name}_low", np.nan), row.get(f"{name}_high", np.nan)
+        if low == high == row[name] == 0:
+            return Cell(f"no {name} found")
         between = " to " if low < 0 else "–"
         interval = "" if pd.isna(low) else f"{self._number(low)}{between}{self._number(high)}"
         return Cell(self.formats.get(name, self._number)(row[name]), interval, is_best=is_best)
@@ -168,13 +170,16 @@ class Table:
             classes[title] += f" {side}"
             has_small = any(cell.small for cell in column)
             texts[title] = [_html_cell(cell, has_small) for cell in column]
-        styler = Styler(pd.DataFrame(texts), cell_ids=False).hide(axis="index")
-        table = styler.set_td_classes(classes).to_html(
-            table_uuid=text_hash(self.caption), table_attributes='class="scores"'
-        )
         caption, *notes = (html.escape(text, quote=False) for text in (self.caption, *self.notes))
+        styler = Styler(pd.DataFrame(texts), cell_ids=False).hide(axis="index")
+        table = (
+            styler.set_td_classes(classes)
+            .set_caption(caption)
+            .to_html(table_uuid=text_hash(self.caption), table_attributes='class="scores"')
+        )
+        table = table.replace("<th ", '<th scope="col" ')
         listed = "".join(f"<li>{note}</li>" for note in notes)
-        return f'{STYLE}<p class="caption"><b>{caption}</b></p>{table}<ul>{listed}</ul>'
+        return f"{STYLE}{table}<ul>{listed}</ul>"
 
     def markdown(self) -> str:
         """Return the caption, a Markdown table and the notes."""
