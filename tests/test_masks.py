@@ -352,8 +352,8 @@ def test_neither_order_nor_repetition_of_contours_matters(order, repeated, start
     [
         ([4], [2], 0),  # a plane on a slice
         ([4.9], [2], 0),  # off the slices: the nearest slice takes it
-        ([3, 5, 7], [1, 2, 3], 0),  # each between two slices
-        ([3, 9], [0, 1, 2, 3, 4, 5, 6], 0),  # drawn on every third slice: those between, too
+        ([3, 5, 7], [2, 3, 4], 0),  # each between two slices
+        ([3, 9], [1, 2, 3, 4, 5, 6], 0),  # drawn on every third slice: those between, too
         ([2, 4, 10, 12], [1, 2, 5, 6], 0),  # two parts, with a gap that stays
         ([1.5, 2.5, 3.5, 4.5], [1, 2], 0),  # finer than the slices
         ([2, 4, 8, 10], [1, 2, 3, 4, 5], 1),  # one missing plane
