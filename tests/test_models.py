@@ -107,7 +107,7 @@ def test_the_output_layer_keeps_float32_in_mixed_precision(monkeypatch):
 
 
 def test_bad_requests_say_what_is_valid():
-    with pytest.raises(ValueError, match="unknown model 'u-net': choose one of fcn8, fcn32"):
+    with pytest.raises(ValueError, match="unknown model 'u-net': did you mean 'unet'"):
         models.build_model("u-net")
     for size in (500, 0, -32):
         with pytest.raises(ValueError, match=f"image_size {size} is not a multiple of 32"):
