@@ -238,7 +238,7 @@ def feeding_tables(settings: Settings, steps: int, folder: Path) -> dict:
 
 def asking(name: str, settings: Settings, count: int) -> dict:
     """Measure label maps by `network_segmenter`, and plain `model.predict`, a slice at a time."""
-    from bonelib import models, prediction, slices
+    from bonelib import models, prediction
 
     devices.set_precision(settings)
     model = models.build_model(name, settings.image_size)
@@ -248,7 +248,7 @@ def asking(name: str, settings: Settings, count: int) -> dict:
 
     def one_at_a_time():
         for image in images:
-            model.predict(slices.network_input(image[None]), verbose=0).argmax(-1)
+            model.predict(prediction.network_input(image[None]), verbose=0).argmax(-1)
 
     return {
         "ours": timed(lambda: segment(images)) / count,

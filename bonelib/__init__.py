@@ -2,8 +2,8 @@
 
 Modules stand in data order; each imports only from those above it::
 
-    settings, paths    every number of the paper and of each profile; every file name
     errors             bad input: one line that says what to do
+    settings, paths    every number of the paper and of each profile; every file name
     devices            cores, graphics cards, precision, worker processes
     provenance         versions, machine, commit and hashes of a run
     bone_names         name of a structure -> class of bone
@@ -38,6 +38,8 @@ same order, in millimetres.
 """
 
 import os
+
+__version__ = "0.1.0"
 
 # Same seed, same machine, same result; TensorFlow reads these when it is first imported.
 os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")

@@ -1,9 +1,5 @@
 """Bone models from CT scans of the pelvis.
 
-  a scan of yours    inspect, segment
-  data sets          convert
-  shipped weights    pretrain
-
 `python run_all.py` reproduces the paper with its tables and figures.
 """
 
@@ -13,15 +9,15 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import SimpleITK
 from tqdm import tqdm
 
-from bonelib import datasets, labels, scans
+from bonelib import __version__, datasets, errors, labels, scans
 from bonelib.devices import num_cores
-from bonelib.errors import InputWarning
 from bonelib.paths import RESULTS
 from bonelib.settings import (
     BONE,
@@ -34,13 +30,15 @@ from bonelib.settings import (
     replaced,
 )
 
-EXAMPLES = """examples:
-  python -m bonelib inspect my_ct                       what does this scan contain?
-  python -m bonelib segment my_ct -o my_bones --bones   label map and surfaces of its bones
+COMMAND = "bonelib" if Path(sys.argv[0]).stem == "bonelib" else "python -m bonelib"
+EXAMPLES = f"""examples:
+  {COMMAND} inspect my_ct                       what does this scan contain?
+  {COMMAND} segment my_ct -o my_bones --bones   label map and surfaces of its bones
 
-`python -m bonelib COMMAND --help` explains a command."""
-INTERRUPTED = 130  # a shell's exit code for Ctrl-C
+`{COMMAND} COMMAND --help` explains a command."""
 BAR = "{desc:<16} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
+
+fail = partial(errors.fail, "bonelib")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,97 +46,118 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("always", InputWarning)
+            warnings.simplefilter("always", errors.InputWarning)
             warnings.showwarning = _show_warning
             options.run(options)
     except ValueError as error:  # InputError is one
-        return _fail(error)
+        return fail(error)
     except OSError as error:
-        return _fail(f"{error.filename or 'output'}: {error.strerror}; check space and rights")
+        return fail(f"{error.filename or 'output'}: {error.strerror}; check space and rights")
     except MemoryError:
-        return _fail("not enough memory; crop the scan or use a larger machine")
+        return fail("not enough memory; crop the scan or use a larger machine")
     except KeyboardInterrupt:
-        print("bonelib: stopped; no file is left half-written", file=sys.stderr)
-        return INTERRUPTED
+        fail("stopped; no file is left half-written")
+        return 130  # a shell's exit code for Ctrl-C
     return 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Parse a command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bonelib",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = errors.Parser(COMMAND, description=__doc__, epilog=EXAMPLES)
+    parser.add_argument("--version", action="version", version=f"bonelib {__version__}")
     parts = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_inspect(parts)
-    _add_segment(parts)
-    _add_convert(parts)
-    _add_pretrain(parts)
-    return parser.parse_args(arguments)
 
-
-def _add(parts, run: Callable, summary: str, details: str, example: str) -> argparse.ArgumentParser:
-    """Add the command that `run` carries out, with its help and an example."""
-    name = run.__name__
-    parser = parts.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.\n\n{details}",
-        epilog=f"example:\n  python -m bonelib {name} {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
-    return parser
-
-
-def _add_scan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "scan", type=Path, metavar="SCAN",
-        help="DICOM folder, NIfTI, NRRD or MHA file, or an archive of one of these",
-    )  # fmt: skip
-    parser.add_argument("--series", metavar="N", help="number or UID of the DICOM series to read")
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", default="unet", choices=MODEL_NAMES, metavar="NAME",
-        help=f"network: {', '.join(MODEL_NAMES)}; default: unet",
-    )  # fmt: skip
-
-
-def _add_inspect(parts) -> None:
-    parser = _add(
+    add = _command(
         parts, inspect, "describe a scan and its mask",
         "Shows which of several series is read and what was repaired; -o saves the scan as a "
         "volume.",
         "my_ct --mask my_mask.nii.gz",
     )  # fmt: skip
-    _add_scan(parser)
-    parser.add_argument(
-        "--mask", type=Path, metavar="MASK", help="mask of the bones: volume, PNG, RTSTRUCT or SEG"
+    _add_scan(add)
+    add("--mask", type=Path, help="mask of the bones: volume, PNG, RTSTRUCT or SEG")
+    add("--bone-names", type=Path, metavar="CSV", help="which ids are bone: table of id and name")
+    add("-o", "--output", type=Path, metavar="FILE", help="save as .nii.gz, .nrrd or .mha")
+
+    add = _command(
+        parts, segment, "segment the bone in a scan",
+        "Writes to DIR: segmentation.nii.gz (0 background, 1 patient, 2 bone), bone.stl and\n"
+        "surface.html (the surface in mm, in patient coordinates), preview.png, report.json and,\n"
+        "for DICOM, segmentation.dcm; with --bones also bones.nii.gz and a surface for each bone.\n"
+        "For research only, not for diagnosis or treatment.",
+        "my_ct -o my_bones --bones",
+    )  # fmt: skip
+    _add_scan(add)
+    add("-o", "--output", type=Path, metavar="DIR", required=True, help="folder for the results")
+    add("--bones", action="store_true",
+        help="separate femurs, hip bones, sacrum, vertebrae and other bones")  # fmt: skip
+    _add_model(add)
+    add("--weights", type=Path, metavar="FILE", help="default: the shipped weights")
+    add("--overwrite", action="store_true",
+        help="replace the files of an earlier run in DIR; all other files are kept")  # fmt: skip
+
+    add = _command(
+        parts, convert, "convert a data set to the layout `folder`",
+        "Label maps without a CT become CT series. data/README.md explains where to get each set.",
+        "totalsegmentator Totalsegmentator_dataset_small_v201 data/raw/small",
+    )  # fmt: skip
+    add("dataset", choices=datasets.CONVERTIBLE, metavar="NAME",
+        help=", ".join(datasets.CONVERTIBLE))  # fmt: skip
+    add("data", type=Path, metavar="DIR", help="folder of the data set")
+    add("output", type=Path, metavar="OUT", help="new folder")
+    add("--renderings", type=_positive, default=1, metavar="N",
+        help="label_maps: CT series per training subject; default: 1")  # fmt: skip
+
+    add = _command(
+        parts, pretrain, "train the weights that the package ships",
+        "Trains on phantoms and on annotated anatomy in random appearances, without any CT.",
+        "--label-maps my_maps",
+    )  # fmt: skip
+    _add_model(add)
+    add("--label-maps", type=Path, metavar="DIR", help="annotated anatomy")
+    add("--start", type=Path, metavar="FILE", help="weights to start from")
+    add("--phantoms", type=int, metavar="N", help="number of phantoms")
+    add("--set", nargs="+", default=[], metavar="SETTING=VALUE", help="replace settings")
+    add("-o", "--output", type=Path, default=RESULTS / "pretraining", metavar="DIR",
+        help="default: results/pretraining")  # fmt: skip
+    add("--workers", type=_positive, default=num_cores(), metavar="N",
+        help="number of processes; default: one per core")  # fmt: skip
+    return parser.parse_args(arguments)
+
+
+def _command(parts, run: Callable, summary: str, details: str, example: str) -> Callable:
+    """Add the command that `run` carries out; return the function that adds its options."""
+    parser = parts.add_parser(
+        run.__name__,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.\n\n{details}",
+        epilog=f"example:\n  %(prog)s {example}",
     )
-    parser.add_argument(
-        "--bone-names", type=Path, metavar="CSV", help="table of id and name: which ids are bone"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="save the scan as .nii.gz, .nrrd or .mha"
-    )
+    parser.set_defaults(run=run)
+    return parser.add_argument
+
+
+def _add_scan(add: Callable) -> None:
+    add("scan", type=Path, metavar="SCAN",
+        help="DICOM folder, NIfTI, NRRD or MHA file, or an archive of one of these")  # fmt: skip
+    add("--series", metavar="N", help="number or UID of the DICOM series to read")
+
+
+def _add_model(add: Callable) -> None:
+    add("--model", default="unet", choices=MODEL_NAMES, metavar="NAME",
+        help=f"network: {', '.join(MODEL_NAMES)}; default: unet")  # fmt: skip
 
 
 def inspect(options: argparse.Namespace) -> None:
     """Print the contents of a scan and of its mask, and nothing that identifies the patient."""
     scan = scans.read_scan(options.scan, options.series)
-    lines = describe_scan(scan)
+    print("\n".join(describe_scan(scan)))
     if options.mask:
         bone_names = options.bone_names and datasets.read_bone_names(options.bone_names)
         case = datasets.Case(
             "scan", SPLITS[-1], options.scan, options.mask, bone_names, options.scan.parent,
             series=options.series,
         )  # fmt: skip
-        lines += describe_mask(scan, *case.annotation(scan))
-    print("\n".join(lines))
+        print("\n".join(describe_mask(scan, *case.annotation(scan))))
     if options.output:
         scans.write_volume(scan, options.output)
         print(f"saved to {options.output}")
@@ -149,13 +168,12 @@ def describe_scan(scan: SimpleITK.Image) -> list[str]:
     image_hu = SimpleITK.GetArrayViewFromImage(scan)
     body = SimpleITK.GetArrayFromImage(labels.body_mask(scan)) > 0
     size, spacing_mm = scan.GetSize(), scan.GetSpacing()
-    extent_mm = np.multiply(size, spacing_mm)
     body_ml = body.sum() * np.prod(spacing_mm) / 1000
     median = f"median {np.median(image_hu[body]):.0f} HU" if body.any() else "no patient found"
     return [
         f"scan: {size[0]} columns x {size[1]} rows x {size[2]} slices, "
         f"voxels of {' x '.join(f'{value:.3g}' for value in spacing_mm)} mm, "
-        f"{' x '.join(f'{value:.0f}' for value in extent_mm)} mm in all",
+        f"{' x '.join(f'{value:.0f}' for value in np.multiply(size, spacing_mm))} mm in all",
         f"HU: {image_hu.min():g} to {image_hu.max():g}",
         f"patient: {body_ml:,.0f} ml, {median}",
     ]
@@ -181,33 +199,6 @@ def describe_mask(
     return [*lines, f"label map: {shares[0]:.2f} % patient, {shares[1]:.3f} % bone"]
 
 
-def _add_segment(parts) -> None:
-    parser = _add(
-        parts, segment, "segment the bone in a scan",
-        "Writes to DIR: segmentation.nii.gz (0 background, 1 patient, 2 bone), bone.stl and\n"
-        "surface.html (the surface in mm, in patient coordinates), preview.png, report.json and,\n"
-        "for DICOM, segmentation.dcm; with --bones also bones.nii.gz and a surface for each bone.\n"
-        "For research only, not for diagnosis or treatment.",
-        "my_ct -o my_bones --bones",
-    )  # fmt: skip
-    _add_scan(parser)
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", required=True, help="folder for the results"
-    )
-    parser.add_argument(
-        "--bones", action="store_true",
-        help="separate femurs, hip bones, sacrum, vertebrae and other bones",
-    )  # fmt: skip
-    _add_model(parser)
-    parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="trained weights; default: the shipped ones"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true",
-        help="replace the files of an earlier run in DIR; all other files are kept",
-    )  # fmt: skip
-
-
 def segment(options: argparse.Namespace) -> None:
     """Segment one scan and print a summary of the record."""
     with _loading_keras():
@@ -225,39 +216,20 @@ def segment(options: argparse.Namespace) -> None:
             options.scan, options.output, network, options.series, options.bones,
             options.overwrite, progress,
         )  # fmt: skip
-    print("\n".join(describe_record(record, options.output)))
-
-
-def describe_record(record: dict, directory: Path) -> list[str]:
-    """Summarise the record of a segmentation: sizes, times, notes and files."""
-    lines = []
     for name, volume_ml in record["volumes_ml"].items():
         area_cm2, mean_hu = record["areas_cm2"].get(name), record["mean_hu"].get(name)
-        line = f"{name.replace('_', ' '):<24} {volume_ml:9.1f} ml"
-        line += "" if area_cm2 is None else f" {area_cm2:9.1f} cm2"
-        lines.append(line + ("" if mean_hu is None else f" {mean_hu:7.0f} HU"))
-    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in record["seconds"].items())
-    lines += [f"seconds: {stages}", *(f"note: {note}" for note in record["notes"])]
-    return [*lines, f"files in {directory}: {', '.join(record['files'])}"]
-
-
-def _add_convert(parts) -> None:
-    parser = _add(
-        parts, convert, "convert a data set to the layout `folder`",
-        "Label maps without a CT become CT series. data/README.md explains where to get each set.",
-        "totalsegmentator Totalsegmentator_dataset_small_v201 data/raw/small",
-    )  # fmt: skip
-    parser.add_argument("name", choices=datasets.CONVERTIBLE, metavar="NAME",
-                        help=", ".join(datasets.CONVERTIBLE))  # fmt: skip
-    parser.add_argument("data", type=Path, metavar="DIR", help="folder of the data set")
-    parser.add_argument("output", type=Path, metavar="OUT", help="new folder")
-    parser.add_argument("--renderings", type=_positive, default=1, metavar="N",
-                        help="label_maps: CT series per training subject; default: 1")  # fmt: skip
+        area = "" if area_cm2 is None else f" {area_cm2:9.1f} cm2"
+        brightness = "" if mean_hu is None else f" {mean_hu:7.0f} HU"
+        print(f"{name.replace('_', ' '):<24} {volume_ml:9.1f} ml{area}{brightness}")
+    print("seconds:", ", ".join(f"{name} {time:.1f}" for name, time in record["seconds"].items()))
+    for note in record["notes"]:
+        print(f"note: {note}")
+    print(f"files in {options.output}: {', '.join(record['files'])}")
 
 
 def convert(options: argparse.Namespace) -> None:
     """Convert a data set and print how to use it."""
-    if options.name == "label_maps":
+    if options.dataset == "label_maps":
         from bonelib.pretraining import label_maps  # slow to import
 
         label_maps.convert(
@@ -265,31 +237,10 @@ def convert(options: argparse.Namespace) -> None:
         )
     else:
         counts = datasets.public_sets.convert(
-            options.name, options.data, options.output, num_cores()
+            options.dataset, options.data, options.output, num_cores()
         )
         print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     print(f"use it with\npython run_all.py --dataset folder --data {options.output}")
-
-
-def _add_pretrain(parts) -> None:
-    parser = _add(
-        parts, pretrain, "train the weights that the package ships",
-        "Trains on phantoms and on annotated anatomy in random appearances, without any CT.",
-        "--label-maps my_maps",
-    )  # fmt: skip
-    _add_model(parser)
-    parser.add_argument("--label-maps", type=Path, metavar="DIR", help="annotated anatomy")
-    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to start from")
-    parser.add_argument("--phantoms", type=int, metavar="N", help="number of phantoms")
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="SETTING=VALUE", help="replace settings"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, default=RESULTS / "pretraining", metavar="DIR",
-        help="default: results/pretraining",
-    )  # fmt: skip
-    parser.add_argument("--workers", type=_positive, default=num_cores(), metavar="N",
-                        help="number of processes; default: one per core")  # fmt: skip
 
 
 def pretrain(options: argparse.Namespace) -> None:
@@ -312,15 +263,10 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _fail(message: object) -> int:
-    print(f"bonelib: {message}", file=sys.stderr)
-    return 2
-
-
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     """Print repairs of an input as notes, and other warnings as Python does."""
     text = warnings.formatwarning(message, category, filename, lineno, line)
-    if issubclass(category, InputWarning):
+    if issubclass(category, errors.InputWarning):
         text = f"note: {message}"
     tqdm.write(text, file=sys.stderr)  # above a progress bar
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -66,14 +65,12 @@ def in_order(function: Callable, jobs: Iterator, workers: int) -> Iterator:
     executor = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start_worker
     )
-    jobs = iter(jobs)
+    waiting = deque()
     try:
-        first = islice(jobs, JOBS_AHEAD * workers)
-        waiting = deque(executor.submit(function, job) for job in first)
         for job in jobs:
-            result = waiting.popleft().result()
             waiting.append(executor.submit(function, job))
-            yield result
+            if len(waiting) > JOBS_AHEAD * workers:
+                yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
@@ -150,8 +147,7 @@ def sharing(settings: Settings) -> AbstractContextManager:
     """Return the context in which a network is built and trained on `num_devices` devices."""
     import keras
 
-    count = num_devices(settings)
-    if count == 1:
+    if (count := num_devices(settings)) == 1:
         return nullcontext()
     devices = keras.distribution.list_devices()[:count]
     return keras.distribution.DataParallel(devices=devices).scope()

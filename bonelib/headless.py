@@ -8,7 +8,6 @@ after its last finished epoch, here and in run_all.py. Needs Keras, JAX or Tenso
 imgaug, but no package that reads scans and no Jupyter.
 """
 
-import argparse
 import importlib.util
 import io
 import multiprocessing
@@ -22,9 +21,8 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from bonelib import provenance
+from bonelib import errors, provenance
 from bonelib.devices import num_cores
-from bonelib.errors import InputError
 from bonelib.evaluation import variants
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import (
@@ -40,7 +38,7 @@ from bonelib.slices import read_table
 GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL
 
 # Exit codes.
-DONE, FAILED, BAD_INPUT, TIME_IS_UP, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, TIME_IS_UP, INTERRUPTED = 0, 1, 3, 130  # and 2 for bad input
 
 # Defaults: variables that are set already stay.
 ENVIRONMENT = {
@@ -98,20 +96,16 @@ def parse_job(text: str, own: ResultFolder, folder: SliceFolder, settings: Setti
     """Return the job that MODEL or MODEL:SETTING=VALUE,… names; raises ValueError."""
     model, _, changes = text.partition(":")
     if model not in MODEL_NAMES:
-        raise ValueError(f"unknown model '{model}': choose one of {', '.join(MODEL_NAMES)}")
-    training = variants.find(
-        model, parse_overrides(changes.split(",") if changes else []), settings
-    )
+        raise ValueError(errors.unknown("model", model, MODEL_NAMES))
+    overrides = parse_overrides(changes.split(",") if changes else [])
+    training = variants.find(model, overrides, settings)
     changed = replaced(settings, training.overrides(settings))
     horizons = () if training.is_own else (settings.epochs_long,)
     return Job(text, model, folder, training.results(own), changed, horizons)
 
 
-def run(jobs: list[Job], at_once: int, seconds: float, record) -> dict[str, str]:
-    """Run jobs in order, `at_once` at a time, until the time is up; return the state of each.
-
-    `record` is called with the name, state and seconds of each job that ends.
-    """
+def run(jobs: list[Job], at_once: int, seconds: float) -> dict[str, str]:
+    """Run jobs in order, `at_once` at a time, until the time is up; return the state of each."""
     context = multiprocessing.get_context("spawn")
     deadline = time.monotonic() + seconds
     states, waiting, running = {job.name: "waiting" for job in jobs}, deque(jobs), {}
@@ -119,64 +113,56 @@ def run(jobs: list[Job], at_once: int, seconds: float, record) -> dict[str, str]
         while running or waiting:
             while waiting and len(running) < at_once:
                 job = waiting.popleft()
-                process = context.Process(target=perform, args=(job,))
+                process = context.Process(target=perform, args=(job,), name=job.name)
                 process.start()
-                running[process.sentinel] = job, process, time.monotonic()
-            left = deadline - time.monotonic()
-            ended = wait(running, timeout=None if left == float("inf") else max(left, 0))
-            for sentinel in ended:
-                job, process, started = running.pop(sentinel)
-                process.join()
-                states[job.name] = "failed" if process.exitcode else "done"
-                record(job.name, states[job.name], time.monotonic() - started)
-                print(f"{job.name}: {states[job.name]}", flush=True)
-            if not ended:
+                running[process.sentinel] = process
+                states[job.name] = "stopped"  # unless it ends in time
+            left = None if seconds == float("inf") else max(deadline - time.monotonic(), 0)
+            if not (ended := wait(running, left)):
                 break
+            for sentinel in ended:
+                process = running.pop(sentinel)
+                process.join()
+                states[process.name] = "failed" if process.exitcode else "done"
+                print(f"{process.name}: {states[process.name]}", flush=True)
     finally:
-        for _, process, _ in running.values():
+        for process in running.values():
             process.terminate()
-        end = time.monotonic() + GRACE_SECONDS
-        for job, process, started in running.values():
-            process.join(max(end - time.monotonic(), 0))
+        last = time.monotonic() + GRACE_SECONDS
+        for process in running.values():
+            process.join(max(last - time.monotonic(), 0))
             process.kill()
             process.join()
-            states[job.name] = "stopped"
-            record(job.name, "stopped", time.monotonic() - started)
     return states
 
 
-def _manifest(
-    folder: SliceFolder, results: ResultFolder, jobs: list[Job], settings: Settings, at_once: int
-) -> dict:
+def _manifest(results: ResultFolder, jobs: list[Job], settings: Settings) -> dict:
     """Return the manifest of the results, updated for this run."""
-    described = provenance.read_json(folder.description)
+    described = provenance.read_json(jobs[0].folder.description)
     manifest = provenance.read_json(results.manifest)
     trained = {job.model for job in jobs} | {*manifest.get("models", [])}
-    return manifest | {
+    return manifest | provenance.circumstances() | {
         "profile": settings.profile,
-        "dataset": described.get("dataset", folder.root.name),
+        "dataset": described.get("dataset", jobs[0].folder.root.name),
         "models": [name for name in MODEL_NAMES if name in trained],
         "seed": settings.seed,
         "settings": asdict(settings),
-        "workers": at_once,
-        **provenance.circumstances(),
         "dataset_fingerprint": described.get("fingerprint"),
-    }
+    }  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for and return the exit code."""
     summary, _, details = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        "bonelib.headless", None, summary, details, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("slices", type=Path, help="a folder of prepared slices")
-    parser.add_argument("results", type=Path, help="the folder of results")
-    parser.add_argument("--profile", default="paper", choices=list(PROFILES))
-    parser.add_argument("--models", nargs="+", default=list(MODEL_NAMES), metavar="JOB")
-    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="jobs on one device")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="time limit")
-    parser.add_argument("--set", nargs="+", default=[], metavar="SETTING=VALUE")
+    parser = errors.Parser("bonelib.headless", description=summary, epilog=details)
+    add = parser.add_argument
+    add("slices", type=Path, help="a folder of prepared slices")
+    add("results", type=Path, help="the folder of results")
+    add("--profile", default="paper", choices=PROFILES, metavar="NAME", help=", ".join(PROFILES))
+    add("--models", nargs="+", default=list(MODEL_NAMES), metavar="JOB")
+    add("--at-once", type=int, default=1, metavar="N", help="jobs on one device")
+    add("--minutes", type=float, default=float("inf"), help="time limit")
+    add("--set", nargs="+", default=[], metavar="SETTING=VALUE")
     options = parser.parse_args(arguments)
     folder, results = SliceFolder(options.slices.resolve()), ResultFolder(options.results.resolve())
     at_once = max(options.at_once, 1)
@@ -189,29 +175,22 @@ def main(arguments: list[str] | None = None) -> int:
             for text in dict.fromkeys(options.models)
         ]
         read_table(folder.root)
-    except (ValueError, InputError) as error:
-        print(f"bonelib.headless: {error}", file=sys.stderr)
-        return BAD_INPUT
+    except ValueError as error:  # InputError is one
+        return errors.fail("bonelib.headless", error)
     environment = ENVIRONMENT | {"JAX_COMPILATION_CACHE_DIR": str(results.compiled)}
     if importlib.util.find_spec("tensorflow") is None:
         environment["KERAS_BACKEND"] = "jax"
     os.environ |= environment | dict(os.environ)
-    manifest = _manifest(folder, results, jobs, settings, at_once)
-
-    def record(name: str, state: str, seconds: float) -> None:
-        manifest.setdefault("jobs", {})[name] = {"status": state, "seconds": round(seconds, 1)}
-        provenance.write_json(results.manifest, manifest)
-
+    provenance.write_json(results.manifest, _manifest(results, jobs, settings))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    provenance.write_json(results.manifest, manifest)
     try:
-        states = run(jobs, at_once, 60 * options.minutes, record)
+        states = run(jobs, at_once, 60 * options.minutes)
     except KeyboardInterrupt:
         print("Stopped; run the same command again to continue.", flush=True)
         return INTERRUPTED
-    left = [name for name, state in states.items() if state != "done"]
-    print(f"left: {', '.join(f'{name} ({states[name]})' for name in left)}" if left else "all done")
+    left = [f"{name} ({state})" for name, state in states.items() if state != "done"]
+    print(f"left: {', '.join(left)}" if left else "all done")
     if "failed" in states.values():
         return FAILED
     return TIME_IS_UP if left else DONE

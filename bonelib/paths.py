@@ -49,7 +49,6 @@ class ResultFolder:
         self.figures = root / "figures"
         self.meshes = root / "meshes"
         self.segmentation = root / "segmentation"  # one SegmentationFolder a scan
-        self.kernel_log = root / "kernels.log"
         self.compiled = root / ".compiled"  # JAX's compilation cache
         self.scored_slices = root / "scores" / "slices.csv"  # position and bone of test slices
 
@@ -61,7 +60,6 @@ class ResultFolder:
         return self.root / "models" / model
 
     def training_record(self, model: str) -> Path:
-        """Return the JSON record of a training: key, settings, encoder weights, versions."""
         return self.training(model) / "training.json"
 
     def history(self, model: str) -> Path:
@@ -75,29 +73,28 @@ class ResultFolder:
         """Return the model of the best of the first `epochs` epochs."""
         return self.training(model) / f"best_of_{epochs}.keras"
 
-    def scores(self, model: str) -> Path:
+    def scores(self, method: str) -> Path:
         """Return the per-image confusion counts of a method."""
-        return self.root / "scores" / f"{model}.csv"
+        return self.root / "scores" / f"{method}.csv"
 
-    def score_record(self, model: str) -> Path:
-        """Return the JSON record of an evaluation: time per slice, parameters."""
-        return self.root / "scores" / f"{model}.json"
+    def score_record(self, method: str) -> Path:
+        return self.root / "scores" / f"{method}.json"
 
-    def surfaces(self, model: str) -> Path:
+    def surfaces(self, method: str) -> Path:
         """Return the distances between a method's surfaces and the reference's, by series."""
-        return self.root / "scores" / f"{model}_surfaces.csv"
+        return self.root / "scores" / f"{method}_surfaces.csv"
 
-    def reliability(self, model: str) -> Path:
+    def reliability(self, method: str) -> Path:
         """Return a network's probabilities and the observed frequencies, by series."""
-        return self.root / "scores" / f"{model}_reliability.csv"
+        return self.root / "scores" / f"{method}_reliability.csv"
 
-    def false_bone(self, model: str) -> Path:
+    def false_bone(self, method: str) -> Path:
         """Return the false positive pixels of bone, by cause and slice."""
-        return self.root / "scores" / f"{model}_false_bone.csv"
+        return self.root / "scores" / f"{method}_false_bone.csv"
 
-    def prediction(self, model: str, series_id: str, slice_index: int) -> Path:
+    def prediction(self, method: str, series_id: str, slice_index: int) -> Path:
         """Return the predicted label map of one test slice after the longest training."""
-        return self.root / "predictions" / model / f"{series_id}_{slice_index:04d}.png"
+        return self.root / "predictions" / method / f"{series_id}_{slice_index:04d}.png"
 
 
 class SegmentationFolder:

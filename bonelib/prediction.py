@@ -11,8 +11,9 @@ from skimage import morphology
 from bonelib import models
 from bonelib.devices import set_precision, share
 from bonelib.settings import BACKGROUND, BONE, PATIENT, Settings
-from bonelib.slices import CHANNEL_MEANS
 
+# ImageNet's mean red, green and blue, which the paper's library subtracted from the channels.
+CHANNEL_MEANS = (123.68, 116.779, 103.939)
 BATCH_SIZE = 4  # slices per forward pass; more gains nothing on a CPU, and this fits every GPU
 BODY_HU = -200.0  # between lung or clothes and fat
 BONE_HU = 160.0  # the usual threshold for bone; marrow is filled in afterwards
@@ -47,7 +48,7 @@ def network_segmenter(model: keras.Model, with_probabilities: bool = False) -> S
     # One model with the network: at 512 x 512 the argmax takes longer in NumPy than the network
     # takes on a GPU.
     images = keras.Input(model.input_shape[1:3], dtype="uint8")
-    native = model(to_network_input(images), training=False)
+    native = model(network_input(images), training=False)
     probabilities = native
     for axis in (2, 1):
         probabilities = _upsample(probabilities, images.shape[axis], axis)
@@ -73,8 +74,12 @@ def predict(model: keras.Model, images: np.ndarray, prepare: Callable = np.asarr
         yield model.predict_on_batch(share(prepare(padded))), len(batch)
 
 
-def to_network_input(images):
-    """Return `slices.network_input` of 8-bit images, computed on the device."""
+def network_input(images):
+    """Return three channels minus ImageNet's means, the network input of the paper's library.
+
+    `images` is uint8 (slice, row, column), with or without an axis of three channels; the
+    result is a tensor, float32 (slice, row, column, 3).
+    """
     grey = keras.ops.cast(images, "float32")
     if len(images.shape) == 3:
         grey = keras.ops.repeat(grey[..., None], len(CHANNEL_MEANS), axis=-1)

@@ -1,17 +1,21 @@
-"""Every number of the paper and of each profile, once, with its unit and its reason.
+"""Every number of the paper, once, with its unit and its reason; profiles.toml has the profiles.
 
 Section and table numbers are those of Krawczyk & Starzyński (2021).
 """
 
+import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from bonelib.errors import unknown
 
 CLASS_NAMES = ("background", "patient", "bone")  # section 4: classes 0, 1, 2
 BACKGROUND, PATIENT, BONE = range(3)  # in other schemes, classes of bone go on from BONE
 NUM_CLASSES = len(CLASS_NAMES)
 IGNORE = 255  # label of a pixel that neither trains a network nor counts in a score
 
-CLASS_SCHEMES = {  # classes of bone; `labels.structures` recognises them by a bone's name
+CLASS_SCHEMES = {  # classes of bone; `bone_names` recognises them by a bone's name
     "bone": ("bone",),
     "bones": ("femur", "hip bone", "sacrum", "vertebra"),  # the next step that the paper names
 }
@@ -56,10 +60,7 @@ NOT_IN_RESULT = {
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of a run; the defaults are the paper's protocol.
-
-    A profile replaces some of them, and `DEVIATIONS` gives the reason for each.
-    """
+    """All settings of a run; the defaults are the paper's protocol."""
 
     profile: str = "paper"
     seed: int = 2021
@@ -102,9 +103,7 @@ class Settings:
     def __post_init__(self):
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
-                raise ValueError(
-                    f"unknown {name} '{getattr(self, name)}': choose one of {', '.join(known)}"
-                )
+                raise ValueError(unknown(name, getattr(self, name), known))
         if self.devices < 0 or self.batch_size % max(self.devices, 1):
             raise ValueError(
                 f"setting devices={self.devices}: a batch of {self.batch_size} cannot be shared "
@@ -161,91 +160,10 @@ class Settings:
         return tuple(dict.fromkeys(table1 + table3))  # equal epoch counts are one task
 
 
-PROFILES = {
-    "smoke": Settings(
-        profile="smoke",
-        image_size=64,
-        field_of_view_mm=480.0,
-        phantom_matrix=128,
-        phantom_slice_distance_mm=25.0,
-        batch_size=6,
-        steps_per_epoch=6,
-        epochs=2,
-        epochs_long=4,
-        batch_norm_slices=16,
-        encoder_weights="none",
-        allow_random_encoder=True,
-        loader_workers=0,
-        parallel_notebooks=2,
-    ),
-    "quick": Settings(
-        profile="quick",
-        image_size=160,
-        field_of_view_mm=400.0,
-        phantom_matrix=256,
-        phantom_slice_distance_mm=10.0,
-        augment="none",
-        steps_per_epoch=48,
-        epochs=5,
-        epochs_long=10,
-        optimizer="adam",
-        learning_rate=0.001,
-        batch_norm_slices=32,
-        weight_average=0.9,
-        allow_random_encoder=True,
-        parallel_notebooks=2,
-    ),
-    "night": Settings(
-        profile="night",
-        image_size=256,
-        field_of_view_mm=400.0,
-        allow_random_encoder=True,
-    ),
-    "paper": Settings(),
-}
-
-# The training of the shipped weights, on phantoms of varied appearance.
-PRETRAINING = Settings(
-    profile="pretraining",
-    image_size=256,
-    field_of_view_mm=400.0,  # pixels of 1.5625 mm, as the paper's
-    phantom_matrix=384,
-    phantom_slice_distance_mm=25.0,
-    renderings=14,
-    batch_size=4,
-    steps_per_epoch=100,
-    epochs=34,
-    epochs_long=34,
-    optimizer="adam",
-    learning_rate=6e-4,
-    batch_norm_slices=64,
-    weight_average=0.98,
-    decoder_activation="relu",
-)
-
-# The reason of each setting in which a profile deviates from the protocol; the report prints them.
-DEVIATIONS = {
-    "image_size": "a CPU needs a quarter of the time, or less, for the pixels that show the body",
-    "field_of_view_mm": "the body fills the slice; the air around it would take most of the time",
-    "phantom_matrix": "finer pixels than the network's would be averaged away",
-    "phantom_slice_distance_mm": "the same anatomy in fewer slices",
-    "augment": "in a few hundred steps augmentation costs more than it gains: 17 points of U-net's "
-    "bone IoU after 320",
-    "optimizer": "in a few hundred steps all networks find bone with Adam, four with Adadelta",
-    "learning_rate": "Adam's default",
-    "batch_size": "smaller slices: a step still sees enough pixels for batch normalisation",
-    "steps_per_epoch": "a CPU has minutes, not a GPU's hours",
-    "epochs": "a CPU has minutes, not a GPU's hours",
-    "epochs_long": "a CPU has minutes, not a GPU's hours",
-    "batch_norm_slices": "Keras' running averages lag behind weights that learn in a few hundred "
-    "steps; recomputed statistics do not (Wu & Johnson 2021)",
-    "weight_average": "with a learning rate of 1 single steps swing widely, which an average of "
-    "weights evens out over a few hundred steps (Polyak & Juditsky 1992)",
-    "encoder_weights": "from a folder, or random, if they cannot be downloaded",
-    "loader_workers": "starting a process takes longer than loading the few slices",
-    "parallel_notebooks": "one notebook alone leaves cores idle while it starts",
-    "allow_random_encoder": "continues with random encoders, and the tables say so",
-}
+TABLES = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text())
+DEVIATIONS = TABLES.pop("reasons")  # the reason of each setting in which a profile deviates
+PROFILES = {name: Settings(profile=name, **changes) for name, changes in TABLES.items()}
+PRETRAINING = PROFILES.pop("pretraining")
 
 
 def get_settings(profile: str, overrides: dict | None = None) -> Settings:
@@ -255,7 +173,7 @@ def get_settings(profile: str, overrides: dict | None = None) -> Settings:
     for a value that is not of the field's type.
     """
     if profile not in PROFILES:
-        raise ValueError(f"unknown profile '{profile}': choose one of {', '.join(PROFILES)}")
+        raise ValueError(unknown("profile", profile, PROFILES))
     return replaced(PROFILES[profile], overrides or {})
 
 
@@ -264,7 +182,7 @@ def replaced(settings: Settings, overrides: dict) -> Settings:
     types = {field.name: field.type for field in fields(Settings) if field.name != "profile"}
     for name in overrides:
         if name not in types:
-            raise ValueError(f"unknown setting '{name}': choose one of {', '.join(types)}")
+            raise ValueError(unknown("setting", name, types))
     cast = {name: _cast(name, value, types[name]) for name, value in overrides.items()}
     return replace(settings, **cast)
 
@@ -289,12 +207,8 @@ def deviations(settings: Settings) -> list[dict]:
     """Return a dict of setting, ours, paper and reason for each deviation from the protocol."""
     paper = asdict(PROFILES["paper"])
     return [
-        {
-            "setting": name,
-            "ours": value,
-            "paper": paper[name],
-            "reason": DEVIATIONS.get(name, "chosen for this run"),
-        }
+        {"setting": name, "ours": value, "paper": paper[name],
+         "reason": DEVIATIONS.get(name, "chosen for this run")}
         for name, value in asdict(settings).items()
         if value != paper[name] and name != "profile"
-    ]
+    ]  # fmt: skip

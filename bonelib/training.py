@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -17,7 +18,7 @@ import pandas as pd
 from bonelib import augment, metrics, models, provenance, slices
 from bonelib.devices import num_devices, set_precision, share, sharing
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.prediction import network_segmenter, to_network_input
+from bonelib.prediction import network_input, network_segmenter
 from bonelib.settings import BONE, CLASS_NAMES, IGNORE, Settings
 
 STATISTICS_BATCH = 8  # slices per forward pass when batch-norm statistics are recomputed
@@ -76,8 +77,8 @@ def train(
     Raises `models.EncoderWeightsError` if ImageNet weights are requested but unavailable and
     the settings do not allow a random encoder.
     """
-    record = provenance.read_json(results.training_record(name))
     samples = samples or AugmentedSlices(folder, settings)
+    record = provenance.read_json(results.training_record(name))
     key = training_key(name, folder, settings, samples, start)
     if record.get("key") != key:
         shutil.rmtree(results.training(name), ignore_errors=True)
@@ -87,22 +88,28 @@ def train(
         return pd.read_csv(results.history(name))
 
     keras.utils.set_random_seed(settings.training_seed)
-    record["precision"] = set_precision(settings)
-    record |= {"backend": keras.backend.backend(), "devices": num_devices(settings)}
-    record |= provenance.circumstances()
+    record |= provenance.circumstances() | {
+        "precision": set_precision(settings),
+        "backend": keras.backend.backend(),
+        "devices": num_devices(settings),
+    }
+    epochs_before = []
     with sharing(settings):
-        model, finished_epochs = _resume(results.state(name), settings)
-        if model is None:
+        if results.state(name).exists():
+            model = keras.models.load_model(results.state(name))
+            # Rounded up: float16's loss scaling now and then skips a step without counting it.
+            count = math.ceil(int(model.optimizer.iterations) / settings.steps_per_epoch)
+            epochs_before = pd.read_csv(results.history(name))[:count].to_dict("records")
+            print(f"{name} goes on after epoch {count}")
+        else:
             model, record["encoder_weights"] = new_model(name, settings, samples.has_shares)
             if start is not None:
                 model.load_weights(start)
         provenance.write_json(results.training_record(name), record)
-        _fit(model, finished_epochs, folder, results, settings, samples)
+        _fit(model, epochs_before, folder, results, settings, samples)
     history = pd.read_csv(results.history(name))
-    seconds = round(history["seconds"].sum(), 1)
-    provenance.write_json(
-        results.training_record(name), record | {"finished": True, "seconds": seconds}
-    )
+    record |= {"finished": True, "seconds": round(history["seconds"].sum(), 1)}
+    provenance.write_json(results.training_record(name), record)
     results.state(name).unlink(missing_ok=True)
     return history
 
@@ -119,40 +126,20 @@ def training_key(
     )
 
 
-def _resume(state: Path, settings: Settings) -> tuple[keras.Model | None, int]:
-    """Return the compiled network as of its last finished epoch, and that epoch."""
-    if not state.exists():
-        return None, 0
-    model = keras.models.load_model(state)
-    # Rounded up, since float16's loss scaling now and then skips a step without counting it.
-    return model, math.ceil(int(model.optimizer.iterations) / settings.steps_per_epoch)
-
-
-def _fit(
-    model: keras.Model,
-    finished_epochs: int,
-    folder: SliceFolder,
-    results: ResultFolder,
-    settings: Settings,
-    samples,
-) -> None:
-    history = pd.DataFrame()
-    if finished_epochs:
-        history = pd.read_csv(results.history(model.name)).iloc[:finished_epochs]
-        print(f"{model.name} goes on after epoch {finished_epochs}")
+def _fit(model, epochs_before: list[dict], folder, results, settings, samples) -> None:
     table = slices.read_table(folder.root)
     validation = slices.load(folder.root, table[table["split"] == "validation"])
-    callbacks = [EpochRecord(results, settings, *validation, history)]
+    callbacks = [EpochRecord(results, settings, *validation, epochs_before)]
     if settings.batch_norm_slices:  # before the epoch is scored
         callbacks.insert(0, BatchNormStatistics(samples.examples(settings.batch_norm_slices)))
     if importlib.util.find_spec("tensorflow"):  # it writes TensorBoard's files
         logs = results.training(model.name) / "tensorboard"
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
-    with closing(training_batches(model, samples, finished_epochs)) as batches:
+    with closing(training_batches(model, samples, len(epochs_before))) as batches:
         model.fit(
             batches,
             steps_per_epoch=settings.steps_per_epoch,
-            initial_epoch=finished_epochs,
+            initial_epoch=len(epochs_before),
             epochs=max(settings.horizons(model.name)),
             callbacks=callbacks,
             verbose=0,
@@ -167,20 +154,20 @@ def new_model(
 
     It learns label maps or, with `has_shares`, the classes' shares of each pixel.
     """
-
-    def build(weights: str | None = None) -> keras.Model:
-        return models.build_model(
-            name, settings.image_size, settings.num_classes, weights, settings.decoder_activation
-        )
-
-    start = "imagenet" if models.encoder_of(name) else None
-    if start is None:
-        model = build()
+    build = partial(
+        models.build_model,
+        name,
+        settings.image_size,
+        settings.num_classes,
+        decoder_activation=settings.decoder_activation,
+    )
+    if models.encoder_of(name) is None:
+        model, start = build(), None
     elif settings.encoder_weights == "none":
         model, start = build(), "random"
     else:
         try:
-            model = build(settings.encoder_weights)
+            model, start = build(encoder_weights=settings.encoder_weights), "imagenet"
         except models.EncoderWeightsError as error:
             if not settings.allow_random_encoder:
                 raise
@@ -192,13 +179,11 @@ def new_model(
     else:
         loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=IGNORE)
         accuracy = PixelAccuracy(name="accuracy")
-    optimizer = _new_optimizer(max(settings.horizons(name)), settings)
-    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
+    model.compile(optimizer=_new_optimizer(name, settings), loss=loss, metrics=[accuracy])
     return model, start
 
 
-def _new_optimizer(epochs: int, settings: Settings) -> keras.optimizers.Optimizer:
-    """Return the optimizer of a training of `epochs`."""
+def _new_optimizer(name: str, settings: Settings) -> keras.optimizers.Optimizer:
     average = {
         "use_ema": settings.weight_average > 0,
         "ema_momentum": settings.weight_average,
@@ -207,7 +192,7 @@ def _new_optimizer(epochs: int, settings: Settings) -> keras.optimizers.Optimize
     if settings.optimizer == "adadelta":
         rho, epsilon = settings.rho, settings.epsilon
         return keras.optimizers.Adadelta(settings.learning_rate, rho, epsilon, **average)
-    steps = epochs * settings.steps_per_epoch
+    steps = max(settings.horizons(name)) * settings.steps_per_epoch
     rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
     return keras.optimizers.Adam(rate, **average)
 
@@ -221,7 +206,7 @@ def training_batches(model: keras.Model, samples, first_epoch: int) -> Iterator:
     def on_device() -> Iterator:
         with closing(samples.batches(model.output_shape[1], first_epoch)) as batches:
             for images, labels in batches:
-                yield to_network_input(images), keras.ops.convert_to_tensor(labels)
+                yield network_input(images), keras.ops.convert_to_tensor(labels)
 
     return augment.ahead(on_device())
 
@@ -244,14 +229,15 @@ class EpochRecord(keras.callbacks.Callback):
     """Score the whole validation set after each epoch; save best weights, history and state.
 
     These are written in this order, each in one step, so that a training killed at any moment
-    continues after its last finished epoch as if it had never stopped.
+    continues after its last finished epoch as if it had never stopped (Keras'
+    BackupAndRestore overwrites its file in place, and knows neither history nor best weights).
+    `rows` is the history of the epochs before.
     """
 
-    def __init__(self, results: ResultFolder, settings: Settings, images, labels, history):
+    def __init__(self, results: ResultFolder, settings: Settings, images, labels, rows: list[dict]):
         super().__init__()
         self.results, self.settings = results, settings
-        self.images, self.labels = images, labels
-        self.rows = history.to_dict("records")
+        self.images, self.labels, self.rows = images, labels, rows
 
     def on_train_begin(self, logs=None):
         """Prepare the validation."""
@@ -264,7 +250,7 @@ class EpochRecord(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Validate, write the files and print the progress."""
         predicted, _ = self.segment(self.images)
-        settings, name = self.settings, self.model.name
+        results, settings, name = self.results, self.settings, self.model.name
         # Slice by slice: ten times as fast as all at once, which exceeds the processor's cache.
         counts = sum(
             metrics.confusion_matrix(*pair, settings.num_classes)
@@ -277,17 +263,17 @@ class EpochRecord(keras.callbacks.Callback):
         self.rows.append(row)
         for horizon in settings.horizons(name):
             if epoch < horizon and is_best:
-                with provenance.replacing(self.results.best(name, horizon)) as scratch:
+                with provenance.replacing(results.best(name, horizon)) as scratch:
                     # A second model with the same layers, without the optimizer's state.
                     keras.Model(self.model.input, self.model.output, name=name).save(scratch)
-        with provenance.replacing(self.results.history(name)) as scratch:
+        with provenance.replacing(results.history(name)) as scratch:
             pd.DataFrame(self.rows).to_csv(scratch, index=False)
         if row["epoch"] < self.params["epochs"]:  # the last epoch leaves nothing to resume
-            with provenance.replacing(self.results.state(name)) as scratch:
+            with provenance.replacing(results.state(name)) as scratch:
                 self.model.save(scratch)
         self._print_progress(row)
 
-    def _print_progress(self, row):
+    def _print_progress(self, row: dict) -> None:
         epochs = self.params["epochs"]
         seconds = np.median([past["seconds"] for past in self.rows])
         left = timedelta(seconds=round(seconds * (epochs - row["epoch"])))
@@ -355,19 +341,15 @@ class BatchNormStatistics(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Replace the running averages."""
-        variables = [
-            variable
-            for layer in self.layers
-            for variable in (layer.moving_mean, layer.moving_variance)
-        ]
+        variables = [v for layer in self.layers for v in (layer.moving_mean, layer.moving_variance)]
         momenta = [layer.momentum for layer in self.layers]
-        statistics = []
         for layer in self.layers:
             layer.momentum = 0.0  # the "running average" is then that of the last batch
+        statistics = []
         for batch in self.batches:
-            self.forward.predict_on_batch(share(slices.network_input(batch)))
+            self.forward.predict_on_batch(share(network_input(batch)))
             statistics.append([keras.ops.convert_to_numpy(variable) for variable in variables])
-        for position, variable in enumerate(variables):
-            variable.assign(np.mean([values[position] for values in statistics], axis=0))
+        for variable, values in zip(variables, zip(*statistics, strict=True), strict=True):
+            variable.assign(np.mean(values, axis=0))
         for layer, momentum in zip(self.layers, momenta, strict=True):
             layer.momentum = momentum

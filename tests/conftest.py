@@ -13,7 +13,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 # They take minutes and start first: a worker that began with one of them last would end alone.
 LONGEST = (
     "test_cluster", "test_run_all", "test_backends", "test_browser", "test_headless",
-    "test_privacy", "test_training", "test_segment", "test_bones", "test_dicom_seg",
+    "test_commands", "test_training", "test_segment", "test_bones", "test_dicom_seg",
     "test_pretraining", "test_figures", "test_models",
 )  # fmt: skip
 

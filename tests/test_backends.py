@@ -1,4 +1,4 @@
-"""The same numbers by JAX as by TensorFlow, on one device and on several, without TensorFlow."""
+"""The same numbers by JAX without TensorFlow as by TensorFlow, on one device and on several."""
 
 import importlib.util
 import json
@@ -14,8 +14,8 @@ import pytest
 from bonelib import provenance, training
 from bonelib.models import build_model, load_pretrained
 from bonelib.paths import REPOSITORY, ResultFolder, SliceFolder
+from bonelib.prediction import network_input
 from bonelib.settings import get_settings
-from bonelib.slices import network_input
 from tests.synthetic_results import ellipses, write_slices
 
 pytestmark = pytest.mark.skipif(
@@ -31,12 +31,16 @@ SCORES = ["loss", "accuracy", "val_accuracy", "val_mean_iou"]
 # Sums in another order: what a few steps of Adadelta make of the rounding.
 TOLERANCE = {"rtol": 5e-3, "atol": 5e-3}
 
-# Predicts, trains on one device and on all, and trains on all once more with a stop in between.
+# Imports all modules without TensorFlow, predicts, trains on one device and on all, and trains on
+# all once more with a stop in between.
 BY_JAX = """
-import json, sys
+import importlib, json, pkgutil, sys
 from pathlib import Path
 from unittest import mock
+
+sys.modules["tensorflow"] = None  # as if it were not installed
 import numpy as np
+import bonelib
 from bonelib import models, training
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import get_settings
@@ -49,6 +53,9 @@ def train(name, devices):
     training.train("unet", folder, results, settings, start=root / "start.keras")
 
 if __name__ == "__main__":
+    for module in pkgutil.walk_packages(bonelib.__path__, "bonelib."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     network = models.load_pretrained("unet", 96)
     np.save(root / "jax.npy", network.predict_on_batch(np.load(root / "images.npy")))
     train("one", 1)
@@ -76,27 +83,6 @@ def root(tmp_path_factory):
     return root
 
 
-def environment(root):
-    path = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
-    return {
-        **os.environ, "PYTHONPATH": os.pathsep.join(path), "KERAS_BACKEND": "jax",
-        "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
-        # Compilation takes most of the time here, not arithmetic.
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
-        "--xla_backend_optimization_level=0",
-    }  # fmt: skip
-
-
-def python(environment, *arguments):
-    """Run Python and return what it printed."""
-    run = subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=REPOSITORY, capture_output=True,
-        text=True,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
-    return run.stdout
-
-
 def history(root, results):
     return pd.read_csv(ResultFolder(root / results).history("unet"))[SCORES]
 
@@ -104,18 +90,19 @@ def history(root, results):
 @pytest.fixture(scope="module")
 def by_jax(root):
     """The folder with what JAX has computed."""
-    said = python(environment(root), "-c", BY_JAX, root, json.dumps(OVERRIDES))
-    assert "goes on after epoch 1" in said
+    path = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(path), "KERAS_BACKEND": "jax",
+        "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
+        # Compilation takes most of the time here, not arithmetic.
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
+        "--xla_backend_optimization_level=0",
+    }  # fmt: skip
+    command = [sys.executable, "-c", BY_JAX, root, json.dumps(OVERRIDES)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert "goes on after epoch 1" in run.stdout
     return root
-
-
-def test_the_tests_of_networks_and_training_pass_by_jax(root):
-    chosen = [
-        "tests/test_models.py::test_a_saved_model_predicts_the_same[pspnet]",
-        "tests/test_training.py::test_batch_norm_statistics_are_those_of_the_images",
-        "tests/test_prediction.py::test_label_maps_come_on_both_grids",
-    ]
-    python(environment(root), "-m", "pytest", "-p", "no:cacheprovider", *chosen)
 
 
 def test_the_same_weights_give_the_same_probabilities(by_jax):
@@ -138,19 +125,3 @@ def test_the_same_training_gives_the_same_losses_on_any_backend_and_devices(by_j
 def test_a_shared_training_that_is_stopped_continues_as_if_it_had_not(by_jax):
     stopped, whole = history(by_jax, "stopped"), history(by_jax, "all")
     np.testing.assert_allclose(stopped, whole, rtol=1e-5, atol=1e-5)
-
-
-IMPORTS = """
-import importlib, pkgutil, bonelib
-for module in pkgutil.walk_packages(bonelib.__path__, "bonelib."):
-    if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
-"""
-
-
-def test_every_module_imports_without_tensorflow(root, tmp_path):
-    """An entry None in sys.modules makes a package look as if it were not installed."""
-    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['tensorflow'] = None\n")
-    without = environment(root)
-    without["PYTHONPATH"] = os.pathsep.join([str(tmp_path), without["PYTHONPATH"]])
-    python(without, "-c", IMPORTS)

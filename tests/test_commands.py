@@ -3,55 +3,41 @@
 import re
 import subprocess
 import sys
+import tomllib
 import warnings
+from importlib.metadata import EntryPoint
 
 import pytest
 import SimpleITK
 
+import bonelib
 from bonelib import __main__
 from bonelib import segment as segmentation
 from bonelib.__main__ import main
 from bonelib.errors import InputError, InputWarning
 from bonelib.paths import REPOSITORY
 
+from . import hospital
+
 COMMANDS = ("inspect", "segment", "convert", "pretrain")
 
-WITHOUT_KERAS = """
+HELP = """
 import sys
 from bonelib.__main__ import main
 try:
-    code = main(sys.argv[1:])
-except SystemExit as stop:
-    code = stop.code
-sys.exit(code or ("keras" in sys.modules) * 77)
+    main(["--help"])
+finally:
+    assert "keras" not in sys.modules
 """
 
 
-def without_keras(*arguments) -> str:
-    """Call the command in a process of its own and return what it prints; Keras stays out."""
-    command = [sys.executable, "-c", WITHOUT_KERAS, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def complaint(capsys, *arguments) -> str:
-    """Call the command in vain and return what it complains of."""
-    with pytest.raises(SystemExit) as stopped:
-        raise SystemExit(main(list(map(str, arguments))))
-    assert stopped.value.code == 2
-    return capsys.readouterr().err
-
-
-# Help
-
-
 def test_the_help_is_one_screen_and_does_not_wait_for_keras():
-    text = without_keras("--help")
-    lines = text.splitlines()
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
     assert len(lines) <= 40 and max(map(len, lines)) <= 100
-    assert re.findall(r"^    ([a-z]+)  +\w", text, re.MULTILINE) == list(COMMANDS)
-    assert len(re.findall(r"^  python -m bonelib \w+", text, re.MULTILINE)) == 2
+    assert re.findall(r"^    ([a-z]+)  +\w", done.stdout, re.MULTILINE) == list(COMMANDS)
+    assert len(re.findall(r"^  python -m bonelib \w+", done.stdout, re.MULTILINE)) == 2
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -70,18 +56,31 @@ def test_each_command_says_what_it_is_for_and_shows_an_example(name, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["fly"], "invalid choice: 'fly'"),
-        (["segment", "ct", "-o", "out", "--model", "u-net"], "invalid choice: 'u-net'"),
+        (["segmnt"], "unknown command 'segmnt': did you mean 'segment'? choose one of inspect, "),
+        (["segment", "ct", "-o", "out", "--model", "u-net"], "did you mean 'unet'?"),
+        (["convert", "pengwn", "a", "b"], "did you mean 'pengwin'?"),
         (["segment", "ct"], "required: -o/--output"),
         (["convert", "label_maps", "a", "b", "--renderings", "0"], "a whole number from 1"),
         (["pretrain", "--set", "epochs"], "'epochs' is not SETTING=VALUE"),
+        (["pretrain", "--set", "epoch=1"], "did you mean 'epochs'?"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_explained(arguments, words, capsys):
-    assert words in complaint(capsys, *arguments)
+def test_a_mistake_on_the_command_line_is_one_line(arguments, words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        raise SystemExit(main(arguments))
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
 
 
-# One scan
+def test_the_installed_command_is_the_module_and_knows_its_version(capsys):
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    command = EntryPoint("bonelib", project["scripts"]["bonelib"], "console_scripts").load()
+    assert command is main
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"bonelib {bonelib.__version__}\n"
 
 
 def test_inspect_describes_a_scan_and_its_mask_and_saves_it(tmp_path, make_image, trunk_hu, capsys):
@@ -132,20 +131,13 @@ def replace_segment(monkeypatch):
 
 def test_a_scan_is_segmented_and_summarised(replace_segment, capsys, tmp_path):
     calls = replace_segment()
-    (tmp_path / "w.keras").touch()
-    arguments = (
-        f"segment my_ct -o out --series 4 --model segnet --weights {tmp_path}/w.keras --bones"
-    )
-    assert main([*arguments.split(), "--overwrite"]) == 0
-    ((path, directory, network, series, bones, overwrite, _),) = calls
-    assert (str(path), str(directory), series, bones, overwrite) == (
-        "my_ct",
-        "out",
-        "4",
-        True,
-        True,
-    )
-    assert (network.name, network.weights) == ("segnet", tmp_path / "w.keras")
+    weights = tmp_path / "w.keras"
+    weights.touch()
+    options = f"--series 4 --model segnet --weights {weights} --bones --overwrite"
+    assert main(["segment", "my_ct", "-o", "out", *options.split()]) == 0
+    ((path, directory, network, *rest, _),) = calls
+    assert (str(path), str(directory), rest) == ("my_ct", "out", ["4", True, True])
+    assert (network.name, network.weights) == ("segnet", weights)
     out = capsys.readouterr().out.splitlines()
     assert out[0].split() == ["bone", "1234.6", "ml", "2345.6", "cm2", "345", "HU"]
     assert out[1].split() == ["femur", "left", "321.0", "ml", "432.1", "cm2", "401", "HU"]
@@ -189,3 +181,15 @@ def test_a_warning_of_an_input_is_a_note(replace_segment, capsys):
     replace_segment(lambda: warnings.warn("the tilt is corrected", InputWarning, stacklevel=2))
     assert main(["segment", "my_ct", "-o", "out"]) == 0
     assert "note: the tilt is corrected\n" in capsys.readouterr().err
+
+
+def test_commands_write_and_print_nothing_of_the_header(tmp_path, capsys):
+    """The DICOM SEG, which needs some UIDs, is tested with its module."""
+    data = hospital.write_hospital(tmp_path / "data")
+    made = tmp_path / "made"
+    made.mkdir()
+    for scan in ("a/ct", "b/ct", "c/ct.nii.gz"):
+        saved = made / f"{scan[0]}.nrrd"
+        assert main(["inspect", str(data / scan), "-o", str(saved)]) == 0
+    assert main(["segment", str(data / "a" / "ct"), "-o", str(made / "a")]) == 0
+    hospital.assert_silent("".join(capsys.readouterr()), made)

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 ABSENT = (
     "tensorflow", "SimpleITK", "pydicom", "highdicom", "pylibjpeg", "trimesh", "shapely",
     "jupyter", "IPython", "ipywidgets", "papermill", "nbformat", "jupytext", "doit", "dask",
-    "distributed", "statsmodels", "seaborn",
+    "distributed", "statsmodels", "yaml",
 )  # fmt: skip
 SMALL = {
     "image_size": 32, "steps_per_epoch": 2, "batch_size": 2, "epochs": 1, "epochs_long": 3,
@@ -62,29 +61,45 @@ def start(root, results, *options, models=JOBS):
 
 
 @pytest.fixture(scope="module")
-def trained(root):
-    """The results of two trainings at the same time, and what was printed."""
-    with start(root, root / "results", "--at-once", "2") as run:
+def stopped(root):
+    """Results of a training that is stopped after its first epoch, and its processes."""
+    with start(root, root / "results", models=["unet"]) as run:
+        for line in run.stdout:
+            if "epoch  1/3" in line:
+                break
+        children = psutil.Process(run.pid).children(recursive=True)
+        run.send_signal(signal.SIGTERM)
+        run.stdout.read()
+    return ResultFolder(root / "results"), run.returncode, children
+
+
+def test_a_stopped_run_leaves_no_process(stopped):
+    results, code, children = stopped
+    assert code == headless.INTERRUPTED
+    assert children and not psutil.wait_procs(children, timeout=10)[1]
+    assert not list(results.training("unet").glob(".*"))
+
+
+def test_two_networks_are_trained_and_scored_at_once_and_then_skipped(root, stopped):
+    results = stopped[0]
+    with start(root, results.root, "--at-once", "2") as run:
         said = run.communicate()[0]
     assert run.returncode == headless.DONE, said
-    return ResultFolder(root / "results"), said
-
-
-def test_two_networks_are_trained_and_scored_at_once_and_then_skipped(root, trained):
-    results, said = trained
+    assert "unet | unet goes on after epoch" in said
     for job in JOBS:
         assert f"{job} | epoch  3/3" in said and f"{job}: done" in said
-    assert said.index("unet | epoch  1/3") < said.index("unet:replicate=1: done")
+    first_done = min(said.index(f"{job}: done") for job in JOBS)
+    assert max(said.index(f"{job} | epoch") for job in JOBS) < first_done
     settings = get_settings("smoke", SMALL)
     compared = variants.read_ablations(results, settings)
     assert set(compared[["variant", "replicate"]].itertuples(index=False, name=None)) == {
         ("own", 0), ("own", 1),
     }  # fmt: skip
     assert set(pd.read_csv(results.scores("unet"))["epochs"]) == {1, 3}
-    run, models, replaced = reference.open_kept(results.root, results)
+    run, models, _ = reference.open_kept(results.root, results)
     assert run.settings == settings and models == ["unet"] and run.dataset == "phantom"
     manifest = provenance.read_json(results.manifest)
-    assert manifest["dataset_fingerprint"] == "made" and set(manifest["jobs"]) == set(JOBS)
+    assert manifest["dataset_fingerprint"] == "made"
     record = provenance.read_json(results.training_record("unet"))
     assert record["backend"] == "jax" and record["finished"] and "tensorflow" not in record
     files = [results.best("unet", 3), results.scores("unet"), results.prediction("unet", "test", 0)]
@@ -94,26 +109,6 @@ def test_two_networks_are_trained_and_scored_at_once_and_then_skipped(root, trai
     assert again.returncode == headless.DONE
     assert "trained already" in said and "scored already" in said
     assert [file.stat().st_mtime_ns for file in files] == before
-
-
-def test_a_stopped_run_leaves_no_process_and_continues(root, trained):
-    stopped = ResultFolder(root / "stopped")
-    with start(root, stopped.root, models=["unet"]) as run:
-        for line in run.stdout:
-            if "epoch  1/3" in line:
-                break
-        children = psutil.Process(run.pid).children(recursive=True)
-        run.send_signal(signal.SIGTERM)
-        run.stdout.read()
-    assert run.returncode == headless.INTERRUPTED
-    assert children and not psutil.wait_procs(children, timeout=10)[1]
-    assert not list(stopped.training("unet").glob(".*"))
-    with start(root, stopped.root, models=["unet"]) as run:
-        said = run.communicate()[0]
-    assert run.returncode == headless.DONE and "goes on after epoch" in said
-    histories = [pd.read_csv(one.history("unet")) for one in (stopped, trained[0])]
-    scores = [history.drop(columns="seconds") for history in histories]
-    np.testing.assert_allclose(*scores, rtol=2e-3, atol=2e-3)
 
 
 def test_nothing_is_started_after_the_deadline(root, tmp_path):
@@ -126,14 +121,14 @@ def test_nothing_is_started_after_the_deadline(root, tmp_path):
 @pytest.mark.parametrize(
     ("job", "message"),
     [
-        ("lenet", "unknown model 'lenet'"),
+        ("segmet", "unknown model 'segmet': did you mean 'segnet'?"),
         ("unet:batch_size=7", "no variant replaces"),
         ("unet:fast", "'fast' is not SETTING=VALUE"),
     ],
 )
 def test_bad_input_is_one_line(root, tmp_path, capsys, job, message):
     arguments = [str(root / "slices"), str(tmp_path / "results"), "--models", job]
-    assert headless.main(arguments) == headless.BAD_INPUT
+    assert headless.main(arguments) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
     assert not (tmp_path / "results").exists()

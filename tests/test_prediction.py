@@ -23,6 +23,15 @@ def segment():
     return prediction.network_segmenter(model)
 
 
+def test_network_input_by_hand():
+    images = np.array([[[0, 200]]], np.uint8)
+    expected = [[[[-123.68, -116.779, -103.939], [76.32, 83.221, 96.061]]]]
+    for form in (images, np.repeat(images[..., None], 3, axis=-1)):
+        found = np.array(prediction.network_input(form))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_label_maps_come_on_both_grids(segment):
     images = np.zeros((5, 16, 16), np.uint8)
     images[:, :, 4:8], images[:, :, 8:] = 120, 255

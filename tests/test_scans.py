@@ -331,10 +331,10 @@ def test_a_bomb_and_more_than_the_disk_holds_are_refused(pack, monkeypatch, suff
     path = pack({"zeros": bytes(2**23)}, suffix)
     assert len(contents(path)["zeros"]) == 2**23  # a short archive of zeros does no harm
     monkeypatch.setattr(archive, "SMALLEST_BOMB_BYTES", 2**20)
-    assert "as a decompression bomb does" in refusal(path, contents)
+    assert "as a decompression bomb" in refusal(path, contents)
     monkeypatch.undo()
     monkeypatch.setattr(archive, "KEEP_FREE_BYTES", 2**60)
-    assert "more than the disk has to spare; free some space" in refusal(path, contents)
+    assert "more than the disk has to spare" in refusal(path, contents)
 
 
 def test_an_archive_of_a_volume_and_one_of_two(tmp_path, make_image, image_hu):

@@ -48,13 +48,12 @@ def test_overrides_are_cast_and_counted_as_deviations():
 @pytest.mark.parametrize(
     ("profile", "overrides", "named"),
     [
-        ("papper", {}, "smoke, quick, night, paper"),
-        ("paper", {"epoch": 3}, "epochs_long"),
+        ("papper", {}, "'papper': did you mean 'paper'. choose one of smoke, quick, night, paper$"),
+        ("paper", {"epoch": 3}, "did you mean 'epochs'.*epochs_long"),
         ("paper", {"epochs": "many"}, "int"),
         ("paper", {"augment": "perhaps"}, "'perhaps': choose one of imgaug, none$"),
         ("paper", {"allow_random_encoder": "perhaps"}, "bool"),
-        ("paper", {"profile": "smoke"}, "image_size"),
-        ("paper", {"class_scheme": "nonsense"}, "'nonsense': choose one of bone, bones$"),
+        ("paper", {"profile": "smoke"}, "unknown setting 'profile'"),
         ("paper", {"devices": 4}, "devices=4: a batch of 2 cannot be shared"),
     ],
 )

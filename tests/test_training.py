@@ -1,8 +1,5 @@
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -97,29 +94,15 @@ def test_the_key_depends_on_settings_data_and_name_only(folder):
     assert len({key(), *others}) == 5
 
 
-RUN = """
-import sys
-from pathlib import Path
-from bonelib import training
-from bonelib.paths import ResultFolder, SliceFolder
-from tests.test_training import SETTINGS
-if __name__ == "__main__":
-    folder, results = SliceFolder(Path(sys.argv[1])), ResultFolder(Path(sys.argv[2]))
-    training.train("unet", folder, results, SETTINGS)
-"""
-
-
-def test_a_killed_training_continues_as_if_nothing_had_happened(trained, folder, tmp_path):
+def test_a_stopped_training_continues_as_if_nothing_had_happened(
+    trained, folder, tmp_path, monkeypatch
+):
+    """By the line of progress, everything of an epoch is written; test_run_all kills a run."""
     results = ResultFolder(tmp_path / "results")
-    command = [sys.executable, "-c", RUN, str(folder.root), str(results.root)]
-    path = [str(provenance.PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as run:
-        for line in run.stdout:
-            if line.startswith("epoch  1"):
-                break
-        run.send_signal(signal.SIGKILL)
-    assert results.state("unet").exists()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training.EpochRecord, "_print_progress", Mock(side_effect=KeyboardInterrupt))
+        training.train("unet", folder, results, SETTINGS)
+    assert results.state("unet").exists() and len(pd.read_csv(results.history("unet"))) == 1
     history = training.train("unet", folder, results, SETTINGS)
     _, uninterrupted = trained
     scores = [name for name in history.columns if name != "seconds"]
@@ -163,7 +146,7 @@ def test_batch_norm_statistics_are_those_of_the_images():
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     seen = keras.Model(model.input, norms[0].input)
     batches = [
-        np.asarray(seen(slices.network_input(images[first::2]))).reshape(6 * SIZE**2, -1)
+        np.asarray(seen(prediction.network_input(images[first::2]))).reshape(6 * SIZE**2, -1)
         for first in range(2)
     ]
     for variable, statistic in (("moving_mean", np.mean), ("moving_variance", np.var)):

@@ -9,7 +9,7 @@ from pathlib import Path
 from bonelib import paths, provenance
 from bonelib.datasets.folder import SOURCE_FILE, SPLIT_FILE, Case, cases, read_bone_names
 from bonelib.datasets.public_sets import PUBLIC_SETS
-from bonelib.errors import InputError
+from bonelib.errors import InputError, unknown
 from bonelib.settings import SPLITS, Settings
 
 __all__ = [
@@ -77,4 +77,4 @@ def _check_name(dataset: str) -> None:
             "then use --dataset folder --data OUT"
         )
     if dataset not in DATASETS:
-        raise InputError(f"unknown data set '{dataset}': choose one of {', '.join(DATASETS)}")
+        raise InputError(unknown("data set", dataset, DATASETS))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 
+from bonelib.errors import unknown
 from bonelib.models.encoders import EncoderWeightsError
 from bonelib.models.fcn import fcn8, fcn32
 from bonelib.models.pspnet import pspnet
@@ -52,7 +53,7 @@ def build_model(
     size that is not a multiple of 32, and EncoderWeightsError.
     """
     if name not in MODELS:
-        raise ValueError(f"unknown model '{name}': choose one of {', '.join(MODELS)}")
+        raise ValueError(unknown("model", name, MODELS))
     rows, columns = image_size if isinstance(image_size, tuple) else (image_size, image_size)
     for length in (rows, columns):
         if length <= 0 or length % SIZE_STEP:

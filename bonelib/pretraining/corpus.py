@@ -96,7 +96,7 @@ def _write_planes(folder: Path, record: dict, subjects: dict[str, Subject]) -> N
     random = np.random.default_rng([seed, 10])
     shares = (np.arange(PLANES) + random.random(PLANES)) / PLANES  # of the patient's length
     if subject is None:
-        patient, pixel_mm = Patient.from_seed(seed), PHANTOM_PIXEL_MM
+        patient, pixel_mm = Patient(seed), PHANTOM_PIXEL_MM
         pixels = np.arange(round(FIELD_OF_VIEW_MM / pixel_mm)) * pixel_mm - FIELD_OF_VIEW_MM / 2
         highest = (SPINE_TOP - 6) * patient.scale
         levels = LOWEST_MM + shares * (highest - LOWEST_MM)

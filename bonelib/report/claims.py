@@ -12,8 +12,10 @@ from bonelib import published
 from bonelib.report import measures
 from bonelib.report.evidence import (
     FAILS,
+    HOLDS,
     LONG,
     SHORT,
+    UNCERTAIN,
     UNTESTED,
     VERDICTS,
     Evidence,
@@ -30,6 +32,11 @@ CLAIMS = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined
 ).get_template("claims.yaml.j2")
 FINDINGS, COUNTS, OWN = "Findings", "Counts and times", "Not in the paper"
+WORDS = {  # of one finding, and of several
+    HOLDS: ("holds", "hold"),
+    UNCERTAIN: ("holds within uncertainty", "hold within uncertainty"),
+    FAILS: ("does not hold", "do not hold"),
+}
 AGAINST = "Our number by itself points the other way."
 
 # The horizon and encoder of a network, by the names of claims.yaml.j2.
@@ -109,15 +116,10 @@ def tested(evidence: Evidence, row: dict) -> dict[str, str]:
 
 
 def verdict(found: pd.DataFrame) -> str:
-    """Return the outcome for the paper's findings, and for its counts and times, in words."""
-    sentences = []
-    for title, noun in (
-        (FINDINGS, "findings of the paper"),
-        (COUNTS, "counts and times, compared apart"),
-    ):
-        verdicts = found.loc[found["list"] == title, "verdict"]
-        number = verdicts.value_counts().reindex(VERDICTS, fill_value=0)
-        decided = len(verdicts) - number.pop(UNTESTED)
-        sentences.append(f"Of {len(verdicts)} {noun}, {decided} could be tested here.")
-        sentences += [f"{name.capitalize()}: {count}." for name, count in number.items() if count]
-    return " ".join(sentences)
+    """Return the outcome for the paper's findings in one sentence."""
+    verdicts = found.loc[found["list"] == FINDINGS, "verdict"]
+    number = verdicts.value_counts().reindex(VERDICTS, fill_value=0)
+    decided = len(verdicts) - number.pop(UNTESTED)
+    outcome = [f"{count} {WORDS[name][count > 1]}" for name, count in number.items() if count]
+    start = f"Of the paper's {len(verdicts)} findings, {decided or 'none'} could be tested here"
+    return start + (f": {', '.join(outcome)}." if outcome else ".")

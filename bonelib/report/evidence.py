@@ -251,9 +251,12 @@ class Evidence:
         return pixels
 
     def distances(self, group: Group) -> pd.Series:
-        """Return the mean distance in mm of the bone surface in each test series."""
+        """Return the mean distance in mm of the bone surface in each test series, by its state.
+
+        A series whose bone was "missed" counts with its diagonal.
+        """
         table = self._of(self.surfaces, group)
-        return table.loc[table["structure"] == "bone", "assd_mm"].dropna()
+        return table[table["structure"] == "bone"].set_index("state")["assd_mm"].dropna()
 
     def _of(self, table: pd.DataFrame, group: Group) -> pd.DataFrame:
         return table[(table["model"] == group.model) & (table["epochs"] == self.epochs(group))]

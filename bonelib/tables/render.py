@@ -120,6 +120,8 @@ class Table:
 
     def _ours(self, row: dict, name: str, is_best: bool) -> Cell:
         low, high = row.get(f"{name}_low", np.nan), row.get(f"{name}_high", np.nan)
+        if low == high == row[name] == 0:
+            return Cell(f"no {name} found")
         between = " to " if low < 0 else "–"
         interval = "" if pd.isna(low) else f"{self._number(low)}{between}{self._number(high)}"
         return Cell(self.formats.get(name, self._number)(row[name]), interval, is_best=is_best)
@@ -147,14 +149,16 @@ class Table:
             classes[title] += f" {side}"
             has_small = any(cell.small for cell in column)
             texts[title] = [_html_cell(cell, has_small) for cell in column]
-        styler = Styler(pd.DataFrame(texts), cell_ids=False).hide(axis="index")
-        table = styler.set_td_classes(classes).to_html(
-            table_uuid=text_hash(self.caption), table_attributes='class="scores"'
-        )
         caption, *notes = (html.escape(text, quote=False) for text in (self.caption, *self.notes))
+        styler = Styler(pd.DataFrame(texts), cell_ids=False).hide(axis="index")
+        table = (
+            styler.set_td_classes(classes)
+            .set_caption(caption)
+            .to_html(table_uuid=text_hash(self.caption), table_attributes='class="scores"')
+        )
+        table = table.replace("<th ", '<th scope="col" ')
         listed = "".join(f"<li>{note}</li>" for note in notes)
-        style = f"<style>\n{STYLE}</style>"
-        return f'{style}<p class="caption"><b>{caption}</b></p>{table}<ul>{listed}</ul>'
+        return f"<style>\n{STYLE}</style>{table}<ul>{listed}</ul>"
 
     def markdown(self) -> str:
         """Return the caption, a Markdown table and the notes."""

@@ -5,7 +5,6 @@ scheduler gives its work to another worker. A thread cannot be stopped from outs
 is no longer wanted is stopped by ending its kernel.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from distributed import print as print_at_driver
 
 from bonelib import provenance
 from bonelib.errors import InputError
+from bonelib.workflow.execution import kernel_mark
 
 GPU = "GPU"  # the dask resource that a worker with a card offers
 DISK_SECONDS = 60.0  # NFS may take this long to show a file that another machine wrote
@@ -38,9 +38,9 @@ def workers(client: Client) -> list[dict]:
     return list(client.scheduler_info(n_workers=-1)["workers"].values())
 
 
-def has_gpu(worker: dict) -> bool:
-    """Tell whether a worker offers a GPU."""
-    return worker["resources"].get(GPU, 0) > 0
+def num_gpus(client: Client) -> int:
+    """Return the number of workers that offer a GPU."""
+    return sum(worker["resources"].get(GPU, 0) > 0 for worker in workers(client))
 
 
 def num_threads(client: Client) -> int:
@@ -50,36 +50,32 @@ def num_threads(client: Client) -> int:
 
 def description(client: Client) -> str:
     """Return one line about the workers."""
-    found = workers(client)
-    if not found:
+    if not (found := workers(client)):
         return "no worker has joined the cluster yet: waiting for one"
     return (
-        f"{len(found)} workers on the cluster, {sum(map(has_gpu, found))} with a GPU, "
+        f"{len(found)} workers on the cluster, {num_gpus(client)} with a GPU, "
         f"{num_threads(client)} notebooks at the same time"
     )
 
 
 def perform(
     client: Client,
-    work: Callable,
-    arguments: tuple,
-    *,
+    work: Callable[[], None],
     name: str,
     inputs: list[Path],
     outputs: list[Path],
-    environment: dict[str, str],
     on_gpu: bool,
 ) -> dict:
-    """Call `work(*arguments)` on a worker; return the worker's name and the seconds it took.
+    """Call `work()` on a worker; return the worker's name and the seconds it took.
 
     Work `on_gpu` goes to a worker with a GPU if there is one. Raises what `work` raises;
     InputError where a worker does not see `inputs` or has another version of bonelib;
     RuntimeError where several workers die of the work.
     """
-    needs_gpu = on_gpu and any(map(has_gpu, workers(client)))
+    resources = {GPU: 1} if on_gpu and num_gpus(client) else None
     future = client.submit(
-        _on_worker, work, arguments, name, inputs, package_hash(), environment,
-        key=f"{name}-{uuid4().hex[:8]}", resources={GPU: 1} if needs_gpu else None, pure=False,
+        _on_worker, work, name, inputs, package_hash(),
+        key=f"{name}-{uuid4().hex[:8]}", resources=resources, pure=False,
     )  # fmt: skip
     try:
         record = future.result()
@@ -93,11 +89,13 @@ def perform(
 
 
 def package_hash() -> str:
-    """Return the hash of all modules of bonelib."""
-    return provenance.content_hash(provenance.PACKAGE.rglob("*.py"), provenance.PACKAGE)
+    """Return the hash of all modules of bonelib and of their data."""
+    files = provenance.PACKAGE.rglob("*.*")
+    code = [file for file in files if file.suffix in provenance.CODE_SUFFIXES]
+    return provenance.content_hash(code, provenance.PACKAGE)
 
 
-def _on_worker(work, arguments, name, inputs, code, environment) -> dict:
+def _on_worker(work: Callable[[], None], name: str, inputs: list[Path], code: str) -> dict:
     worker = get_worker()
     if package_hash() != code:
         raise InputError(
@@ -108,11 +106,10 @@ def _on_worker(work, arguments, name, inputs, code, environment) -> dict:
         raise InputError(
             f"worker {worker.name} does not see {unseen}: all machines need the same disk"
         )
-    os.environ |= environment | dict(os.environ)  # the worker's own values win
     print_at_driver(f"    {name} | on worker {worker.name}", flush=True)
     started = time.perf_counter()
     with _stopped_when_unwanted(worker, name):
-        work(*arguments)
+        work()
     return {"worker": str(worker.name), "seconds": round(time.perf_counter() - started, 1)}
 
 
@@ -136,7 +133,7 @@ def _stopped_when_unwanted(worker, name: str) -> Iterator[None]:
             task = worker.state.tasks.get(key)
             is_wanted = task and task.state in ("executing", "long-running", "resumed")
             if not is_wanted or worker.status in (Status.closing, Status.closed, Status.failed):
-                end_kernels(name)
+                _end_kernels(name)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -147,14 +144,8 @@ def _stopped_when_unwanted(worker, name: str) -> Iterator[None]:
         watcher.join()
 
 
-def kernel_arguments(name: str) -> list[str]:
-    """Return an argument without effect on a kernel, by which `end_kernels` knows it."""
-    return [f"--user={name}"]
-
-
-def end_kernels(name: str) -> None:
-    """End the kernels of this process that were started with `kernel_arguments(name)`."""
+def _end_kernels(name: str) -> None:
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
-            if set(kernel_arguments(name)) <= set(child.cmdline()):
+            if kernel_mark(name) in child.cmdline():
                 child.kill()

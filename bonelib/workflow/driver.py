@@ -4,18 +4,19 @@ A task depends on its notebook's code, on the modules of bonelib that the notebo
 its parameters and on the files that earlier tasks write.
 """
 
-import os
 import shutil
 import sys
 import threading
 import time
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from doit.api import run_tasks
-from doit.cmd_base import TaskLoader2
+from doit.cmd_base import ModuleTaskLoader
 from doit.control import TaskControl
 from doit.dependency import Dependency, JsonDB
 from doit.reporter import ConsoleReporter
@@ -24,76 +25,61 @@ from doit.tools import config_changed
 
 from bonelib import datasets, provenance
 from bonelib.errors import InputError
-from bonelib.settings import MODEL_NAMES
+from bonelib.settings import PROFILES
 from bonelib.workflow import cluster
-from bonelib.workflow.execution import (
-    KERNEL_ENVIRONMENT,
-    code,
-    execute_notebook,
-    kernel_messages,
-)
+from bonelib.workflow.execution import code, execute_notebook
 from bonelib.workflow.runs import Run
-from bonelib.workflow.steps import Plan, Step
+from bonelib.workflow.steps import PREPARATION, Step
 
 NAME_WIDTH = 34  # characters for the name of a step
+LONG_SECONDS = 2 * 3600.0  # more work than this is asked for at a terminal
 
 
-@dataclass
 class Driver:
-    """One call of run_all.py."""
+    """Runs steps: `workers` notebooks at the same time, 0 for as many as the cluster takes.
 
-    run: Run
-    models: list[str] = field(default_factory=lambda: list(MODEL_NAMES))
-    overrides: dict = field(default_factory=dict)
-    workers: int = 1  # notebooks at the same time; 0: as many as the cluster takes
-    scheduler: str = ""  # address of a dask scheduler
-    force: bool = False
-    with_ablations: bool = False
-    is_rebuilding: bool = False  # only tables, figures and report, from scores
+    `scheduler` is the address of a dask scheduler; with `force`, steps run that are up to date.
+    """
 
-    def __post_init__(self):
-        sharing = 1 if self.scheduler else self.workers
-        plan = Plan(self.run, self.models, self.overrides, self.force, sharing)
-        steps = plan.rebuilding() if self.is_rebuilding else plan.steps(self.with_ablations)
+    def __init__(
+        self, run: Run, models: list[str], steps: list[Step], workers: int = 1,
+        scheduler: str = "", force: bool = False,
+    ):  # fmt: skip
+        self.run, self.models, self.workers, self.force = run, models, workers, force
         self.steps = {step.name: step for step in steps}
+        self.scheduler, self.client = scheduler, None
         self.lock = threading.Lock()
-        self.manifest = provenance.read_json(self.run.results.manifest)
+        self.manifest = provenance.read_json(run.results.manifest)
+        self.state_file = str(run.results.root / ".doit.json")  # what is up to date
         self.waiting: set[str] = set()
         self.refused = False  # whether a notebook failed because of bad input
-        self.client = None
 
-    def tasks(self) -> list:
-        """Return the steps as doit tasks."""
-        return [
-            dict_to_task(
+    def tasks(self) -> Iterator:
+        """Yield the steps as doit tasks."""
+        for step in self.steps.values():
+            source = code(step.notebook)
+            depends_on = {
+                "parameters": step.parameters,
+                "settings": asdict(self.run.settings),
+                "code": source,
+                "data": step.data_version,
+            }
+            yield dict_to_task(
                 {
                     "name": step.name,
                     "actions": [(self.execute, [step])],
-                    "file_dep": [*step.inputs, *provenance.code_files(code(step.notebook))],
+                    "file_dep": [*step.inputs, *provenance.code_files(source)],
                     "targets": step.outputs,
-                    "uptodate": [config_changed(self.configuration(step))],
+                    "uptodate": [config_changed(depends_on)],
                     "io": {"capture": False},
                 }
             )
-            for step in self.steps.values()
-        ]
-
-    def configuration(self, step: Step) -> str:
-        """Return a hash of what a step depends on besides files."""
-        return provenance.text_hash(
-            step.parameters, asdict(self.run.settings), code(step.notebook), step.data_version
-        )
-
-    @property
-    def state_file(self) -> str:
-        """Return the file in which doit records what is up to date."""
-        return str(self.run.results.root / ".doit.json")
 
     def stale(self) -> list[str]:
         """Return the names of the steps that will run, in order."""
         if self.force:
             return list(self.steps)
-        control = TaskControl(self.tasks())
+        control = TaskControl(list(self.tasks()))
         control.process(None)
         state = Dependency(StateFile, self.state_file)
         stale, coming = [], set()
@@ -104,60 +90,61 @@ class Driver:
                 coming |= set(step.outputs)
         return stale
 
-    def start(self) -> bool:
+    def start(self, ask: bool = False) -> bool:
         """Run what is not up to date and return whether every notebook succeeded.
 
-        Raises ValueError where no dask scheduler answers at the address.
+        With `ask`, more than two hours of work have to be confirmed. Raises ValueError where
+        they are not, and where no dask scheduler answers at the address.
         """
         stale = self.stale()
         self.waiting = set(stale)
-        if not stale:
-            print(self.plan(stale), flush=True)
-            return True
         with cluster.connect(self.scheduler) if self.scheduler else nullcontext() as self.client:
             at_once = self.workers or len(stale)  # on a cluster, its scheduler queues them
             if self.client:
                 self.workers = self.workers or cluster.num_threads(self.client)
                 print(cluster.description(self.client))
             print(self.plan(stale), flush=True)
+            if not stale:
+                return True
+            if ask and self.seconds(stale) > LONG_SECONDS:
+                shorter = ", ".join(
+                    list(PROFILES)[: list(PROFILES).index(self.run.settings.profile)]
+                )
+                answer = input(f"More than two hours; shorter profiles: {shorter}. Start? [y/N] ")
+                if not answer.lower().startswith("y"):
+                    raise ValueError("not started")
             self._record_environment()
-            os.environ |= KERNEL_ENVIRONMENT | dict(os.environ)  # the user's values win
-            with kernel_messages(self.run.results.kernel_log):
-                return self._run(at_once) == 0
-
-    def _run(self, at_once: int) -> int:
-        options = {
-            "backend": "bonelib",
-            "dep_file": self.state_file,
-            "reporter": Progress(self),
-            "num_process": at_once,
-            "par_type": "thread",
-            "continue": True,
-            "always": self.force,
-            "verbosity": 2,
-        }
-        plugin = {"bonelib": f"{StateFile.__module__}:{StateFile.__qualname__}"}
-        return run_tasks(
-            Loader(self), dict.fromkeys(self.steps, {}), {"GLOBAL": options, "BACKEND": plugin}
-        )
+            options = {
+                "backend": "bonelib",
+                "dep_file": self.state_file,
+                "reporter": Progress(self),
+                "num_process": at_once,
+                "par_type": "thread",
+                "continue": True,
+                "always": self.force,
+                "verbosity": 2,
+            }
+            backend = {"bonelib": f"{StateFile.__module__}:{StateFile.__qualname__}"}
+            return not run_tasks(
+                ModuleTaskLoader({"task_notebooks": self.tasks}),
+                dict.fromkeys(self.steps, {}),
+                {"GLOBAL": options, "BACKEND": backend},
+            )
 
     def plan(self, stale: list[str]) -> str:
         """Return the lines that say what will run, what is up to date, and how long it takes."""
-        names = list(self.steps)
-        width = max(NAME_WIDTH, *map(len, names))
+        width = max(NAME_WIDTH, *map(len, self.steps))
         lines = [
             f"profile {self.run.settings.profile}, data set {self.run.dataset}, "
             f"results in {self.run.results.root}"
         ]
-        for name in names:
+        for name in self.steps:
             state = f"about {clock(self.expected(name))}" if name in stale else "up to date"
             lines.append(f"  {name:<{width}} {state}")
-        if stale:
-            total = sum(map(self.expected, stale)) / min(self.workers or 1, len(stale))
-            lines.append(f"{len(stale)} of {len(names)} to run, roughly {clock(total)}")
-        else:
-            lines.append("Everything is up to date; --force runs it again.")
-        return "\n".join(lines)
+        if not stale:
+            return "\n".join([*lines, "Everything is up to date; --force runs it again."])
+        total = clock(self.seconds(stale))
+        return "\n".join([*lines, f"{len(stale)} of {len(self.steps)} to run, roughly {total}"])
 
     def expected(self, name: str) -> float:
         """Return the seconds that a step took last time, or an estimate."""
@@ -167,41 +154,38 @@ class Driver:
             return step.seconds
         return last["seconds"] if last.get("status") == "done" else step.seconds
 
-    def left(self) -> str:
-        """Return roughly how long the rest takes."""
-        return clock(sum(map(self.expected, self.waiting)) / self.workers)
+    def seconds(self, names: Collection[str]) -> float:
+        """Return roughly the seconds that these steps take, several at the same time."""
+        at_once = min(self.workers or 1, len(names) or 1)
+        return sum(map(self.expected, names)) / at_once
 
     def execute(self, step: Step) -> None:
-        """Execute one notebook and record how it ended."""
+        """Execute one notebook, here or on the cluster, and record how it ended."""
         if self.force and step.state:
             shutil.rmtree(step.state, ignore_errors=True)
-        executed = self.run.results.notebook(step.name)
+        results = self.run.results
+        executed = results.notebook(step.name)
         for output in step.outputs:
             output.parent.mkdir(parents=True, exist_ok=True)
-        started, clock_start = datetime.now(UTC), time.perf_counter()
-        record = {"status": "failed", "started": started.isoformat(timespec="seconds")}
+        record = {"status": "failed"}
+        started = time.perf_counter()
         self._record_notebook(step.name)
+        work = partial(execute_notebook, step, executed)
         try:
-            measured = self._perform(step, executed)
-            missing = [str(output) for output in step.outputs if not output.exists()]
-            if missing:
+            if self.client:
+                inputs = [results.manifest, *step.inputs]
+                record |= cluster.perform(
+                    self.client, work, step.name, inputs, step.outputs, step.on_gpu
+                )
+            else:
+                work()
+            if missing := [str(output) for output in step.outputs if not output.exists()]:
                 raise RuntimeError(f"{step.name} did not write {', '.join(missing)}")
-            record |= {"status": "done"} | measured
+            record["status"] = "done"
         finally:
-            record.setdefault("seconds", round(time.perf_counter() - clock_start, 1))
-            record["notebook"] = str(executed.relative_to(self.run.results.root))
+            record.setdefault("seconds", round(time.perf_counter() - started, 1))
+            record["notebook"] = str(executed.relative_to(results.root))
             self._record_notebook(step.name, record)
-
-    def _perform(self, step: Step, executed: Path) -> dict:
-        """Execute a notebook here or on the cluster; return the record of the worker."""
-        if not self.client:
-            execute_notebook(step, executed)
-            return {}
-        return cluster.perform(
-            self.client, execute_notebook, (step, executed), name=step.name,
-            inputs=[self.run.results.manifest, *step.inputs], outputs=step.outputs,
-            on_gpu=step.on_gpu, environment=KERNEL_ENVIRONMENT,
-        )  # fmt: skip
 
     def _record_environment(self) -> None:
         run = self.run
@@ -212,42 +196,21 @@ class Driver:
             "models": self.models,
             "seed": run.settings.seed,
             "settings": asdict(run.settings),
-            "workers": self.workers,
             **provenance.circumstances(),
         }
-        provenance.write_json(self.run.results.manifest, self.manifest)
+        provenance.write_json(run.results.manifest, self.manifest)
 
     def _record_notebook(self, name: str, record: dict | None = None) -> None:
         """Record how a notebook ended; without `record`, remove what was recorded before."""
         with self.lock:
-            notebooks = self.manifest.setdefault("notebooks", {})
-            notebooks.pop(name, None)
-            if record:
-                notebooks[name] = record
-            order = {step: position for position, step in enumerate(self.steps)}
-            self.manifest["notebooks"] = dict(
-                sorted(notebooks.items(), key=lambda item: (item[0][:2], order.get(item[0], 0)))
-            )
-            if not self.is_rebuilding:  # else the slices are elsewhere
+            notebooks = self.manifest.get("notebooks", {}) | {name: record}
+            self.manifest["notebooks"] = {
+                step: one for step, one in sorted(notebooks.items()) if one
+            }
+            if PREPARATION in self.steps:  # results rebuilt from scores keep their fingerprint
                 described = provenance.read_json(self.run.slices.description)
                 self.manifest["dataset_fingerprint"] = described.get("fingerprint")
             provenance.write_json(self.run.results.manifest, self.manifest)
-
-
-class Loader(TaskLoader2):
-    """Give doit the tasks of a driver."""
-
-    def __init__(self, driver: Driver):
-        super().__init__()
-        self.driver = driver
-
-    def load_doit_config(self) -> dict:
-        """Return no configuration besides that of the driver."""
-        return {}
-
-    def load_tasks(self, cmd, pos_args) -> list:
-        """Return the tasks."""
-        return self.driver.tasks()
 
 
 class StateFile(JsonDB):
@@ -272,15 +235,15 @@ class Progress(ConsoleReporter):
         super().__init__(sys.stdout, {})
         self.driver = driver
 
-    def _say(self, task, what: str) -> None:
+    def _say(self, task, message: str) -> None:
         position = list(self.driver.steps).index(task.name) + 1
-        line = f"[{position:2d}/{len(self.driver.steps)}] {task.name}: {what}\n"
+        line = f"[{position:2d}/{len(self.driver.steps)}] {task.name}: {message}\n"
         print(line, end="", flush=True)  # one write, since several threads print
 
     def execute_task(self, task):
         """Say that a step starts, and how long the rest takes."""
-        what = "sent to the cluster" if self.driver.client else "started"
-        self._say(task, f"{what}, about {self.driver.left()} left")
+        start = "sent to the cluster" if self.driver.client else "started"
+        self._say(task, f"{start}, about {clock(self.driver.seconds(self.driver.waiting))} left")
 
     def skip_uptodate(self, task):
         """Say nothing: the plan has said it."""
@@ -288,20 +251,19 @@ class Progress(ConsoleReporter):
     def add_success(self, task):
         """Say that a step is done."""
         self.driver.waiting.discard(task.name)
-        seconds = self.driver.manifest["notebooks"][task.name]["seconds"]
-        self._say(task, f"done in {clock(seconds)}")
+        self._say(task, f"done in {clock(self.driver.manifest['notebooks'][task.name]['seconds'])}")
 
     def add_failure(self, task, fail):
         """Say where the executed notebook with its traceback is."""
         self.driver.waiting.discard(task.name)
-        executed = self.driver.run.results.notebook(task.name)
         if not task.executed:
             self._say(task, "not run, since a notebook before it failed")
             return
-        lines = [line for line in fail.get_msg().splitlines() if line.strip()]
-        error, _, _ = lines[-1].strip().partition(":")
-        self.driver.refused |= error.split(".")[-1] == InputError.__name__
-        self._say(task, f"FAILED: {lines[-1].strip()}\n        see {executed}")
+        message = [line.strip() for line in fail.get_msg().splitlines() if line.strip()][-1]
+        error = message.partition(":")[0].split(".")[-1]
+        self.driver.refused |= error == InputError.__name__
+        executed = self.driver.run.results.notebook(task.name)
+        self._say(task, f"FAILED: {message}\n        see {executed}")
 
     def complete_run(self):
         """Say nothing: each failure has been told."""

@@ -1,18 +1,18 @@
 """Execute one notebook through papermill, in a kernel of its own."""
 
 import os
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import papermill
+import traitlets
 from distributed import print as print_at_driver
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from traitlets.config import Config
 
 from bonelib import paths
-from bonelib.workflow import cluster
 from bonelib.workflow.steps import Step
 
 PROGRESS_SECONDS = 10.0  # between two lines of a progress bar
@@ -24,6 +24,25 @@ KERNEL_ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**34),
 }
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel in the Python that runs this, whatever kernels a user has installed.
+
+    The file `messages` gets what is written to its standard error, such as TensorFlow's start.
+    """
+
+    messages = traitlets.Unicode(os.devnull, config=True)
+
+    @traitlets.default("kernel_spec_manager")
+    def _without_installed_kernels(self):
+        return KernelSpecManager(kernel_dirs=[])
+
+    async def start_kernel(self, **options):
+        """Start the process."""
+        with open(self.messages, "a") as file:
+            environment = KERNEL_ENVIRONMENT | dict(os.environ)  # the user's values win
+            await super().start_kernel(stderr=file, env=environment, **options)
 
 
 def code(notebook: Path) -> str:
@@ -39,10 +58,9 @@ def execute_notebook(step: Step, executed: Path) -> None:
     PapermillExecutionError for a cell that fails; `executed` then holds the traceback.
     """
     declared = papermill.inspect_notebook(step.notebook)
-    unknown = sorted(set(step.parameters) - set(declared))
-    if unknown:
+    if undeclared := sorted(set(step.parameters) - set(declared)):
         raise ValueError(
-            f"{step.notebook.name} has no parameter '{unknown[0]}': it declares "
+            f"{step.notebook.name} has no parameter '{undeclared[0]}': it declares "
             f"{', '.join(declared)}"
         )
     executed.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +69,8 @@ def execute_notebook(step: Step, executed: Path) -> None:
         executed,
         step.parameters,
         kernel_name="python3",
+        kernel_manager_class=Kernel,
+        config=Config(Kernel={"messages": str(executed.with_suffix(".log"))}),
         cwd=paths.NOTEBOOKS,
         progress_bar=False,
         store_widget_state=False,  # NiiVue alone would add 5 MB of code
@@ -58,27 +78,14 @@ def execute_notebook(step: Step, executed: Path) -> None:
         stderr_file=Prefixed(step.name, PROGRESS_SECONDS),
         extra_arguments=[
             "--IPKernelApp.log_level=40",  # a kernel on loopback warns about TCP
-            *cluster.kernel_arguments(step.name),
+            kernel_mark(step.name),
         ],
     )
 
 
-@contextmanager
-def kernel_messages(log: Path) -> Iterator[None]:
-    """Send to a file what kernels write to standard error, such as TensorFlow's start.
-
-    Kernels inherit the file descriptor; this process still writes to the terminal.
-    """
-    sys.stderr.flush()
-    descriptor, stream = os.dup(2), sys.stderr
-    sys.stderr = os.fdopen(descriptor, "w", buffering=1)  # left open: threads may still print
-    try:
-        with log.open("a") as file:
-            os.dup2(file.fileno(), 2)
-        yield
-    finally:
-        os.dup2(descriptor, 2)
-        sys.stderr = stream
+def kernel_mark(name: str) -> str:
+    """Return an argument without effect on a kernel, by which `cluster` finds it."""
+    return f"--user={name}"
 
 
 class Prefixed:

@@ -3,9 +3,10 @@
 Scores, curves and records are kept; label maps, weights and figures are not.
 """
 
+import json
 import shutil
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import pandas as pd
 
@@ -17,13 +18,9 @@ from bonelib.workflow.runs import Run, open_run
 
 PATTERNS = ("scores/*.csv", "scores/*.json", "models/*/history.csv", "models/*/training.json")
 DIGITS = "%.6g"  # of a number with decimals; counts of pixels are whole
-
-# Entries of the manifest that name no folder and no user.
-MANIFEST = (
-    "profile", "dataset", "models", "seed", "settings", "versions", "git_commit", "device",
-    "created", "dataset_fingerprint",
-)  # fmt: skip
 MADE_WITH = ("created", "git_commit", "device", "versions")  # a rebuilt run has its own
+# Entries of the manifest that name no folder and no user.
+MANIFEST = ("profile", "dataset", "models", "seed", "settings", "dataset_fingerprint", *MADE_WITH)
 
 
 def files(root: Path) -> list[Path]:
@@ -32,8 +29,8 @@ def files(root: Path) -> list[Path]:
     return [file for run in runs for pattern in PATTERNS for file in sorted(run.glob(pattern))]
 
 
-def keep(results: ResultFolder, directory: Path) -> list[Path]:
-    """Replace the small files in `directory` by those of `results`; return the new ones.
+def keep(results: ResultFolder, directory: Path) -> None:
+    """Replace the small files in `directory` by those of `results`.
 
     Numbers are rounded to six digits, and paths are cut to their last part. Raises InputError
     where `results` has no scores.
@@ -42,17 +39,22 @@ def keep(results: ResultFolder, directory: Path) -> list[Path]:
         raise InputError(f"{results.root}: no scores to keep; run the profile first")
     for old in files(directory):
         old.unlink()
-    kept = [directory / file.relative_to(results.root) for file in files(results.root)]
-    for source, target in zip(files(results.root), kept, strict=True):
+    for source in files(results.root):
+        target = directory / source.relative_to(results.root)
         if source.suffix == ".json":
-            write_json(target, _without_folders(read_json(source)))
+            write_json(target, _read_without_folders(source))
         else:
             with replacing(target) as scratch:
                 table = pd.read_csv(source, dtype={"series": str})
                 table.to_csv(scratch, index=False, float_format=DIGITS)
-    manifest = ResultFolder(directory).manifest
-    write_json(manifest, _kept_manifest(read_json(results.manifest)))
-    return [*kept, manifest]
+    manifest = _read_without_folders(results.manifest) if results.manifest.exists() else {}
+    kept = {name: manifest[name] for name in MANIFEST if name in manifest}
+    kept["notebooks"] = {
+        task: {name: run[name] for name in ("status", "seconds") if name in run}
+        for task, run in manifest.get("notebooks", {}).items()
+    }
+    kept["reference"] = {name: kept[name] for name in MADE_WITH if name in kept}
+    write_json(ResultFolder(directory).manifest, kept)
 
 
 def restore(directory: Path, results: ResultFolder) -> None:
@@ -71,9 +73,9 @@ def restore(directory: Path, results: ResultFolder) -> None:
 
 
 def open_kept(directory: Path, results: ResultFolder) -> tuple[Run, list[str], dict]:
-    """Return the run kept in `directory`, its models, and its changes to the profile's settings.
+    """Return the run kept in `directory`, its networks and the settings that it replaced.
 
-    Its results are to be rebuilt in `results`. Raises InputError where no run is kept.
+    The run is to be rebuilt in `results`. Raises InputError where no run is kept.
     """
     manifest = read_json(ResultFolder(directory).manifest)
     if not manifest or not files(directory):
@@ -87,24 +89,15 @@ def open_kept(directory: Path, results: ResultFolder) -> tuple[Run, list[str], d
     return run, manifest["models"], changes
 
 
-def _kept_manifest(manifest: dict) -> dict:
-    kept = {name: manifest[name] for name in MANIFEST if name in manifest}
-    notebooks = {
-        task: {name: run[name] for name in ("status", "seconds") if name in run}
-        for task, run in manifest.get("notebooks", {}).items()
-    }
-    made_with = {name: kept[name] for name in MADE_WITH if name in kept}
-    return _without_folders(kept | {"notebooks": notebooks, "reference": made_with})
+def _read_without_folders(file: Path) -> dict:
+    """Return a JSON record in which absolute paths are cut to their last part."""
 
+    def cut(record: dict) -> dict:
+        absolute = {
+            name: Path(value).name
+            for name, value in record.items()
+            if isinstance(value, str) and value.startswith(("/", "~"))
+        }
+        return record | absolute
 
-def _without_folders(value):
-    """Return a JSON value in which each absolute path is cut to its last part."""
-    if isinstance(value, dict):
-        return {name: _without_folders(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(one) for one in value]
-    if isinstance(value, str):
-        for kind in (PurePosixPath, PureWindowsPath):
-            if value.startswith("~") or kind(value).is_absolute():
-                return kind(value).name
-    return value
+    return json.loads(file.read_text(), object_hook=cut)
