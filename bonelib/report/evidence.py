@@ -85,11 +85,11 @@ def name_of(key: str) -> str:
     return METHOD_NAMES.get(key, key)
 
 
-def listed(values: Mapping[str, float | Estimate], unit: str = "", decimals: int = 2) -> str:
+def listed(values: Mapping[str, float | Estimate], unit: str = "") -> str:
     """Return named values in words."""
     form = {int: "{:,}", Estimate: "{}"}
     return ", ".join(
-        f"{name_of(key)} {form.get(type(value), f'{{:.{decimals}f}}').format(value)}{unit}"
+        f"{name_of(key)} {form.get(type(value), '{:.2f}').format(value)}{unit}"
         for key, value in values.items()
     )
 
