@@ -212,17 +212,12 @@ def training_batches(model: keras.Model, samples, first_epoch: int) -> Iterator:
 
 
 @keras.saving.register_keras_serializable("bonelib")
-class PixelAccuracy(keras.metrics.Mean):
+class PixelAccuracy(keras.metrics.SparseCategoricalAccuracy):
     """Share of pixels whose most probable class is their label, without `IGNORE`."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Add a batch: labels (batch, row, column), probabilities with classes last."""
-        known = keras.ops.not_equal(y_true, IGNORE)
-        right = keras.ops.equal(
-            keras.ops.cast(y_true, "int32"),
-            keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32"),
-        )
-        super().update_state(keras.ops.cast(right, "float32"), keras.ops.cast(known, "float32"))
+        super().update_state(y_true, y_pred, keras.ops.not_equal(y_true, IGNORE))
 
 
 class EpochRecord(keras.callbacks.Callback):

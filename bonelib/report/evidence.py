@@ -85,11 +85,11 @@ def name_of(key: str) -> str:
     return METHOD_NAMES.get(key, key)
 
 
-def listed(values: Mapping[str, float | Estimate], unit: str = "", decimals: int = 2) -> str:
+def listed(values: Mapping[str, float | Estimate], unit: str = "") -> str:
     """Return named values in words."""
     form = {int: "{:,}", Estimate: "{}"}
     return ", ".join(
-        f"{name_of(key)} {form.get(type(value), f'{{:.{decimals}f}}').format(value)}{unit}"
+        f"{name_of(key)} {form.get(type(value), '{:.2f}').format(value)}{unit}"
         for key, value in values.items()
     )
 
@@ -251,9 +251,12 @@ class Evidence:
         return pixels
 
     def distances(self, group: Group) -> pd.Series:
-        """Return the mean distance in mm of the bone surface in each test series."""
+        """Return the mean distance in mm of the bone surface in each test series, by its state.
+
+        A series whose bone was "missed" counts with its diagonal.
+        """
         table = self._of(self.surfaces, group)
-        return table.loc[table["structure"] == "bone", "assd_mm"].dropna()
+        return table[table["structure"] == "bone"].set_index("state")["assd_mm"].dropna()
 
     def _of(self, table: pd.DataFrame, group: Group) -> pd.DataFrame:
         return table[(table["model"] == group.model) & (table["epochs"] == self.epochs(group))]
