@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup smoke quick night paper report reference lab test notebooks lock
+.PHONY: setup smoke quick night paper report pdf reference lab test notebooks lock
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
@@ -20,6 +20,14 @@ smoke quick night paper: $(READY)
 # Tables, curves and report from the scores kept in results/reference, in a minute.
 report: $(READY)
 	$(BIN)/python run_all.py --reference
+
+# The report as PDF: make pdf, or make pdf REPORT=results/quick/report.html
+REPORT := results/from-reference/report.html
+CHROMIUM := $(firstword $(shell command -v chromium chromium-browser google-chrome))
+pdf: $(READY)
+	[ -f $(REPORT) ] || $(MAKE) report
+	$(CHROMIUM) --headless --no-sandbox --no-pdf-header-footer \
+		--print-to-pdf=$(REPORT:.html=.pdf) file://$(abspath $(REPORT))
 
 # Keeps the scores of a run there: make reference PROFILE=paper
 PROFILE := night
@@ -38,7 +46,8 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests
 	$(BIN)/python run_all.py --profile smoke
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-cell-timeout 600 notebooks
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env \
+		--nbval-cell-timeout 600 notebooks
 
 # Stores the outputs of a smoke run in the committed notebooks.
 notebooks: $(READY)

@@ -29,7 +29,7 @@ OTHERS = ("rib", "humerus", "scapula", "clavicula", "skull", "sternum")
 
 def phantom(seed: int) -> dict[str, np.ndarray]:
     """Return the bones of a phantom by name."""
-    person = Patient.from_seed(seed)
+    person = Patient(seed)
     columns_mm = (np.arange(190) - 94.5) * SPACING_MM[2]
     rows_mm = (np.arange(130) - 64.5) * SPACING_MM[1] + 28
     heights_mm = np.arange(*RANGE_MM, SPACING_MM[0]) * person.scale

@@ -73,6 +73,7 @@ def refusing_damage(file: Path, advice: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            warnings.simplefilter("always", InputWarning)  # our own ones pass
             warnings.filterwarnings("error", message="(?i).*end of (file|input)")
             yield
     except (InputError, MemoryError):

@@ -87,11 +87,19 @@ def prepare(
     """
     folder = SliceFolder(directory)
     code = provenance.code_hash("bonelib.preparation")
-    tokens = {case.series_id: _token(case, settings, code) for case in cases}
-    records = {series_id: provenance.read_json(folder.series(series_id)) for series_id in tokens}
-    stale = [case for case in cases if not _is_current(folder, records[case.series_id], tokens)]
+    tokens, records, stale, refusals = {}, {}, [], []
+    for case in cases:
+        try:
+            token = _token(case, settings, code)
+        except (InputError, OSError) as error:
+            refusals.append(_refusal(error, case.series_id, directory))
+            continue
+        tokens[case.series_id] = token
+        records[case.series_id] = provenance.read_json(folder.series(case.series_id))
+        if not _is_current(folder, records[case.series_id], token):
+            stale.append(case)
     foreign = [file for series_id, file in _files(folder) if series_id not in tokens]
-    if stale or foreign:
+    if stale or foreign or refusals:
         folder.description.unlink(missing_ok=True)
     for file in foreign:
         file.unlink()
@@ -100,7 +108,6 @@ def prepare(
     jobs = ((case, tokens[case.series_id]) for case in stale)
     job = partial(_prepare_or_refuse, folder=folder, settings=settings)
     results = in_order(job, jobs, min(workers, len(stale)) if workers > 1 else 0)
-    refusals = []
     for result in tqdm(results, "preparing", len(stale), unit="series", disable=not stale):
         if isinstance(result, str):
             refusals.append(result)
@@ -136,16 +143,12 @@ def _token(case, settings: Settings, code: str) -> str:
     return provenance.text_hash(states, case.recipe, _settings_used(settings), code)
 
 
-def _is_current(folder: SliceFolder, record: dict, tokens: dict[str, str]) -> bool:
-    """Return whether a record tells the state of its case, and the slices that it lists exist."""
-    return (
-        bool(record)
-        and record["token"] == tokens[record["series"]]
-        and all(
-            name(record["series"], row["slice"]).exists()
-            for row in record["rows"]
-            for name in (folder.image, folder.labels)
-        )
+def _is_current(folder: SliceFolder, record: dict, token: str) -> bool:
+    """Return whether a record has the token, and the slices that it lists exist."""
+    return record.get("token") == token and all(
+        name(record["series"], row["slice"]).exists()
+        for row in record["rows"]
+        for name in (folder.image, folder.labels)
     )
 
 
@@ -184,8 +187,8 @@ def _refusal(error: Exception, series_id: str, directory: Path) -> str:
     if isinstance(error, MemoryError):
         return f"series {series_id}: too large for the memory; crop the scan, or use --workers 1"
     return (
-        f"{error.filename or directory}: {error.strerror or 'cannot be written'}; check free disk "
-        "space and permissions, then start again"
+        f"{error.filename or directory}: {error.strerror or 'cannot be written'}; check the file, "
+        "free disk space and permissions, then start again"
     )
 
 
@@ -193,7 +196,10 @@ def _summary(refusals: list[str], num_cases: int) -> str:
     told = sorted(refusals)[:MAX_REFUSALS]
     if len(told) < len(refusals):
         told.append(f"and {len(refusals) - len(told)} more")
-    others = f"{len(refusals)} of {num_cases} series cannot be used, the others are prepared: "
+    others = (
+        f"{len(refusals)} of {num_cases} series cannot be used, the others are prepared; mend "
+        "them, or go on without by deleting their lines in split.csv: "
+    )
     return (others if num_cases > 1 else "") + " | ".join(told)
 
 

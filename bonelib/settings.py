@@ -15,7 +15,7 @@ BACKGROUND, PATIENT, BONE = range(3)  # in other schemes, classes of bone go on 
 NUM_CLASSES = len(CLASS_NAMES)
 IGNORE = 255  # label of a pixel that neither trains a network nor counts in a score
 
-CLASS_SCHEMES = {  # classes of bone; `labels.structures` recognises them by a bone's name
+CLASS_SCHEMES = {  # classes of bone; `bone_names` recognises them by a bone's name
     "bone": ("bone",),
     "bones": ("femur", "hip bone", "sacrum", "vertebra"),  # the next step that the paper names
 }

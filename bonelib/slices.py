@@ -1,4 +1,4 @@
-"""Prepared 2-D slices on disk -> arrays and network input.
+"""Prepared 2-D slices on disk -> arrays.
 
 A prepared folder holds 8-bit images, label maps of classes and 255 (ignore), a table with one
 row per slice and a description; `bonelib.paths.SliceFolder` names the files.
@@ -15,9 +15,6 @@ from bonelib.errors import InputError
 from bonelib.paths import SliceFolder
 from bonelib.settings import BACKGROUND, IGNORE, Settings
 
-# ImageNet's mean red, green and blue, which the paper's library subtracted from the channels.
-CHANNEL_MEANS = (123.68, 116.779, 103.939)
-
 SLICES_AT_ONCE = 16  # slices of a scan that are processed together, to save memory
 
 
@@ -26,16 +23,6 @@ def window(image_hu: np.ndarray, settings: Settings) -> np.ndarray:
     low, high = settings.window_hu
     grey = (np.asarray(image_hu, np.float32) - low) * (255 / (high - low))
     return np.rint(np.clip(grey, 0, 255)).astype(np.uint8)
-
-
-def network_input(images: np.ndarray) -> np.ndarray:
-    """Return three channels minus ImageNet's means, the network input of the paper's library.
-
-    `images` is uint8 (slice, row, column), with or without an axis of three channels; the
-    result is float32 (slice, row, column, 3).
-    """
-    channels = images if images.ndim == 4 else np.repeat(images[..., None], 3, axis=-1)
-    return channels.astype(np.float32) - np.array(CHANNEL_MEANS, np.float32)
 
 
 def read_table(directory: Path) -> pandas.DataFrame:

@@ -18,7 +18,7 @@ import pandas as pd
 from bonelib import augment, metrics, models, provenance, slices
 from bonelib.devices import num_devices, set_precision, share, sharing
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.prediction import network_segmenter, to_network_input
+from bonelib.prediction import network_input, network_segmenter
 from bonelib.settings import BONE, CLASS_NAMES, IGNORE, Settings
 
 STATISTICS_BATCH = 8  # slices per forward pass when batch-norm statistics are recomputed
@@ -206,23 +206,18 @@ def training_batches(model: keras.Model, samples, first_epoch: int) -> Iterator:
     def on_device() -> Iterator:
         with closing(samples.batches(model.output_shape[1], first_epoch)) as batches:
             for images, labels in batches:
-                yield to_network_input(images), keras.ops.convert_to_tensor(labels)
+                yield network_input(images), keras.ops.convert_to_tensor(labels)
 
     return augment.ahead(on_device())
 
 
 @keras.saving.register_keras_serializable("bonelib")
-class PixelAccuracy(keras.metrics.Mean):
+class PixelAccuracy(keras.metrics.SparseCategoricalAccuracy):
     """Share of pixels whose most probable class is their label, without `IGNORE`."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Add a batch: labels (batch, row, column), probabilities with classes last."""
-        known = keras.ops.not_equal(y_true, IGNORE)
-        right = keras.ops.equal(
-            keras.ops.cast(y_true, "int32"),
-            keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32"),
-        )
-        super().update_state(keras.ops.cast(right, "float32"), keras.ops.cast(known, "float32"))
+        super().update_state(y_true, y_pred, keras.ops.not_equal(y_true, IGNORE))
 
 
 class EpochRecord(keras.callbacks.Callback):
@@ -347,7 +342,7 @@ class BatchNormStatistics(keras.callbacks.Callback):
             layer.momentum = 0.0  # the "running average" is then that of the last batch
         statistics = []
         for batch in self.batches:
-            self.forward.predict_on_batch(share(slices.network_input(batch)))
+            self.forward.predict_on_batch(share(network_input(batch)))
             statistics.append([keras.ops.convert_to_numpy(variable) for variable in variables])
         for variable, values in zip(variables, zip(*statistics, strict=True), strict=True):
             variable.assign(np.mean(values, axis=0))

@@ -95,6 +95,7 @@ def write_seg(
         plane_positions=positions,
         **options,
     )  # fmt: skip
+    del dataset.ReferencedSeriesSequence  # the series that highdicom was given is made up
     if change:
         change(dataset)
     dataset.save_as(path)

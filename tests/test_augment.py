@@ -23,7 +23,6 @@ GREY_PER_LABEL = 100
 OPERATIONS = policy.operations()
 MOVING = ["horizontal_flip", "vertical_flip", "crop_or_pad", "scale_rotate_shear", "local_moves",
           "local_affine", "perspective"]  # fmt: skip
-STAYING = sorted(set(OPERATIONS) - set(MOVING))
 
 
 def pelvis(size=SIZE):
@@ -46,7 +45,7 @@ def draws(name, count, labels=None, image=None):
 
 def test_importing_leaves_numpy_as_it_was_and_loads_no_network_library():
     code = (
-        "import sys, numpy; before = dir(numpy); import bonelib.augment;"
+        "import sys, numpy; before = dir(numpy); import bonelib.augment, bonelib.preparation;"
         "assert dir(numpy) == before, set(dir(numpy)) ^ set(before);"
         "assert not {'keras', 'tensorflow', 'jax'} & set(sys.modules)"
     )
@@ -67,15 +66,10 @@ def test_operation_keeps_types_shapes_and_label_values_and_changes_images(name):
         assert new_labels.shape == (SIZE, SIZE)
         assert set(np.unique(new_labels)) <= {0, 1, 2, IGNORE}
         changed.append((new_image != image[..., None]).any())
+        assert name in MOVING or np.array_equal(new_labels, labels)
     assert np.mean(changed) >= 0.55  # of so few coarse pixels often none is removed
     np.testing.assert_array_equal(image, before[0])
     np.testing.assert_array_equal(labels, before[1])
-
-
-@pytest.mark.parametrize("name", STAYING)
-def test_operation_on_grey_values_leaves_the_labels(name):
-    for _, labels in draws(name, 10):
-        np.testing.assert_array_equal(labels, pelvis())
 
 
 @pytest.mark.parametrize("name", MOVING)
@@ -93,16 +87,16 @@ def test_operation_on_geometry_moves_image_and_labels_alike(name):
     assert np.abs(np.mean(shifts, axis=0)).max() < 0.15  # pixels
 
 
-@pytest.mark.parametrize("name", ["crop_or_pad", "scale_rotate_shear", "perspective"])
-def test_air_and_background_move_in_from_outside(name):
+def test_air_and_background_move_in_from_outside():
     labels = np.full((SIZE, SIZE), BONE, np.uint8)
-    outside = 0
-    for image, new_labels in draws(name, 25, labels):
-        assert set(np.unique(new_labels)) <= {0, BONE}
-        far_outside = ndimage.maximum_filter(new_labels, 5) == 0
-        assert not image[far_outside].any()
-        outside += far_outside.sum()
-    assert outside > 0 or name == "perspective"  # which only ever zooms in
+    for name in ("crop_or_pad", "scale_rotate_shear"):
+        outside = 0
+        for image, new_labels in draws(name, 25, labels):
+            assert set(np.unique(new_labels)) <= {0, BONE}
+            far_outside = ndimage.maximum_filter(new_labels, 5) == 0
+            assert not image[far_outside].any()
+            outside += far_outside.sum()
+        assert outside > 0
 
 
 DRAWS = 800
@@ -169,11 +163,11 @@ def test_pixel_sized_operations_shrink_with_the_slice():
         assert change("blur", size) < 20
 
 
-@pytest.mark.parametrize(("size", "index"), [(2, [1, 3]), (1, [2]), (4, [0, 1, 2, 3])])
-def test_labels_are_resized_to_the_values_at_pixel_centres(size, index):
+def test_labels_are_resized_to_the_values_at_pixel_centres():
     labels = np.arange(16, dtype=np.uint8).reshape(4, 4)
-    resized = augment.resize_labels(labels, (size, size))
-    np.testing.assert_array_equal(resized, labels[np.ix_(index, index)])
+    for size, index in ((2, [1, 3]), (1, [2]), (4, [0, 1, 2, 3])):
+        resized = augment.resize_labels(labels, (size, size))
+        np.testing.assert_array_equal(resized, labels[np.ix_(index, index)])
 
 
 SETTINGS = replace(PROFILES["smoke"], image_size=32, batch_size=3, steps_per_epoch=3)

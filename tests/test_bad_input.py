@@ -206,6 +206,17 @@ def shifted_mask(millimetres):
     return make
 
 
+def other_space(desk):
+    folder = desk.series(change=setting(FrameOfReferenceUID="1.2.3"))
+    square = np.array([[0, 0, 100], [40, 0, 100], [40, 40, 100], [0, 40, 100]], float)
+    change = lambda dataset: setattr(dataset, "FrameOfReferenceUID", "1.2.4")  # noqa: E731
+    return [
+        folder,
+        "--mask",
+        write_structure_set(desk.folder / "m.dcm", {"a": [square]}, change=change),
+    ]
+
+
 def mask_of(number, *bones):
     def make(desk):
         masked = (desk.trunk_hu > 500) * np.uint8(3)
@@ -258,17 +269,11 @@ CASES = {
                             positions(0, 5, 10, 10, 15, 20))],
         "refused", "lie at the same position and differ",
     ),
-    "slices of another size, spacing or direction": (
-        lambda d: [d.series(change=lambda file, index: setting(
-            PixelSpacing=[4 + index % 2, 4])(file, index) if index == 2 else
-            setattr(file, "PixelSpacing", [5, 4]))],
-        "refused", "another pixel spacing",
-    ),
     "a gantry's tilt that the positions do not show": (
         lambda d: [d.series(change=setting(GantryDetectorTilt=12))], "refused",
         "tilted by 12.0 degrees",
     ),
-    "zero spacing": (zero_spacing, "refused", "a spacing of 0 x 0 mm makes no sense"),
+    "zero spacing": (zero_spacing, "refused", "a spacing of 0 x 0 x 5 mm makes no sense"),
     "values that are no numbers": (with_value(np.nan), "refused", "not finite numbers"),
     "absurd HU": (with_value(3e6), "refused", "are not HU"),
     "grey values that are not HU": (
@@ -276,7 +281,7 @@ CASES = {
     ),
     "a header that contradicts itself": (contradiction, "refused", "mm apart"),
     "a header that leaves open where the volume lies": (
-        without_field, "refused", "has no 'Offset' in numbers",
+        without_field, "refused", "has no 'Offset' in a known form",
     ),
     "a volume larger than the memory": (large_volume, "refused", "GiB of memory"),
     "an archive with paths out of its folder": (
@@ -302,6 +307,13 @@ CASES = {
         lambda d: [d.series(change=positions(0, 5, 10, 15, 20, 30))], "noted",
         "missing slices interpolated: 1",
     ),
+    "slices of another size, spacing or direction": (
+        lambda d: [d.series(change=lambda file, index: index or setattr(
+            file, "PixelSpacing", [5, 4]))],
+        "noted", "1 slice, IM003",
+    ),
+    "a mask of another frame of reference": (other_space, "refused", "another frame of reference"),
+    "a mask that is dark in the scan": (shifted_mask(-60), "noted", "the scan is dark in the mask"),
     "a slice given twice": (twice, "noted", "duplicate slices dropped: 1"),
     "uneven distances": (
         lambda d: [d.series(change=positions(0, 5, 11, 15, 20, 25))], "noted", "are resampled to",
@@ -309,9 +321,6 @@ CASES = {
     "a tilted gantry": (lambda d: [d.series(change=tilt(20))], "noted", "tilt of 20.0 degrees"),
     "oblique slices": (oblique, "noted", "oblique by 30 degrees"),
     "values beyond 32767 HU": (with_value(45_000), "noted", "are cut to 32767"),
-    "pixels that are not square": (
-        lambda d: [d.volume(d.trunk_hu, spacing_mm=(5, 4, 3))], "noted", "not square",
-    ),
     "a mask with unknown ids": (mask_of(9, 3, 25), "noted", "ids 9 of a mask are not among"),
     "a mask of another shape, spacing or direction": (turned_mask, "read", "mask: id 1, bone"),
 }  # fmt: skip
@@ -324,7 +333,7 @@ def run(arguments, capsys):
 
 @pytest.mark.parametrize("name", CASES)
 def test_bad_input_is_refused_or_noted_in_one_line(desk, capsys, monkeypatch, name):
-    monkeypatch.setattr(archive, "SMALLEST_BOMB_BYTES", 2**20)
+    monkeypatch.setattr(archive, "HARMLESS_BYTES", 2**20)
     make, outcome, words = CASES[name]
     arguments = make(desk)
     kept = desk.folder / "kept.nii.gz"
@@ -367,7 +376,7 @@ def test_the_other_series_of_a_run_are_unharmed(write_dataset, tmp_path):
     with pytest.raises(InputError) as caught:
         preparation.prepare(find_cases("folder", root, SMOKE), prepared, SMOKE)
     message = str(caught.value)
-    assert message.startswith("1 of 3 series cannot be used, the others are prepared: ")
+    assert message.startswith("1 of 3 series cannot be used, the others are prepared; mend ")
     assert "\n" not in message and str(root / "b" / "ct.nii.gz") in message
     folder = SliceFolder(prepared)
     assert folder.series("a").exists() and folder.series("c").exists()
@@ -556,4 +565,4 @@ def test_damage_is_refused_or_harmless(intact, kind):
             files[number].write_bytes(contents[number])
 
     damage()
-    assert outcomes["refused"] > 5 and sum(outcomes.values()) >= VARIANTS[kind]
+    assert outcomes["refused"] > 2 and sum(outcomes.values()) >= VARIANTS[kind]

@@ -40,7 +40,7 @@ def fused(mask, spacing_mm, width_mm=2.1) -> np.ndarray:
 @pytest.fixture(scope="module")
 def patient() -> dict[str, np.ndarray]:
     """The bones of one phantom by name, each (slice, row, column)."""
-    person = Patient.from_seed(10)
+    person = Patient(10)
     columns_mm = (np.arange(190) - 94.5) * SPACING_MM[2]
     rows_mm = (np.arange(130) - 64.5) * SPACING_MM[1] + 28
     heights_mm = np.arange(*RANGE_MM, SPACING_MM[0]) * person.scale

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -168,18 +169,32 @@ def test_surfaces_are_drawn_upright_from_the_front_and_turn(page, tmp_path):
     assert asked == []
 
 
-def test_the_report_stands_alone_and_fits_its_page(page, tmp_path):
+# Elements that reach beyond the page and have nothing around them that scrolls.
+CUT = """() => [...document.querySelectorAll('body *')].filter(one => !one.closest('.scroll, svg')
+    && one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+    .map(one => one.outerHTML.slice(0, 80))"""
+
+
+def test_the_report_stands_alone_fits_its_page_and_prints(page, tmp_path):
     results = small_results(tmp_path)[1]
     results.manifest.write_text(json.dumps({"profile": "smoke", "notebooks": {}}))
     results.meshes.mkdir()
     bone_page = viewer.surface_page({"bone": box_at(0, 0, 0)}, "Bone")
     paths.SegmentationFolder(results.meshes).viewer.write_text(bone_page)
     path = report.write_report(results, SETTINGS, MODELS)
-    asked = asked_of_the_network(page)
+    asked, errors = asked_of_the_network(page), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(path.as_uri())
     expect(page.locator("h1")).to_contain_text("Segmentation of bone structures")
-    overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-    assert overflow <= 0
+    expect(page.locator("#levels")).to_be_hidden()  # the supplement is folded
+    page.locator("summary", has_text="Supplement").click()
+    for width, scheme in ((390, "light"), (1280, "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate(CUT) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        is_dark = pixels(page.locator("h1"))[0, 0].mean() < 128
+        assert is_dark == (scheme == "dark")
 
     frame = page.locator(".turnable iframe")
     frame.scroll_into_view_if_needed()
@@ -189,9 +204,16 @@ def test_the_report_stands_alone_and_fits_its_page(page, tmp_path):
     drag(page, frame, 150, 60)
     page.wait_for_timeout(500)
     assert abs(len(coloured(frame, BONE_COLOUR)) - before) > 500
+
+    page.reload()
+    page.set_viewport_size({"width": 680, "height": 900})  # A4 less its margins
     page.emulate_media(media="print")
-    expect(frame).to_be_hidden()
-    assert asked == []
+    assert page.evaluate(CUT) == []
+    page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+    pages = re.findall(rb"/Type /Page\b", (tmp_path / "report.pdf").read_bytes())
+    assert 10 <= len(pages) <= 40
+    expect(page.locator("#levels")).to_be_visible()  # on paper nothing is folded
+    assert asked == errors == []
 
 
 def test_every_notebook_opens_in_jupyterlab_with_its_outputs(page, lab):

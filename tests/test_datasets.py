@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from bonelib.datasets import find_cases, prepared_name
+from bonelib.datasets import find_cases, prepared_name, read_bone_names
 from bonelib.errors import InputError, InputWarning
 from bonelib.settings import BONE, IGNORE, SPLITS, get_settings
 from tests.mask_files import voxel_edges, write_pictures, write_seg, write_structure_set
@@ -63,7 +63,7 @@ def test_bone_names_choose_the_bones(write_dataset):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("series;split\na;train\n", "has columns series;split instead of series,split"),
+        ("series\tsplit\na\ttrain\n", "has columns series\\tsplit instead of series,split"),
         ("series,split\na,training\n", "split 'training'; write train, validation, test"),
         ("series,split\na,train\nb,validation\n", "no series for test"),
         ("series,split\na,train\nd,test\n", "series d has no folder"),
@@ -96,6 +96,10 @@ def test_bad_folders_are_refused(write_dataset, tmp_path, monkeypatch):
     for name in ("ct1.nrrd", "ct2.nii.gz"):
         (root / "a" / name).unlink()
     assert "needs one of scans" in refusal(root)
+    (root / "a" / "ct").mkdir()
+    (root / "a" / "ct" / "1.dcm").write_bytes(b"")  # is refused when it is read
+    (root / "b" / "labels.mha").unlink()
+    assert len(find_cases("folder", root, SMOKE)) == 3
 
     def refuse(folder):
         raise PermissionError(13, "Permission denied", str(folder))
@@ -249,11 +253,16 @@ def test_split_names_the_series_of_a_folder(write_dataset, write_series, trunk_h
     assert [case.series for case in find_cases("folder", root, SMOKE)] == ["2", None, None]
 
 
-def test_tables_of_spreadsheets_have_a_mark_in_front(write_dataset):
+def test_tables_of_spreadsheets_are_read(write_dataset):
     root = write_dataset()
-    text = (root / "split.csv").read_text()
-    (root / "split.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    text = (root / "split.csv").read_text().replace(",", ";").replace("\n", "\r\n")
+    (root / "split.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert len(find_cases("folder", root, SMOKE)) == 3
+    (root / "split.csv").write_text(text, encoding="utf-16")
+    assert len(find_cases("folder", root, SMOKE)) == 3
+    (root / "bone_names.csv").write_bytes("id,name\n3,Hüfte links\n".encode("latin-1"))
+    with pytest.warns(InputWarning, match=r"^bone_names\.csv is not in UTF-8 and is read in Win"):
+        assert read_bone_names(root / "bone_names.csv") == {3: "Hüfte_links"}
 
 
 def test_unknown_ids_are_told(write_dataset, make_image, trunk_hu):

@@ -1,7 +1,5 @@
 """Levels, causes of false bone (by hand and against a phantom's tissues), reliability."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,8 +105,7 @@ def test_unknown_pixels_count_as_bone_nearby():
 def known():
     """Return cause and tissue of every pixel of a phantom that has all tissues."""
     settings = Settings(image_size=256, field_of_view_mm=480.0)
-    patient = replace(
-        Patient.from_seed(0),
+    patient = Patient(0).replace(
         replaced_hips=(4,),
         vessels_enhanced=True,
         calcified=True,

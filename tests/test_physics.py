@@ -82,42 +82,28 @@ def test_metal_throws_dark_and_bright_streaks_of_bounded_height():
     assert longest < -50 < -10 < shortest
     # Starved rays streak along the metal's own rows, and stay near them.
     assert patch(streaks, 0, 0).std() > 2 * patch(streaks, 0, 80).std()
-
-
-def test_a_slice_that_is_not_square_is_seen_in_its_place():
-    image = water(200, 120)
-    image[ellipse(14, 14, 90)] = 6000
-    rows = slice(50, 201)
-    whole, part = see(image)[0][rows], see(image[rows])[0]
+    part = see(image[50:201])[0]  # a slice that is not square
     assert part.shape == (151, SIDE)
-    assert np.corrcoef(whole.ravel(), part.ravel())[0, 1] > 0.99
+    assert np.corrcoef(hardening_hu[50:201].ravel(), part.ravel())[0, 1] > 0.99
 
 
-def test_noise_grows_with_the_body_and_towards_its_middle():
-    noise = []
-    for size in ((80, 80), (170, 105), (215, 130)):
-        tissues = phantom(*size)
+def test_noise_grows_with_the_body_and_towards_its_middle_and_falls_with_the_dose():
+    def noise(size, **protocol):
         still, moving = (
-            scanner_of(Protocol(dose=dose)).render(tissues, 1, SPACING_MM, 0.0, 0)
-            for dose in (NOISELESS, 1.0)
+            scanner_of(Protocol(**options)).render(phantom(*size), 1, SPACING_MM, 0.0, 0)
+            for options in ({"dose": NOISELESS}, protocol)
         )
         residual = moving.astype(float) - still
-        noise.append(patch(residual, 0, 0, 25).std())
-        assert noise[-1] > 1.15 * patch(residual, 0, size[1] - 10).std()
-    assert noise == sorted(noise) and noise[2] > 1.3 * noise[0]
-    assert 8 < noise[1] < 15
+        middle = patch(residual, 0, 0, 25).std()
+        assert middle > 1.15 * patch(residual, 0, size[1] - 10).std()
+        return middle
 
-
-def test_dose_and_thickness_set_the_noise():
-    tissues = phantom(150, 110)
-
-    def deviation(**protocol):
-        image = scanner_of(Protocol(**protocol)).render(tissues, 1, SPACING_MM, 0.0, 0)
-        return patch(image, 0, 0, 25).std()
-
-    usual = deviation()
-    assert deviation(dose=4.0) == pytest.approx(usual / 2, rel=0.1)
-    assert deviation(slice_thickness_mm=5.0) == pytest.approx(usual / np.sqrt(2), rel=0.1)
+    small, usual, large = (noise(size) for size in ((80, 80), (170, 105), (215, 130)))
+    assert small < usual < large and large > 1.3 * small
+    assert 8 < usual < 15
+    assert noise((170, 105), dose=4.0) == pytest.approx(usual / 2, rel=0.1)
+    thick = noise((170, 105), slice_thickness_mm=5.0)
+    assert thick == pytest.approx(usual / np.sqrt(2), rel=0.1)
 
 
 def test_kernels_trade_noise_for_sharpness():
@@ -153,13 +139,6 @@ def test_the_voltage_changes_bone_and_fat_but_not_muscle():
         assert found == sorted(found, reverse=True) and found[0] > 1.25 * found[2]
     assert by_kv[80][Tissue.FAT] < by_kv[120][Tissue.FAT] - 10
     assert by_kv[80][Tissue.MUSCLE] == by_kv[140][Tissue.MUSCLE]
-    tissues = phantom(170, 110)
-    low, usual = (
-        scanner_of(Protocol(kv=kv, dose=NOISELESS)).render(tissues, 1, SPACING_MM, 0.0, 0)
-        for kv in (80, 120)
-    )
-    assert patch(low, 85, 0, 8).mean() > 1.2 * patch(usual, 85, 0, 8).mean()
-    assert patch(low, -85, 60).mean() == pytest.approx(patch(usual, -85, 60).mean(), abs=5)
 
 
 def test_a_slice_is_the_mean_of_its_cuts_and_most_of_them_label_it():
@@ -194,14 +173,11 @@ def test_a_narrow_field_cuts_the_body(monkeypatch):
     widths_mm = []
     for seed in range(12):
         series = make_series(seed, 1, settings)
-        column_mm = series.scan.GetSpacing()[0]
-        widths_mm.append(16 * column_mm)
-        assert series.scan.GetOrigin()[0] == pytest.approx(column_mm / 2 - widths_mm[-1] / 2)
+        widths_mm.append(16 * series.scan.GetSpacing()[0])
         cut = series.body[:, :, [0, -1]].any()
         assert cut == (widths_mm[-1] < FIELD_OF_VIEW_MM)
-    narrow = [width_mm for width_mm in widths_mm if width_mm < FIELD_OF_VIEW_MM]
-    assert all(380 <= width_mm <= 450 for width_mm in narrow)
-    assert 1 <= len(narrow) < 6
+        assert 380 <= widths_mm[-1] <= 450 or not cut
+    assert 1 <= sum(width_mm < FIELD_OF_VIEW_MM for width_mm in widths_mm) < 6
 
 
 def test_files_tell_the_protocol(tmp_path):

@@ -146,7 +146,7 @@ def test_batch_norm_statistics_are_those_of_the_images():
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     seen = keras.Model(model.input, norms[0].input)
     batches = [
-        np.asarray(seen(slices.network_input(images[first::2]))).reshape(6 * SIZE**2, -1)
+        np.asarray(seen(prediction.network_input(images[first::2]))).reshape(6 * SIZE**2, -1)
         for first in range(2)
     ]
     for variable, statistic in (("moving_mean", np.mean), ("moving_variance", np.var)):

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import cache, partial
-from itertools import count
+from functools import partial
+from itertools import chain, count, islice
 from pathlib import Path
 
 import cv2
@@ -41,9 +41,8 @@ def batches(
     `slice_files` are pairs of PNG files, image and label map. A batch is images, uint8 (batch,
     row, column, 3), or (batch, row, column) without augmentation, and label maps, uint8 (batch,
     output_size, output_size). Order and augmentation depend on `settings.training_seed`, the
-    epoch and the sample, never on `workers`: loader processes, or 0 to load in this one. They
-    end with the generator. Raises SliceError, which names the file, for a slice that cannot be
-    read, and ValueError for an empty list.
+    epoch and the sample, never on the number of loader processes (0: none). Raises SliceError
+    for a slice that cannot be read, and ValueError for an empty list.
     """
     if not slice_files:
         raise ValueError("no slices to load: the split is empty, check slices.csv")
@@ -55,20 +54,17 @@ def _samples(
     slice_files: Sequence[tuple[Path, Path]], settings: Settings, first_epoch: int
 ) -> Iterator[list[Sample]]:
     """Yield the samples of each batch: endless passes, each in an order of its own."""
-
-    @cache
-    def order(number: int) -> np.ndarray:
-        random = np.random.default_rng([settings.training_seed, number])
-        return random.permutation(len(slice_files))
-
-    per_epoch = settings.steps_per_epoch * settings.batch_size
-    for start in count(first_epoch * per_epoch, settings.batch_size):
-        batch = []
-        for position in range(start, start + settings.batch_size):
-            number, index = divmod(position, len(slice_files))
-            seed = settings.training_seed, *divmod(position, per_epoch)
-            batch.append((*slice_files[order(number)[index]], seed))
-        yield batch
+    seed, per_epoch = settings.training_seed, settings.steps_per_epoch * settings.batch_size
+    orders = (
+        np.random.default_rng([seed, number]).permutation(len(slice_files)) for number in count()
+    )
+    samples = (
+        (*slice_files[index], (seed, *divmod(position, per_epoch)))
+        for position, index in enumerate(chain.from_iterable(orders))
+    )
+    samples = islice(samples, first_epoch * per_epoch, None)
+    while True:
+        yield list(islice(samples, settings.batch_size))
 
 
 def _load(
@@ -98,9 +94,7 @@ def _read(path: Path, image_size: int) -> np.ndarray:
 
 def num_workers(settings: Settings) -> int:
     """Return the number of loader processes; by default one core is left to the network."""
-    if settings.loader_workers >= 0:
-        return settings.loader_workers
-    return num_cores() - 1
+    return settings.loader_workers if settings.loader_workers >= 0 else num_cores() - 1
 
 
 def ahead(batches: Generator, count: int = BATCHES_AHEAD) -> Iterator:

@@ -5,7 +5,9 @@ converted to it. `data/README.md` shows the tree.
 """
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -146,9 +148,14 @@ def cases(directory: Path | None) -> list[Case]:
 def scan_and_mask(folder: Path) -> tuple[Path, Path]:
     """Return the one scan and the one mask in the folder of a series.
 
-    The mask is recognised by its name; without one, it is the only RTSTRUCT or SEG file.
+    The mask is recognised by its name; without one, it is the only RTSTRUCT or SEG file. A
+    damaged scan counts as one, so that it is refused when it is read.
     """
-    visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    visible = sorted(
+        entry
+        for entry in folder.iterdir()
+        if not entry.name.startswith(".") and not (entry.is_fifo() or entry.is_socket())
+    )
     masks = [entry for entry in visible if _is_named_mask(entry)]
     others = [entry for entry in visible if entry not in masks]
     masks = masks or [
@@ -167,14 +174,15 @@ def scan_and_mask(folder: Path) -> tuple[Path, Path]:
         f"of that name or DICOM files of modality {' or '.join(MASK_MODALITIES)}"
     )
     return (
-        _only(folder, found, "scans (a folder of DICOM slices or a volume file)"),
+        _only(folder, found or others, "scans (a folder of DICOM slices or a volume file)"),
         _only(folder, masks, kinds),
     )
 
 
 def _is_named_mask(entry: Path) -> bool:
     stem = entry.name if entry.is_dir() else scans.volume_stem(entry)
-    return stem is not None and stem.removesuffix(".seg") in MASK_STEMS
+    is_segmentation = entry.name.lower().endswith(".seg.nrrd")  # as 3D Slicer calls them
+    return is_segmentation or (stem or "").lower() in MASK_STEMS
 
 
 def _dicom_files(entry: Path) -> list[Path]:
@@ -241,11 +249,19 @@ def read_names(file: Path, *layouts: tuple[str, str]) -> dict[int | str, str]:
 
 
 def read_columns(file: Path, *layouts: tuple[str, ...]) -> pandas.DataFrame:
-    """Read a CSV file whose columns are those of one of the layouts, as text."""
+    """Read a CSV file whose columns are those of one of the layouts, as text.
+
+    Spreadsheets may have written it with semicolons, in UTF-16 or in Windows' encoding.
+    """
     expected = " or ".join(",".join(columns) for columns in layouts)
     try:
+        text = _decoded(file)
         table = pandas.read_csv(
-            file, dtype=str, skipinitialspace=True, keep_default_na=False, encoding="utf-8-sig"
+            StringIO(text),
+            sep=";" if ";" in text.partition("\n")[0] else ",",
+            dtype=str,
+            skipinitialspace=True,
+            keep_default_na=False,
         )
     except FileNotFoundError as error:
         raise InputError(f"{file}: missing; write it with columns {expected}") from error
@@ -257,6 +273,16 @@ def read_columns(file: Path, *layouts: tuple[str, ...]) -> pandas.DataFrame:
             f"{file}: has columns {found} instead of {expected}; correct its first line"
         )
     return table.apply(lambda column: column.str.strip())
+
+
+def _decoded(file: Path) -> str:
+    content = file.read_bytes()
+    try:
+        is_utf16 = content.startswith((BOM_UTF16_BE, BOM_UTF16_LE))
+        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        warn(f"{file.name} is not in UTF-8 and is read in Windows' encoding 1252")
+        return content.decode("cp1252", "replace")
 
 
 def start_conversion(output: Path, source: dict) -> None:

@@ -24,12 +24,15 @@ def body_mask(scan: SimpleITK.Image) -> SimpleITK.Image:
     outlines, cavities = zip(*(_outline(part, spacing_mm) for part in image_hu), strict=True)
     body, cavities = np.stack(outlines), np.stack(cavities)
     smallest_gap = SMALLEST_GAP_MM2 / np.prod(spacing_mm)
+    padding_hu = image_hu.min()
     last = len(body) - 1
     for here, neighbour in (
         *((index, index - 1) for index in range(1, last + 1)),
         *((index, index + 1) for index in range(last - 1, -1, -1)),
     ):
-        _open_gaps(body[here], cavities[here], 1 - body[neighbour], smallest_gap)
+        # Rows that hold nothing were not scanned: they show no air between limbs.
+        scanned = (image_hu[neighbour] > padding_hu).any(axis=1, keepdims=True)
+        _open_gaps(body[here], cavities[here], (1 - body[neighbour]) * scanned, smallest_gap)
     mask = SimpleITK.GetImageFromArray(body)
     mask.CopyInformation(scan)
     return mask

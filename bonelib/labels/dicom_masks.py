@@ -1,108 +1,123 @@
-"""DICOM SEG -> ids on its own grid; DICOM RTSTRUCT -> ids on the scan's grid."""
+"""DICOM SEG -> ids in the planes of its scan or on its own grid; RTSTRUCT -> on the scan's."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pydicom
 import SimpleITK
 from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
-from skimage.draw import polygon2mask
+from pydicom.pixels import iter_pixels
+from pydicom.uid import UncompressedTransferSyntaxes
+from skimage.draw import polygon
 
 from bonelib.errors import InputError, refusing_damage, warn
-from bonelib.labels.grids import check_overlap, merge
-from bonelib.labels.structures import Structure, choose
-from bonelib.scans import Grid
-from bonelib.scans.dicom import DAMAGED
+from bonelib.labels.grids import check_overlap
+from bonelib.labels.structures import BoneNames, Mask, Structure, choose, merge
+from bonelib.scans import Grid, Layout
+from bonelib.scans.dicom import DAMAGED, attributes_of_frames
 
-REQUIRED_UIDS = (
-    "FrameOfReferenceUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID",
-)  # fmt: skip
 UNEVEN = 0.1  # share of the planes' distance by which a plane may lie off its place
 CLOSED_TYPES = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 FARTHEST_MM = 1e5  # from the scanner's centre; farther points come from a damaged file
 SAME_PLANE_MM = 0.1  # contours closer than this, as decimals are rounded, share a plane
+SAME_OUTLINE = 0.98  # share of its pixels that a smaller outline has to have, to be the same
+CONTAINED = 0.99  # share of an outline's pixels inside another, to be a hole or an island there
+LONGEST_GAP = 2.1  # planes' distances that are bridged: one plane may be missing
 FLAT_MM = 0.5  # that points may lie off the plane of their contour
 ROUNDING_MM = 1e-6  # decides for a voxel halfway between two planes
 
-Drawn = tuple[SimpleITK.Image, dict[int, str]]
+
+class Outlines(NamedTuple):
+    """The closed contours of a structure."""
+
+    contours_mm: list[np.ndarray]  # points (n, 3) in x, y, z
+    exclusive: bool = False  # where an odd number of them overlap, as the standard's XOR
 
 
-def read_segmentation(path: Path, bone_names: dict[int | str, str] | None) -> Drawn:
+def read_segmentation(path: Path, bone_names: BoneNames, layout: Layout | None) -> Mask:
     """Read the segments of a DICOM SEG that count: binary, fractional or a label map.
 
-    A voxel of a fractional one counts above half of the full value. `bone_names` as for
-    `bonelib.labels.read_mask`. Raises InputError for a damaged file and uneven planes.
+    A voxel of a fractional one counts above half of the full value. Frames in the planes of
+    the scan, whose `layout` may be given, are read in these; others must be evenly spaced.
+    `bone_names` as for `bonelib.labels.read_mask`. Raises InputError for a damaged file.
     """
-    import highdicom
-
     with refusing_damage(path, DAMAGED):
         dataset = pydicom.dcmread(path, force=True)
-        for name in REQUIRED_UIDS:  # anonymised files have lost them; highdicom wants them
-            if not dataset.get(name):
-                setattr(dataset, name, generate_uid())
-        structures = _segments(dataset)
-    chosen = choose(path, structures, bone_names)
-    with refusing_damage(path, DAMAGED):
-        segmentation = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
-        place = segmentation.get_volume_geometry(rtol=UNEVEN, allow_missing_positions=True)
-        if place is None:
-            raise InputError(
-                f"{path}: its planes lie unevenly, or are turned or shifted against each other; "
-                "export the segmentation as a volume"
-            )
+        _check_reference(path, dataset, layout)
+        chosen = choose(path, _segments(dataset), bone_names)
+        frames = attributes_of_frames(dataset)
+        layout, places = _places(path, frames, layout)
+        is_label_map = dataset.SegmentationType == "LABELMAP"
+        numbers = [0 if is_label_map else frame.ReferencedSegmentNumber for frame in frames]
+        half = 0.5 * dataset.get("MaximumFractionalValue", 1)
+        # pydicom reads single frames of one bit a pixel only where they end at whole bytes.
+        whole_bytes = dataset.BitsAllocated > 1 or dataset.Rows * dataset.Columns % 8 == 0
+        syntax = dataset.file_meta.TransferSyntaxUID
+    advice = DAMAGED
+    if syntax not in UncompressedTransferSyntaxes:
+        advice = f"its compression ({syntax.name}) is not supported; export it uncompressed"
 
-        def draw(number: int) -> np.ndarray:
-            return (
-                segmentation.get_volume(segment_numbers=[number], rtol=UNEVEN).array[..., 0] > 0.5
-            )
+    def draw(number: int) -> np.ndarray:
+        drawn = np.zeros((len(layout.places), dataset.Rows, dataset.Columns), bool)
+        held = [index for index, other in enumerate(numbers) if other in (0, number)]
+        with refusing_damage(path, advice):
+            parts = iter_pixels(dataset, indices=held) if whole_bytes else dataset.pixel_array[held]
+            for index, part in zip(held, parts, strict=True):
+                drawn[places[index]] |= part == number if is_label_map else part > half
+        return layout.spread(drawn)
 
-        direction = place.direction[:, ::-1].ravel().tolist()
-        grid = Grid(place.spatial_shape[::-1], place.spacing[::-1], place.position, direction)
-        return merge(chosen, draw, grid.empty())
+    return merge(chosen, draw, layout.grid)
 
 
 def read_structure_set(
-    path: Path, scan: SimpleITK.Image, bone_names: dict[int | str, str] | None
-) -> Drawn:
+    path: Path, scan: SimpleITK.Image, bone_names: BoneNames, layout: Layout | None
+) -> Mask:
     """Read the structures of an RTSTRUCT that count as ids on the scan's grid.
 
     `bone_names` as for `bonelib.labels.read_mask`. Raises InputError for a damaged file, for
     contours that are not in parallel planes, and for contours that all lie off the scan.
     """
-    skipped = Counter()
+    notes = Counter()
     with refusing_damage(path, DAMAGED):
-        structures = _rois(pydicom.dcmread(path, force=True))
+        dataset = pydicom.dcmread(path, force=True)
+        _check_reference(path, dataset, layout)
+        structures = _rois(dataset)
     chosen = choose(path, structures, bone_names)
     with refusing_damage(path, DAMAGED):
-        drawn = [(bone, _closed_mm(path, contours, skipped)) for bone, contours in chosen]
-    for what, count in skipped.items():
-        warn(f"{count} {what} were passed over")
-    contours_mm = [contour for _, contours in drawn for contour in contours]
-    if contours_mm:
-        points_mm = np.concatenate(contours_mm)
-        half_mm = max(scan.GetSpacing()) / 2  # contours are flat, but stand for slices
-        check_overlap(path, scan, points_mm.min(axis=0) - half_mm, points_mm.max(axis=0) + half_mm)
-    return merge(drawn, lambda contours: fill(path, contours, scan), scan)
+        outlines = [(bone, _closed(path, contours, notes)) for bone, contours in chosen]
+    if not any(drawn.contours_mm for _, drawn in outlines):
+        raise InputError(f"{path}: has no closed contours of bone; export the structures again")
 
-
-def fill(path: Path, contours_mm: Sequence[np.ndarray], grid: SimpleITK.Image) -> np.ndarray:
-    """Return true where a voxel's centre is inside, (slice, row, column).
-
-    Contours are points (n, 3) in x, y, z. Those of one plane combine by even-odd, so inner
-    ones are holes. A voxel takes the nearest plane within half the distance of planes or of
-    slices, whichever is larger, and is looked up along the planes' normal, so planes may be
-    oblique to the grid. Raises InputError, naming `path`, where planes are not parallel.
-    """
-    inside = np.zeros(grid.GetSize()[::-1], bool)
-    if not contours_mm:
+    def draw(drawn: Outlines) -> np.ndarray:
+        inside, missing = fill(path, drawn, scan)
+        notes["missing planes of contours, filled from the nearest ones"] += missing
         return inside
-    direction = np.reshape(grid.GetDirection(), (3, 3))
-    to_mm = direction * grid.GetSpacing()
+
+    mask, names = merge(outlines, draw, Grid.of(scan))
+    check_overlap(path, True, mask)
+    for kind, count in notes.items():
+        if count:
+            warn(f"{kind}: {count}")
+    return mask, names
+
+
+def fill(path: Path, outlines: Outlines, scan: SimpleITK.Image) -> tuple[np.ndarray, int]:
+    """Return true where a voxel's centre is inside, (slice, row, column), and missing planes.
+
+    A voxel takes the nearest plane of contours and is looked up along the planes' normal, so
+    planes may be oblique to the grid and at any distance. Raises InputError, naming `path`,
+    where planes are not parallel.
+    """
+    inside = np.zeros(scan.GetSize()[::-1], bool)
+    if not outlines.contours_mm:
+        return inside, 0
+    direction = np.reshape(scan.GetDirection(), (3, 3))
+    to_mm = direction * scan.GetSpacing()
     from_mm = np.linalg.inv(to_mm)
-    contours_mm = [contour - grid.GetOrigin() for contour in contours_mm]
+    contours_mm = [contour - scan.GetOrigin() for contour in outlines.contours_mm]
     normal = _common_normal(path, contours_mm)
     along = int(np.argmax(np.abs(normal @ direction)))
     normal = normal * np.sign(normal @ direction[:, along])
@@ -114,19 +129,86 @@ def fill(path: Path, contours_mm: Sequence[np.ndarray], grid: SimpleITK.Image) -
     rows, columns = np.ogrid[: slices.shape[1], : slices.shape[2]]
     in_plane_mm = rows * rise_mm[across[0]] + columns * rise_mm[across[1]]
     slices_mm = np.arange(len(slices)) * rise_mm[along]
-    for plane, low_mm, high_mm in _planes(contours_mm, normal, grid.GetSpacing()[along]):
+    planes, missing = _planes(contours_mm, normal, scan.GetSpacing()[along])
+    for plane, low_mm, high_mm in planes:
         points = [contour @ from_mm.T for contour in plane]
         reached = (slices_mm + in_plane_mm.max() >= low_mm) & (
             slices_mm + in_plane_mm.min() < high_mm
         )
         for index in np.flatnonzero(reached):
             moved = [item + (index - item[:, [along]]) * step / step[along] for item in points]
-            filled = np.logical_xor.reduce(
-                [polygon2mask(slices.shape[1:], item[:, across]) for item in moved]
-            )
+            filled = _filled([item[:, across] for item in moved], outlines, slices.shape[1:])
             here_mm = slices_mm[index] + in_plane_mm
             slices[index] |= filled & (here_mm >= low_mm) & (here_mm < high_mm)
-    return inside
+    return inside, missing
+
+
+def _check_reference(path: Path, dataset: Dataset, layout: Layout | None) -> None:
+    """Raise InputError for a mask of another frame of reference and series than the scan's."""
+    if layout is None or not layout.frames:
+        return
+    scopes = dataset.get("ReferencedFrameOfReferenceSequence") or []
+    studies = [one for scope in scopes for one in scope.get("RTReferencedStudySequence") or []]
+    series = [one for study in studies for one in study.get("RTReferencedSeriesSequence") or []]
+    series += dataset.get("ReferencedSeriesSequence") or []
+    scopes = [dataset, *scopes, *(dataset.get("StructureSetROISequence") or [])]
+    names = ("FrameOfReferenceUID", "ReferencedFrameOfReferenceUID")
+    spaces = {scope.get(name) for scope in scopes for name in names} - {None, ""}
+    series = {one.get("SeriesInstanceUID") for one in series} - {None, ""}
+    own = layout.frames[0]
+    space = own.header.get("FrameOfReferenceUID")
+    if spaces and space and space not in spaces:
+        raise InputError(
+            f"{path}: has another frame of reference than the scan; give the scan that it was "
+            "drawn on"
+        )
+    if series and own.series_uid and own.series_uid not in series:
+        warn("the mask was drawn on another series than the scan's; is it in the same place?")
+
+
+def _places(path: Path, frames: list[Dataset], layout: Layout | None) -> tuple[Layout, np.ndarray]:
+    """Return the scan's layout, or that of the frames, and the slice of each frame in it."""
+    from highdicom.spatial import get_volume_positions
+
+    planes = np.array(
+        [
+            [one.Rows, one.Columns, *one.PixelSpacing, *one.ImageOrientationPatient]
+            for one in frames
+        ],
+        float,
+    )
+    positions_mm = np.array([frame.ImagePositionPatient for frame in frames], float)
+    if layout and layout.frames:
+        first = layout.frames[0]
+        own = np.concatenate([first.shape, first.spacing_mm, first.orientation.ravel()])
+        slices_mm = np.array([frame.position_mm for frame in layout.frames])
+        off_mm = np.linalg.norm(positions_mm[:, None] - slices_mm, axis=2)
+        is_near = off_mm.min(axis=1).max() <= UNEVEN * layout.grid.spacing_mm[2]
+        if is_near and np.allclose(planes, own, rtol=0, atol=1e-3):
+            return layout, off_mm.argmin(axis=1)
+    rows, columns, rows_mm, columns_mm, *cosines = planes[0].tolist()
+    step_mm, _ = get_volume_positions(
+        positions_mm, cosines, rtol=UNEVEN, allow_missing_positions=True,
+        allow_duplicate_positions=True,
+    )  # fmt: skip
+    if step_mm is None or np.ptp(planes, axis=0).max() > 1e-3:
+        raise InputError(
+            f"{path}: its planes lie unevenly, or are turned or shifted against each other, and "
+            "are not those of the scan; export the segmentation as a volume"
+        )
+    row, column = np.reshape(cosines, (2, 3))
+    axes = np.column_stack([row, column, np.cross(row, column)])
+    heights_mm = positions_mm @ axes[:, 2]
+    if np.ptp(heights_mm) == 0:
+        step_mm = float(frames[0].get("SpacingBetweenSlices") or frames[0].SliceThickness)
+    places = np.rint((heights_mm - heights_mm.min()) / step_mm).astype(int)
+    grid = Grid(
+        (int(columns), int(rows), int(places.max()) + 1),
+        (columns_mm, rows_mm, step_mm),
+        tuple(positions_mm[heights_mm.argmin()].tolist()),
+        tuple(axes.ravel().tolist()),
+    )
+    return Layout(grid, [], np.arange(grid.size[2])), places
 
 
 def _segments(dataset: Dataset) -> list[Structure]:
@@ -146,7 +228,7 @@ def _segments(dataset: Dataset) -> list[Structure]:
 def _rois(dataset: Dataset) -> list[Structure]:
     """Return the structures with their contours as they are; converting them takes long."""
     contours = {}
-    for item in dataset.ROIContourSequence:
+    for item in dataset.get("ROIContourSequence") or []:
         number = int(item.ReferencedROINumber)
         contours.setdefault(number, []).extend(item.get("ContourSequence") or ())
     structures = []
@@ -157,33 +239,22 @@ def _rois(dataset: Dataset) -> list[Structure]:
     return structures
 
 
-def _closed_mm(path: Path, contours: Sequence[Dataset], skipped: Counter) -> list[np.ndarray]:
-    """Return the points (n, 3) of each closed contour, and count what encloses nothing."""
+def _closed(path: Path, contours: Sequence[Dataset], notes: Counter) -> Outlines:
+    """Return the closed contours of a structure, and count the others."""
     closed = [item for item in contours if item.ContourGeometricType in CLOSED_TYPES]
-    points_mm = [_points_mm(path, item) for item in closed]
-    kept = [points for points in points_mm if len(points) >= 3]
-    for what, count in (
-        ("contours of fewer than three points", len(closed) - len(kept)),
-        ("points and lines, which enclose nothing,", len(contours) - len(closed)),
-        ("structures without a closed contour", not kept),
-    ):
-        if count:
-            skipped[what] += count
-    return kept
+    kept = [points for item in closed if len(points := _points_mm(path, item)) >= 3]
+    notes["contours that enclose nothing, passed over"] += len(contours) - len(kept)
+    notes["structures without a closed contour"] += not kept
+    return Outlines(kept, any(item.ContourGeometricType == CLOSED_TYPES[1] for item in closed))
 
 
 def _points_mm(path: Path, contour: Dataset) -> np.ndarray:
     values = np.array(contour.get("ContourData") or (), float).ravel()
-    stated = contour.get("NumberOfContourPoints")
-    if len(values) % 3 or (stated is not None and 3 * int(stated) != len(values)):
+    count = 3 * int(contour.get("NumberOfContourPoints") or len(values) // 3)
+    if len(values) != count or not (np.abs(values) < FARTHEST_MM).all():  # or NaN
         raise InputError(
-            f"{path}: a contour has {len(values)} coordinates, not three for each of its points; "
-            "the file is damaged, export it again"
-        )
-    if not (np.abs(values) < FARTHEST_MM).all():  # false for NaN as well
-        raise InputError(
-            f"{path}: a contour has coordinates that are no places in millimetres; the file is "
-            "damaged, export it again"
+            f"{path}: a contour's {len(values)} coordinates are no points in millimetres; the file "
+            "is damaged, export it again"
         )
     return values.reshape(-1, 3)
 
@@ -202,16 +273,50 @@ def _common_normal(path: Path, contours_mm: Sequence[np.ndarray]) -> np.ndarray:
 
 def _planes(
     contours_mm: Sequence[np.ndarray], normal: np.ndarray, slice_mm: float
-) -> Iterator[tuple[list[np.ndarray], float, float]]:
-    """Yield the contours of each plane, and from which to which height it is the nearest."""
+) -> tuple[list[tuple[list[np.ndarray], float, float]], int]:
+    """Return the contours of each plane with its lower and upper end, and the missing planes.
+
+    A plane reaches halfway to its neighbours where these are no farther than one missing
+    plane: planes may change their distance, and a structure may consist of parts.
+    """
     heights_mm = np.array([(contour @ normal).mean() for contour in contours_mm])
     order = np.argsort(heights_mm)
     groups = np.split(order, np.flatnonzero(np.diff(heights_mm[order]) > SAME_PLANE_MM) + 1)
     means_mm = np.array([heights_mm[group].mean() for group in groups])
-    distances_mm = np.diff(means_mm)
-    reach_mm = max(np.median(distances_mm) if len(distances_mm) else 0, slice_mm) / 2
-    middles_mm = means_mm[:-1] + distances_mm / 2
-    lows_mm = np.maximum(means_mm - reach_mm, [-np.inf, *middles_mm]) - ROUNDING_MM
-    highs_mm = np.minimum(means_mm + reach_mm, [*middles_mm, np.inf]) - ROUNDING_MM
-    for group, low_mm, high_mm in zip(groups, lows_mm, highs_mm, strict=True):
-        yield [contours_mm[index] for index in group], low_mm, high_mm
+    gaps_mm = np.diff(means_mm)
+    beside_mm = np.maximum(np.r_[0, gaps_mm[:-1]], np.r_[gaps_mm[1:], 0])  # the larger neighbour
+    beside_mm = np.maximum(beside_mm if len(gaps_mm) > 1 else gaps_mm, slice_mm)
+    bridged = gaps_mm <= LONGEST_GAP * beside_mm
+    missing = bridged & (gaps_mm > (LONGEST_GAP - 0.5) * beside_mm)
+    reach_mm = np.where(bridged, gaps_mm, np.inf)
+    below_mm, above_mm = np.r_[np.inf, reach_mm], np.r_[reach_mm, np.inf]
+    ends_mm = np.minimum(below_mm, above_mm)  # where a part ends, as far as on its other side
+    ends_mm = np.minimum.reduce([ends_mm, np.r_[np.inf, ends_mm[:-1]], np.r_[ends_mm[1:], np.inf]])
+    ends_mm = np.where(np.isinf(ends_mm), slice_mm, np.maximum(ends_mm, slice_mm))
+    lows_mm = means_mm - np.where(np.isinf(below_mm), ends_mm, below_mm) / 2 + ROUNDING_MM
+    highs_mm = means_mm + np.where(np.isinf(above_mm), ends_mm, above_mm) / 2 + ROUNDING_MM
+    planes = [
+        ([contours_mm[index] for index in group], low_mm, high_mm)
+        for group, low_mm, high_mm in zip(groups, lows_mm, highs_mm, strict=True)
+    ]
+    return planes, int(missing.sum())
+
+
+def _filled(contours: list[np.ndarray], outlines: Outlines, shape: tuple[int, int]) -> np.ndarray:
+    """Return the pixels inside the contours, points (row, column), of one plane.
+
+    A contour inside another is a hole, one inside the hole an island; other overlaps are
+    joined, and a contour that is given twice counts once.
+    """
+    inside = np.zeros(shape, bool)
+    pixels = [np.ravel_multi_index(polygon(*item.T, shape), shape) for item in contours]
+    kept = []
+    for own in sorted(filter(len, pixels), key=len, reverse=True):
+        if outlines.exclusive:
+            inside.flat[own] ^= True
+            continue
+        around = [other for other in kept if np.isin(own, other).mean() >= CONTAINED]
+        if all(len(own) < SAME_OUTLINE * len(other) for other in around):
+            inside.flat[own] = len(around) % 2 == 0
+            kept.append(own)
+    return inside

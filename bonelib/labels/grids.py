@@ -1,13 +1,14 @@
 """A mask in space -> the same on a scan's grid, or a refusal where the two lie apart."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK
 
 from bonelib.errors import InputError
+from bonelib.scans import Grid
+
+SAMPLES = 1_000_000  # voxels of a mask that mean HU are taken from
 
 
 def on_grid(
@@ -17,53 +18,37 @@ def on_grid(
 
     Raises InputError, naming `path`, where the two do not overlap in space.
     """
-    check_overlap(path, scan, *_extent_mm(mask))
-    return SimpleITK.Resample(
+    resampled = SimpleITK.Resample(
         mask, scan, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, 0, mask.GetPixelID()
     )
+    check_overlap(path, SimpleITK.GetArrayViewFromImage(mask), resampled)
+    return resampled
 
 
-def check_overlap(
-    path: Path | None, scan: SimpleITK.Image, mask_low_mm: np.ndarray, mask_high_mm: np.ndarray
-) -> None:
-    """Raise InputError where the box of a mask lies outside the scan."""
-    low_mm, high_mm = _extent_mm(scan)
-    if (np.minimum(high_mm, mask_high_mm) <= np.maximum(low_mm, mask_low_mm)).any():
+def check_overlap(path: Path | None, drawn: np.ndarray, on_scan: SimpleITK.Image) -> None:
+    """Raise InputError where a mask holds something, and nothing of it lies in the scan."""
+    if np.any(drawn) and not SimpleITK.GetArrayViewFromImage(on_scan).any():
         raise InputError(
-            f"{path}: " * (path is not None) + "mask and scan lie apart in space "
-            f"(scan from {_point(low_mm)} to {_point(high_mm)} mm, mask from "
-            f"{_point(mask_low_mm)} to {_point(mask_high_mm)} mm); export both with the same origin"
+            f"{path}: " * (path is not None) + "mask and scan lie apart in space; export both "
+            "with the same origin"
         )
 
 
-def image_like(values: np.ndarray, grid: SimpleITK.Image) -> SimpleITK.Image:
-    """Return an array (slice, row, column) as an image that lies where `grid` does."""
-    image = SimpleITK.GetImageFromArray(values)
-    image.CopyInformation(grid)
-    return image
+def image_like(values: np.ndarray, image: SimpleITK.Image) -> SimpleITK.Image:
+    """Return an array (slice, row, column) as an image that lies where `image` does."""
+    return Grid.of(image).image(values)
 
 
-def merge(
-    chosen: Sequence[tuple[str, Any]], draw: Callable[[Any], np.ndarray], grid: SimpleITK.Image
-) -> tuple[SimpleITK.Image, dict[int, str]]:
-    """Draw the chosen structures over each other, as ids from 1 on `grid`; later ones win.
-
-    `chosen` holds a bone's name and what `draw` takes to return true where it is, (slice,
-    row, column). Returns the ids, uint8 or int32, and the bones' names by id.
-    """
-    ids = np.zeros(grid.GetSize()[::-1], np.uint8 if len(chosen) < 256 else np.int32)
-    for number, (_, source) in enumerate(chosen, start=1):
-        ids[draw(source)] = number
-    return image_like(ids, grid), {number: bone for number, (bone, _) in enumerate(chosen, start=1)}
-
-
-def _extent_mm(image: SimpleITK.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and highest x, y, z of an image's corners."""
-    ends = [(-0.5, size - 0.5) for size in image.GetSize()]
-    corners = np.stack(np.meshgrid(*ends), axis=-1).reshape(-1, 3).tolist()
-    points_mm = np.array([image.TransformContinuousIndexToPhysicalPoint(item) for item in corners])
-    return points_mm.min(axis=0), points_mm.max(axis=0)
-
-
-def _point(point_mm: np.ndarray) -> str:
-    return "(" + ", ".join(f"{value:.0f}" for value in point_mm) + ")"
+def sample(scan: SimpleITK.Image, mask: SimpleITK.Image) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids of voxels in a mask, evenly chosen, and the scan's values at their places."""
+    held = np.flatnonzero(SimpleITK.GetArrayViewFromImage(mask))
+    held = held[:: 1 + len(held) // SAMPLES]
+    indices = np.stack(np.unravel_index(held, mask.GetSize()[::-1])[::-1], axis=1)
+    of, to = Grid.of(mask), Grid.of(scan)
+    points_mm = indices @ (of.axes * of.spacing_mm).T + of.origin_mm
+    places = np.rint((points_mm - to.origin_mm) @ np.linalg.inv(to.axes * to.spacing_mm).T)
+    reached = ((places >= 0) & (places < to.size)).all(axis=1)
+    return tuple(
+        SimpleITK.GetArrayViewFromImage(image)[tuple(voxels[reached, ::-1].astype(int).T)]
+        for image, voxels in ((mask, indices), (scan, places))
+    )

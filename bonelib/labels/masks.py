@@ -1,6 +1,7 @@
 """A mask of any format and its scan -> ids in space, and the names of those that are bone."""
 
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,11 @@ import SimpleITK
 from PIL import Image
 
 from bonelib import scans
-from bonelib.errors import InputError, refusing_damage
+from bonelib.bone_names import looks_like_bone
+from bonelib.errors import InputError, InputWarning, refusing_damage, warn
 from bonelib.labels.dicom_masks import read_segmentation, read_structure_set
-from bonelib.labels.grids import merge, on_grid
-from bonelib.labels.label_map import bone_of
-from bonelib.labels.structures import Structure, choose, ids_of
+from bonelib.labels.grids import on_grid, sample
+from bonelib.labels.structures import BoneNames, Mask, Structure, choose, ids_of, merge
 from bonelib.scans.volumes import DAMAGED, read_header
 
 FORMS = (
@@ -22,13 +23,11 @@ FORMS = (
     "an RTSTRUCT or a DICOM SEG"
 )
 DICOM_MODALITIES = ("RTSTRUCT", "SEG")
-LOWEST_BONE_HU = 100.0  # mean under a mask of bone; a mask in the wrong order lies elsewhere
+LOWEST_BONE_HU = 100.0  # mean under a mask of bone; a mask of another scan lies elsewhere
 MOST_IDS = 128  # in one mask; with more values it is a picture in shades of grey
+FEWEST_SHADES = 8  # of a smooth mask; one of few ids may have thin structures
 STEPS = {"L;2": 85, "L;4": 17}  # Pillow spreads grey of 2 and 4 bits over 0 to 255
 ID_MODES = ("1", "L", "P", "I;16", "I")  # of pictures in grey or with a palette
-
-BoneNames = dict[int | str, str] | None
-Mask = tuple[SimpleITK.Image, dict[int, str] | None]
 
 
 def read_mask(
@@ -41,8 +40,8 @@ def read_mask(
     """Read a mask of any format as ids, on any grid in the scan's space.
 
     `path` is a volume file, a folder of binary volumes, of PNG, or of folders of PNG, or a
-    DICOM RTSTRUCT or SEG, or a folder that holds one. PNG need `scan_path` and `series`,
-    from which `scan` was read.
+    DICOM RTSTRUCT or SEG, or a folder that holds one. `scan_path` and `series` are those that
+    `scan` was read from: PNG need them, and a DICOM mask is compared with them.
 
     `bone_names` maps ids (of voxels, ROIs, segments, shades of grey), or patterns of
     structures' names, to names of bones; the first that fits wins, and "ignore" marks voxels
@@ -50,73 +49,81 @@ def read_mask(
     structure; where there are no names, every id does.
 
     Returns the ids, uint8 or int32, and the names of those that count, or None for every
-    id. Raises InputError for anything else, in one line that names the file.
+    id. Warns of bones in which the scan is dark. Raises InputError for anything else.
     """
     path = Path(path)
+    kind, files = _contents(path)
+    layout = None
+    is_picture = kind.startswith("PNG")
+    if scan_path is not None and (kind == "DICOM" or is_picture):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)  # `scan` was read with the same ones
+            layout = scans.read_layout(scan_path, series)
+    if kind == "volume":
+        mask = _read_volume(path, bone_names)
+    elif kind == "volumes":
+        mask = _read_volumes(path, files, scan, bone_names)
+    elif is_picture:
+        mask = _read_pictures(path, files, layout, bone_names)
+    elif scans.modality(files[0]) == "SEG":
+        mask = read_segmentation(files[0], bone_names, layout)
+    else:
+        mask = read_structure_set(files[0], scan, bone_names, layout)
+    _check_brightness(path, scan, mask, must_be_bright=is_picture)
+    return mask
+
+
+def _contents(path: Path) -> tuple[str, list[Path]]:
+    """Return the kind of a mask, and its files; raise InputError where there is not one mask."""
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder; check the path")
-    if path.is_dir():
-        return _read_folder(path, scan, bone_names, scan_path, series)
-    if scans.is_dicom(path):
-        return _read_dicom(path, scan, bone_names)
-    if scans.volume_stem(path) is None:
-        raise InputError(f"{path}: not a mask; give {FORMS}")
-    return _read_volume(path, bone_names)
-
-
-def _read_folder(
-    path: Path,
-    scan: SimpleITK.Image,
-    bone_names: BoneNames,
-    scan_path: Path | str | None,
-    series: str | None,
-) -> Mask:
-    """Read a folder that holds masks of one kind; other files are passed over."""
-    files = scans.source_files(path)
-    volumes = [file for file in files if scans.volume_stem(file) and file.parent == path]
-    dicom = [
-        file for file in files if scans.is_dicom(file) and scans.modality(file) in DICOM_MODALITIES
-    ]
-    pictures = defaultdict(list)
-    for file in files:
-        if file.suffix.lower() == ".png":
-            pictures[file.parent.relative_to(path).as_posix()].append(file)
-    kinds = {
-        "volume files": volumes,
-        "RTSTRUCT or SEG": dicom,
-        "PNG": pictures.get(".", []),
-        "folders of PNG": [folder for folder in pictures if folder != "."],
-    }
-    found = {kind: len(members) for kind, members in kinds.items() if members}
-    if len(found) != 1 or len(dicom) > 1:
-        held = " and ".join(f"{count} {kind}" for kind, count in found.items())
+    found = defaultdict(list)
+    for file in scans.source_files(path) if path.is_dir() else [path]:
+        if scans.is_dicom(file):
+            found["DICOM" * (scans.modality(file) in DICOM_MODALITIES)].append(file)
+        elif scans.volume_stem(file) and file.parent in (path, path.parent):
+            found["volumes" if path.is_dir() else "volume"].append(file)
+        elif file.suffix.lower() == ".png":
+            found["PNG" if file.parent == path else "PNG in folders"].append(file)
+    others = found.pop("", [])
+    if len(found) != 1 or len(found.get("DICOM", [])) > 1:
+        held = " and ".join(f"{len(files)} {kind}" for kind, files in found.items() if files)
+        if others and path.is_file():
+            held = f"DICOM of modality {scans.modality(path) or 'unknown'}"
         raise InputError(f"{path}: holds {held or 'no mask'} where one mask is due; give {FORMS}")
-    if volumes:
-        return _read_volumes(path, volumes, scan, bone_names)
-    if dicom:
-        return _read_dicom(dicom[0], scan, bone_names)
-    if scan_path is None:
-        raise InputError(f"{path}: PNG have no place of their own; name the scan that they show")
-    return _read_pictures(path, pictures, scans.open_scan(scan_path, series), bone_names)
+    return found.popitem()
 
 
-def _read_dicom(path: Path, scan: SimpleITK.Image, bone_names: BoneNames) -> Mask:
-    modality = scans.modality(path)
-    if modality == "RTSTRUCT":
-        return read_structure_set(path, scan, bone_names)
-    if modality == "SEG":
-        return read_segmentation(path, bone_names)
-    kind = modality or "unknown"
-    raise InputError(f"{path}: a DICOM file of modality {kind} is not a mask; give {FORMS}")
+def _check_brightness(path: Path, scan: SimpleITK.Image, mask: Mask, must_be_bright: bool) -> None:
+    """Warn of bones in which the scan is dark; raise InputError for pictures, in any order."""
+    ids, image_hu = sample(scan, mask[0])
+    numbers = defaultdict(list)
+    for number, bone in (mask[1] or dict.fromkeys(np.unique(ids), "bone")).items():
+        if looks_like_bone(bone) and number in ids:
+            numbers["bone" if must_be_bright else bone].append(number)
+    means_hu = {bone: image_hu[np.isin(ids, held)].mean() for bone, held in numbers.items()}
+    dark = [f"{hu:.0f} HU in {bone}" for bone, hu in means_hu.items() if hu < LOWEST_BONE_HU]
+    if dark and must_be_bright:
+        raise InputError(
+            f"{path}: the scan has {dark[0]} on average, so the pictures' order or direction is "
+            "not the scan's; name each as its slice's file, or give the mask as a volume"
+        )
+    if dark:
+        warn(f"the scan is dark in the mask, {', '.join(dark)} on average; is it of this scan?")
 
 
 def _read_volume(path: Path, bone_names: BoneNames) -> Mask:
     """Read a file of ids, or of the named segments that 3D Slicer keeps in layers."""
     with refusing_damage(path, DAMAGED):
         header = read_header(path)
-    segments = _slicer_segments(path, header)
+        segments = _slicer_segments(header)
     if not segments:
-        return scans.read_volume(path), ids_of(path, bone_names)
+        mask, names = scans.read_volume(path), ids_of(path, bone_names)
+        values = SimpleITK.GetArrayViewFromImage(mask)
+        if names is None and _is_smooth(values):
+            warn(f"the mask is smooth, from 0 to {values.max()}; above half counts as bone")
+            mask = mask > values.max() / 2
+        return mask, names
     chosen = choose(path, segments, bone_names)
     if header.GetNumberOfComponents() == 1:
         image = scans.read_volume(path)
@@ -125,32 +132,32 @@ def _read_volume(path: Path, bone_names: BoneNames) -> Mask:
             image = SimpleITK.ReadImage(str(path))
     layers = SimpleITK.GetArrayViewFromImage(image)
     layers = layers.reshape(*image.GetSize()[::-1], -1)
-    if image.GetDimension() != 3 or max(layer for _, (layer, _) in chosen) >= layers.shape[-1]:
-        raise InputError(
-            f"{path}: a segment lies in a layer that is not there; the file is damaged, save the "
-            "segmentation again"
+    with refusing_damage(path, DAMAGED):
+        return merge(
+            chosen, lambda source: layers[..., source[0]] == source[1], scans.Grid.of(image)
         )
-    return merge(chosen, lambda source: layers[..., source[0]] == source[1], image)
 
 
-def _slicer_segments(path: Path, header: SimpleITK.ImageFileReader) -> list[Structure]:
+def _is_smooth(values: np.ndarray) -> bool:
+    """Tell a mask in shades of grey from one of ids, whose neighbours are mostly equal."""
+    ahead, behind = values[..., 1:], values[..., :-1]
+    inner = (ahead > 0) & (behind > 0) & ((ahead < values.max()) | (behind < values.max()))
+    equal = (ahead == behind)[inner]
+    return bool(len(np.unique(values)) > FEWEST_SHADES and equal.mean() < 0.5)
+
+
+def _slicer_segments(header: SimpleITK.ImageFileReader) -> list[Structure]:
     """Return the segments that the header of a 3D Slicer segmentation lists, or none."""
 
     def entry(segment: str, what: str, default: str) -> str:
         key = f"{segment}_{what}"
         return header.GetMetaData(key) if header.HasMetaDataKey(key) else default
 
-    keys = map(re.compile(r"Segment\d+(?=_)").match, header.GetMetaDataKeys())
+    keys = " ".join(header.GetMetaDataKeys())
     structures = []
-    for segment in sorted({key[0] for key in keys if key}):
-        value, layer = entry(segment, "LabelValue", "1"), entry(segment, "Layer", "0")
-        if not (value.isdecimal() and layer.isdecimal()):
-            raise InputError(
-                f"{path}: the label value or layer of a segment is no number; save the "
-                "segmentation again"
-            )
-        names = (entry(segment, "Name", segment),)
-        structures.append(Structure(names, (int(layer), int(value)), int(value)))
+    for segment in sorted(set(re.findall(r"\bSegment\d+(?=_)", keys))):
+        value, layer = int(entry(segment, "LabelValue", "1")), int(entry(segment, "Layer", "0"))
+        structures.append(Structure((entry(segment, "Name", segment),), (layer, value), value))
     return structures
 
 
@@ -163,85 +170,65 @@ def _read_volumes(
         mask = scans.read_volume(file)
         ids = np.unique(SimpleITK.GetArrayViewFromImage(mask))
         if len(ids[ids > 0]) > 1:
-            raise InputError(
-                f"{file}: holds several ids, but each file of a folder is one structure; give "
-                "the file itself, or one file for each structure"
-            )
+            raise InputError(f"{file}: holds several ids; a file of a folder is one structure")
         return SimpleITK.GetArrayFromImage(on_grid(mask, scan, file)) > 0
 
     structures = [Structure((scans.volume_stem(file),), file) for file in files]
-    return merge(choose(path, structures, bone_names), draw, scan)
+    return merge(choose(path, structures, bone_names), draw, scans.Grid.of(scan))
 
 
 def _read_pictures(
-    path: Path, pictures: dict[str, list[Path]], stored: scans.StoredScan, bone_names: BoneNames
+    path: Path, files: Sequence[Path], layout: scans.Layout | None, bone_names: BoneNames
 ) -> Mask:
-    """Read PNG as ids, or as one structure a folder, and place them on the scan's slices.
-
-    `pictures` holds the files by folder, "." for ids. Raises InputError for pictures that do
-    not fit the slices, and where the scan is not bright under the bones.
-    """
-    grid = stored.grid.empty()
-    if list(pictures) == ["."]:
+    """Read PNG as ids, or as one structure a folder, and place them on the scan's slices."""
+    if layout is None:
+        raise InputError(f"{path}: PNG have no place of their own; name the scan that they show")
+    folders = defaultdict(list)
+    for file in files:
+        folders[file.parent].append(file)
+    if list(folders) == [path]:
         names = ids_of(path, bone_names)
-        mask = SimpleITK.GetImageFromArray(_stacked(path, pictures["."], stored, MOST_IDS))
-        mask.CopyInformation(grid)
-    else:
-        chosen = choose(path, [Structure((name,), name) for name in pictures], bone_names)
-        mask, names = merge(
-            chosen, lambda name: _stacked(path / name, pictures[name], stored, 2) > 0, grid
-        )
-    bone = on_grid(bone_of(mask, names), stored.image)
-    image_hu = SimpleITK.GetArrayViewFromImage(stored.image)
-    under_hu = image_hu[SimpleITK.GetArrayViewFromImage(bone) == 1]
-    if len(under_hu) and under_hu.mean() < LOWEST_BONE_HU:
-        raise InputError(
-            f"{path}: the scan has {under_hu.mean():.0f} HU on average where the pictures show "
-            "bone, so their order or direction is not the scan's; name each picture as its "
-            "slice's file, or give the mask as a volume"
-        )
-    return mask, names
+        return layout.grid.image(_stacked(path, files, layout, MOST_IDS)), names
+    structures = [Structure((folder.relative_to(path).as_posix(),), folder) for folder in folders]
+    return merge(
+        choose(path, structures, bone_names),
+        lambda folder: _stacked(folder, folders[folder], layout, 2) > 0,
+        layout.grid,
+    )
 
 
-def _stacked(
-    path: Path, files: Sequence[Path], stored: scans.StoredScan, most_ids: int
-) -> np.ndarray:
+def _stacked(path: Path, files: Sequence[Path], layout: scans.Layout, most_ids: int) -> np.ndarray:
     """Return ids, (slice, row, column) as stored; an interpolated slice takes the nearest one."""
-    columns, rows, count = stored.grid.size
-    shown = np.stack([_ids(file, (columns, rows)) for file in _in_order(path, files, stored)])
+    size = layout.grid.size[:2]
+    shown = layout.spread(np.stack([_ids(file, size) for file in _in_order(path, files, layout)]))
     if len(set().union(*(np.unique(part).tolist() for part in shown))) > most_ids:
         raise InputError(
             f"{path}: the pictures hold more than {most_ids} shades of grey, which are no ids; "
             "save the mask without smoothing"
         )
-    return shown[np.abs(stored.places[:, None] - np.arange(count)).argmin(axis=0)]
+    return shown
 
 
-def _in_order(path: Path, files: Sequence[Path], stored: scans.StoredScan) -> list[Path]:
+def _in_order(path: Path, files: Sequence[Path], layout: scans.Layout) -> list[Path]:
     """Return the files in the order of the stored slices: by name, or else by number."""
     by_name = {file.stem: file for file in files}
-    names = [frame.file.stem for frame in stored.frames]
+    names = [frame.file.stem for frame in layout.frames]
     if sorted(by_name) == sorted(names):
         return [by_name[name] for name in names]
-    numbers = [frame.number for frame in stored.frames] or list(range(len(stored.places)))
+    numbers = [frame.number for frame in layout.frames] or list(range(len(layout.places)))
     if len(files) != len(numbers):
         raise InputError(
             f"{path}: holds {len(files)} pictures, the scan {len(numbers)} slices; give one for "
             "each slice, or the mask as a volume"
         )
     if None in numbers or len(set(numbers)) < len(numbers):
-        raise InputError(
-            f"{path}: the scan's slices are not numbered one by one, so the order of the pictures "
-            "is unknown; name each picture as its slice's file"
-        )
+        raise InputError(f"{path}: the scan has no slice numbers; name pictures as its files")
 
     def natural(file: Path) -> list:  # page2 before page10
         parts = re.split(r"(\d+)", file.stem.lower())
         return [int(part) if part.isdecimal() else part for part in parts]
 
-    ranks = np.argsort(np.argsort(numbers))
-    ordered = sorted(files, key=natural)
-    return [ordered[rank] for rank in ranks]
+    return [sorted(files, key=natural)[rank] for rank in np.argsort(np.argsort(numbers))]
 
 
 def _ids(file: Path, size: tuple[int, int]) -> np.ndarray:
@@ -256,10 +243,7 @@ def _ids(file: Path, size: tuple[int, int]) -> np.ndarray:
                 f"{size[0]} x {size[1]}; save the mask in the scan's size"
             )
         if picture.mode not in ID_MODES:
-            raise InputError(
-                f"{file}: is in colour or see-through ({picture.mode}), so its ids are unknown; "
-                "save the mask in grey, or with a palette"
-            )
+            raise InputError(f"{file}: is in colour ({picture.mode}); save it in grey")
         step = STEPS.get(picture.tile[0][3], 1)
         kind = np.int32 if picture.mode.startswith("I") else np.uint8
         return np.asarray(picture).astype(kind) // step

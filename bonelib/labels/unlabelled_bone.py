@@ -30,7 +30,7 @@ def unlabelled_bone(
     # The drawn bone goes first, or its own shell would close up with what lies beside it.
     open_hu = np.where((inside == 1) & (drawn == 0), image_hu, AIR_HU)
     found = np.stack([_whole_bones(part, spacing_mm) for part in open_hu])
-    return image_like(found * (drawn == 0).astype(np.uint8), scan)
+    return image_like(found * ((drawn == 0) & (inside == 1)).astype(np.uint8), scan)
 
 
 def _whole_bones(slice_hu: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:

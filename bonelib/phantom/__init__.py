@@ -89,7 +89,7 @@ def draw_visit(
 ) -> tuple[Patient, Scanner, np.ndarray]:
     """Draw the patient and the scanner of a visit; return also the z of each slice in mm."""
     visit, seed = VISITS[series_id], series_seed(series_id, settings)
-    patient = _with_findings(Patient.from_seed(seed, visit["male"], visit["scale"]), visit, seed)
+    patient = _with_findings(Patient(seed, visit["male"], visit["scale"]), visit, seed)
     protocol = Protocol(dose=float(np.random.default_rng([seed, 15]).uniform(*DOSES)))
     highest_mm = visit["highest_mm"] * np.linalg.norm(patient.pelvis.axes[:, 2])
     distances_mm = settings.phantom_slice_distance_mm * np.arange(num_slices - 1, -1, -1.0)
@@ -102,8 +102,7 @@ def _with_findings(patient: Patient, visit: dict, seed: int) -> Patient:
     unusual = visit["unusual"]
     enhanced = "contrast medium" in unusual
     unenhanced_bowel = tuple(replace(loop, content=Tissue.FLUID) for loop in patient.bowel)
-    return replace(
-        patient,
+    return patient.replace(
         fat=float(np.clip(patient.fat, *FAT_MM)),
         skeleton=tuple(bone for bone in patient.skeleton if not isinstance(bone, Arm)),
         replaced_hips=(int(random.choice(FEMURS)),) if "hip prosthesis" in unusual else (),

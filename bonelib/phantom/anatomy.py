@@ -74,6 +74,10 @@ class _Canvas:
         self.couch_surface = patient.couch_top - self.x**2 / (2 * patient.couch_curve)
         self.groin_y = -0.42 * np.sqrt(DEPTH * patient.half_depth)
 
+    def at(self, profile: str) -> float:
+        """Return the value of a profile in `anatomy.yaml` at the slice's height."""
+        return np.interp(self.z, *_DATA["profiles"][profile])
+
     def of_kind(self, kind: type[Bone]) -> list[Bone]:
         return [bone for bone in self.patient.skeleton if isinstance(bone, kind)]
 
@@ -103,9 +107,9 @@ class _Canvas:
         if z < 60:
             crease_mm = np.clip(14 - 16 * patient.obesity, 2, 16)  # a fold between fat parts
             core = union(core, self._thighs(), crease_mm)
-        cleft_depth = np.interp(z, (-80, -30, 40, 75), (40, 34, 16, 0))
         back = patient.couch_top
-        cleft = capsule((self.x, self.y), (0, back - cleft_depth), (0, back + 10), 0.5, 3.0)
+        deepest = back - self.at("cleft_depth")
+        cleft = capsule((self.x, self.y), (0, deepest), (0, back + 10), 0.5, 3.0)
         couch = self.y - self.couch_surface + 1
         return tuple(
             intersection(intersection(outline, -cleft, 6), couch, 12)
@@ -113,11 +117,9 @@ class _Canvas:
         )
 
     def _trunk(self):
-        patient, z = self.patient, float(self.z)
-        waist = np.interp(z, (-100, 0, 70, 130, 170), (0.96, 1, 0.97, 0.9, 0.88))
-        belly = np.interp(z, (-60, 20, 100, 170), (0.86, 0.94, 1.04, 1.06))
-        waist += max(patient.obesity, 0) * np.interp(z, (40, 150), (0, 0.14))
-        belly += max(patient.obesity, 0) * np.interp(z, (40, 150), (0, 0.16))
+        patient = self.patient
+        waist = self.at("waist") + max(patient.obesity, 0) * self.at("obese_waist")
+        belly = self.at("belly") + max(patient.obesity, 0) * self.at("obese_belly")
         trunk = ellipse(
             self.x,
             self.y - 16 + (belly - 1) * patient.half_depth * 0.7,
@@ -125,22 +127,19 @@ class _Canvas:
             patient.half_depth * belly,
             2.4,
         )
-        return intersection(trunk, CROTCH + 4 - z, 30)
+        return intersection(trunk, CROTCH + 4 - float(self.z), 30)
 
     def _thighs(self):
         patient, z = self.patient, float(self.z)
-        heights = (-400, -200, -90)
-        width = patient.flesh_width * np.interp(z, heights, (0.35, 0.42, 0.475))
-        width += patient.fat * np.interp(z, heights, (0.28, 0.4, 0.475))
-        depth = patient.flesh_depth * np.interp(z, heights, (0.58, 0.74, 0.82))
-        depth += patient.fat * np.interp(z, heights, (0.4, 0.65, 0.82))
-        inwards = np.interp(z, heights, (0, 10, 19))
-        backwards = np.interp(z, heights, (2, 12, 6))
+        width = patient.flesh_width * self.at("thigh_flesh_width")
+        width += patient.fat * self.at("thigh_fat_width")
+        depth = patient.flesh_depth * self.at("thigh_flesh_depth")
+        depth += patient.fat * self.at("thigh_fat_depth")
         thighs = np.inf
         for femur in self.of_kind(Femur):
             middle_x, middle_y = femur.middle(min(z, CROTCH))
-            centre_x = middle_x - np.copysign(inwards, middle_x)
-            offset_y = self.y - middle_y - backwards
+            centre_x = middle_x - np.copysign(self.at("thigh_inwards"), middle_x)
+            offset_y = self.y - middle_y - self.at("thigh_backwards")
             part = ellipse(self.x - centre_x, offset_y, width, depth, 2.15)
             thighs = np.minimum(thighs, part)
         return intersection(thighs, z - 40, 60)
@@ -173,11 +172,10 @@ class _Canvas:
         uneven = 0.22 * np.sin(2 * angle + patient.fat_phases[0])
         uneven += 0.15 * np.sin(3 * angle + patient.fat_phases[1])
         thick = patient.fat + min(patient.fat, MEAN_FAT_MM) * uneven
-        fat = thick * np.interp(z, (-300, -120, -60, 0, 100), (0.5, 0.7, 0.8, 1, 1.05))
-        fat = np.maximum(fat, 3)
+        fat = np.maximum(thick * self.at("fat"), 3)
         self.tissues[skin < 0] = Tissue.FAT
         self.tissues[(skin < 0) & (skin > -SKIN_THICKNESS)] = Tissue.SKIN
-        perineum = np.exp(-((self.x / 55) ** 2)) * np.interp(z, (-60, -30), (0.8, 0))
+        perineum = np.exp(-((self.x / 55) ** 2)) * self.at("perineum")
         flesh = core < -fat * (1 - perineum)
         rows, columns = np.nonzero(flesh)
         self.tissues[rows, columns] = self._muscles(self.x[0, columns], self.y[rows, 0])
@@ -214,21 +212,15 @@ class _Canvas:
         return np.where(second - nearest < gap, Tissue.FAT, Tissue.MUSCLE).astype(np.uint8)
 
     def _paint_cavity(self, skin, fat):
-        z = float(self.z)
-        if z < PELVIC_FLOOR:
+        if self.z < PELVIC_FLOOR:
             self.cavity = np.full(self.tissues.shape, np.inf, np.float32)
             return
-        heights = (PELVIC_FLOOR, -10, 30, 60, 100, 170)
-        centre_y = np.interp(z, heights, (10, 6, 0, -22, -34, -34))
-        width = np.interp(z, heights, (30, 47, 56, 86, 112, 122)) * self.patient.scale
-        depth = (
-            np.interp(z, heights, (30, 48, 60, 60, 52, 52)) * self.patient.flesh_depth / FLESH_DEPTH
-        )
-        cavity = ellipse(self.x, self.y - centre_y, width, depth, 2.3)
-        psoas_x = np.interp(z, (20, 60, 100, 170), (78, 66, 50, 42))
-        psoas_y = np.interp(z, (20, 60, 100, 170), (-34, -12, 4, 6))
-        psoas = ellipse(np.abs(self.x) - psoas_x, self.y - psoas_y, 21, 24)
-        spine = ellipse(self.x, self.y - 40, 40, np.interp(z, (70, 100), (10, 58)))
+        width = self.at("cavity_width") * self.patient.scale
+        depth = self.at("cavity_depth") * self.patient.flesh_depth / FLESH_DEPTH
+        cavity = ellipse(self.x, self.y - self.at("cavity_y"), width, depth, 2.3)
+        side = np.abs(self.x)
+        psoas = ellipse(side - self.at("psoas_x"), self.y - self.at("psoas_y"), 21, 24)
+        spine = ellipse(self.x, self.y - 40, 40, self.at("spine_depth"))
         cavity = np.maximum(cavity, np.maximum(skin + fat + 9, -np.minimum(psoas, spine)))
         self.tissues[cavity < 0] = Tissue.FAT
         self.cavity = cavity
@@ -248,12 +240,11 @@ class _Canvas:
             self._fill(window, distance, content, wall_mm=2.2)
 
     def paint_pelvic_organs(self):
-        patient, z = self.patient, self.z
-        rectum_x = np.interp(z, (-60, 0, 40, 90), (0, 0, 8, 25))
-        rectum_y = np.interp(z, (-60, -30, 10, 40, 90), (55, 50, 50, 38, -10))
-        radius = np.interp(z, (-65, -60, -40, 0, 80, 95), (0, 9, 15, 19, 14, 0))
-        if -64 < z < 90:
-            distance = np.hypot(self.x - rectum_x, (self.y - rectum_y) * 1.15) - radius
+        patient = self.patient
+        if -64 < self.z < 90:
+            rectum_y = self.at("rectum_y")
+            distance = np.hypot(self.x - self.at("rectum_x"), (self.y - rectum_y) * 1.15)
+            distance -= self.at("rectum_radius")
             filling, gas_mm = (Tissue.BLOOD, 9) if patient.stool else (Tissue.FLUID, 4)
             content = np.where(self.y < rectum_y - gas_mm, Tissue.GAS, filling)
             self._fill(np.s_[:, :], distance, content, wall_mm=3.5)
@@ -273,7 +264,7 @@ class _Canvas:
 
     def paint_vessels(self):
         patient, z = self.patient, float(self.z)
-        size = np.interp(z, (-400, 0, 140, 160), (3.2, 4.2, 6, 8))
+        size = self.at("artery_radius")
         blood = Tissue.ENHANCED_BLOOD if patient.vessels_enhanced else Tissue.BLOOD
         body = self.tissues >= Tissue.GAS
         for side, femur in zip((1, -1), self.of_kind(Femur), strict=True):

@@ -4,13 +4,14 @@ The patient's x grows to the left, y to the back, z to the head, in mm; z is 0 a
 joints.
 """
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from bonelib.phantom.shapes import Frame
-from bonelib.phantom.skeleton import SPINE_TOP, Ageing, Bone, build_skeleton
+from bonelib.phantom.skeleton import FEMURS, SPINE_TOP, Ageing, build_skeleton
 from bonelib.phantom.tissues import Tissue
 
 THIGH_SCANS = 0.3  # share of scans of the thighs; in the paper, pelves are the minority
@@ -31,91 +32,64 @@ class BowelLoop:
     gas_above: float  # y in mm; gas lies in front of it
 
 
-@dataclass(frozen=True)
 class Patient:
     """One patient on the couch; lengths in mm, angles in degrees."""
 
-    male: bool
-    flesh_width: float  # half the trunk's width at the hips, without fat
-    flesh_depth: float
-    fat: float  # mean thickness below the skin
-    fat_phases: tuple[float, float]
-    scale: float  # of the skeleton
-    pelvis: Frame
-    skeleton: tuple[Bone, ...]
-    ageing: Ageing
-    replaced_hips: tuple[int, ...]  # numbers of the femurs whose head is a prosthesis
-    arms: bool  # beside the body
-    couch_curve: float  # radius of its hollow
-    cushion: float  # thickness of a mattress on the couch
-    bowel: tuple[BowelLoop, ...]
-    stool: bool  # in the rectum, else gas and fluid
-    bladder: tuple[float, float, float]  # half axes
-    bladder_contrast: float  # y; contrast lies behind it
-    catheter: bool
-    ureters_enhanced: bool
-    vessels_enhanced: bool
-    calcified: bool
-    gold_seeds: tuple[tuple[float, float, float], ...]
-    skin_markers: tuple[tuple[float, float], ...]  # x in half widths, z
-    scan_upwards: float  # share of a scan's spare length that goes to the head
-    thigh_top: float | None  # upper end of a scan of the thighs; None for one of the pelvis
-
-    @classmethod
-    def from_seed(
-        cls, seed: int, male: bool | None = None, scale: float | None = None
-    ) -> "Patient":
+    def __init__(self, seed: int, male: bool | None = None, scale: float | None = None):
         """Draw a patient, with sex and scale of the skeleton unless they are given."""
         random = np.random.default_rng([seed, 1])
         drawn_male = bool(random.random() < 0.6)
-        male = drawn_male if male is None else male
-        size = random.normal(0.3 if male else -0.5, 0.9)
-        scale = scale or float(np.clip(1.03 + 0.03 * size, 0.96, 1.09))
-        fat = float(np.clip(np.exp(random.normal(np.log(24 if male else 30), 0.42)), 7, 75))
-        flesh_width = float(np.clip(random.normal(FLESH_WIDTH, 5) + 6 * size, 156, 190))
-        flesh_depth = float(np.clip(random.normal(FLESH_DEPTH, 5) + 3 * size, 85, 110))
+        self.male = drawn_male if male is None else male
+        size = random.normal(0.3 if self.male else -0.5, 0.9)
+        self.scale = scale or float(np.clip(1.03 + 0.03 * size, 0.96, 1.09))  # of the skeleton
+        fat = np.exp(random.normal(np.log(24 if self.male else 30), 0.42))
+        self.fat = float(np.clip(fat, 7, 75))  # mean thickness below the skin
+        # Half the trunk's width and depth at the hips, without fat.
+        self.flesh_width = float(np.clip(random.normal(FLESH_WIDTH, 5) + 6 * size, 156, 190))
+        self.flesh_depth = float(np.clip(random.normal(FLESH_DEPTH, 5) + 3 * size, 85, 110))
         turn = Rotation.from_euler("xyz", random.normal(0, (4, 1.2, 1.5)), degrees=True)
         # A woman's pelvis is wider and lower.
-        build = np.diag((1.0, 1.0, 1.0) if male else (1.045, 1.0, 0.96)) * scale
-        pelvis = Frame(np.array([random.normal(0, 2), 0.0, 0.0]), turn.as_matrix() @ build, scale)
+        build = np.diag((1.0, 1.0, 1.0) if self.male else (1.045, 1.0, 0.96)) * self.scale
+        middle = np.array([random.normal(0, 2), 0.0, 0.0])
+        self.pelvis = Frame(middle, turn.as_matrix() @ build, self.scale)
         abduction, flexion = random.uniform(-2, 5), random.normal(-2, 2)
         legs = {
             side: (1, -1, 1) * random.normal((flexion, abduction, -4), (1, 1, 7))
             for side in ("left", "right")
         }
-        arms = bool(random.random() < 0.2)
+        self.arms = bool(random.random() < 0.2)  # beside the body
         wrists = {
-            side: random.uniform((22, -15, -80), (36, 45, 60)) + (flesh_width + fat, 0, 0)
+            side: random.uniform((22, -15, -80), (36, 45, 60)) + (self.half_width, 0, 0)
             for side in ("left", "right")
         }
-        ageing = Ageing.draw(random)
-        return cls(
-            male=male,
-            flesh_width=flesh_width,
-            flesh_depth=flesh_depth,
-            fat=fat,
-            fat_phases=tuple(random.uniform(0, 2 * np.pi, 2)),
-            scale=scale,
-            pelvis=pelvis,
-            skeleton=tuple(build_skeleton(pelvis, legs, ageing, wrists if arms else {})),
-            ageing=ageing,
-            replaced_hips=tuple(number for number in (4, 5) if random.random() < 0.06),
-            arms=arms,
-            couch_curve=random.choice([900.0, 1600.0, 20000.0]),
-            cushion=float(random.choice([0.0, 0.0, random.uniform(8, 30)])),
-            bowel=_draw_bowel(random, flesh_width, flesh_depth),
-            stool=bool(random.random() < 0.4),
-            bladder=(random.uniform(28, 44), random.uniform(22, 32), random.uniform(20, 34)),
-            bladder_contrast=random.choice([5.0, -500.0, 500.0, 500.0]),
-            catheter=bool(random.random() < 0.15),
-            ureters_enhanced=bool(random.random() < 0.3),
-            vessels_enhanced=bool(random.random() < 0.5),
-            calcified=bool(random.random() < 0.6),
-            gold_seeds=draw_seeds(random) if male and random.random() < 0.5 else (),
-            skin_markers=markers_at(random.uniform(-20, 60)),
-            scan_upwards=random.uniform(0.4, 0.7),
-            thigh_top=random.uniform(-110, 60) if random.random() < THIGH_SCANS else None,
-        )
+        self.ageing = Ageing.draw(random)
+        self.fat_phases = random.uniform(0, 2 * np.pi, 2)
+        self.skeleton = build_skeleton(self.pelvis, legs, self.ageing, wrists if self.arms else {})
+        # Numbers of the femurs whose head is a prosthesis.
+        self.replaced_hips = tuple(number for number in FEMURS if random.random() < 0.06)
+        self.couch_curve = random.choice([900.0, 1600.0, 20000.0])  # radius of its hollow
+        self.cushion = float(random.choice([0.0, 0.0, random.uniform(8, 30)]))  # thickness
+        self.bowel = _draw_bowel(random, self.flesh_width, self.flesh_depth)
+        self.stool = bool(random.random() < 0.4)  # in the rectum, else gas and fluid
+        # Half axes.
+        self.bladder = random.uniform(28, 44), random.uniform(22, 32), random.uniform(20, 34)
+        self.bladder_contrast = random.choice([5.0, -500.0, 500.0, 500.0])  # lies behind this y
+        self.catheter = bool(random.random() < 0.15)
+        self.ureters_enhanced = bool(random.random() < 0.3)
+        self.vessels_enhanced = bool(random.random() < 0.5)
+        self.calcified = bool(random.random() < 0.6)
+        self.gold_seeds = draw_seeds(random) if self.male and random.random() < 0.5 else ()
+        self.skin_markers = markers_at(random.uniform(-20, 60))
+        # The share of a scan's spare length that goes to the head.
+        self.scan_upwards = random.uniform(0.4, 0.7)
+        # The upper end of a scan of the thighs; None for one of the pelvis.
+        self.thigh_top = random.uniform(-110, 60) if random.random() < THIGH_SCANS else None
+
+    def replace(self, **traits) -> "Patient":
+        """Return a copy with other traits."""
+        other = copy(self)
+        vars(other).update(traits)
+        return other
 
     @property
     def half_width(self) -> float:

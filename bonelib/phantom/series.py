@@ -66,7 +66,7 @@ def make_series(
 
     The protocol is drawn as well, unless it is given.
     """
-    patient, scanner = Patient.from_seed(seed), Scanner.from_seed(seed, protocol)
+    patient, scanner = Patient(seed), Scanner.from_seed(seed, protocol)
     positions_mm = patient.positions_mm(num_slices, settings.phantom_slice_distance_mm)
     return scan_patient(patient, scanner, positions_mm, settings, FIELD_CENTRE_MM, NARROW_FIELDS)
 

@@ -104,7 +104,6 @@ class Hip(Bone):
     """A hip bone: plate, cup of the joint and rami."""
 
     def distance(self, points: Points) -> np.ndarray:
-        """Return the distance to the surface."""
         x, y, z = points
         nodes = np.reshape(_HIP_STRIP(z), (6, 3, *np.shape(z)))
         bone = np.inf
@@ -117,7 +116,6 @@ class Hip(Bone):
         return np.maximum(bone, 2.2 - x)  # the symphysis' disc
 
     def density(self, points: Points) -> np.ndarray:
-        """Return a density that is higher above the joint."""
         offsets = [p - c for p, c in zip(points, FEMORAL_HEAD, strict=True)]
         above = np.clip(offsets[2] / 20, 0, 1)
         load = self.ageing.sclerosis * above * np.exp((HEAD_RADIUS - _radius(*offsets)) / 8)
@@ -128,7 +126,6 @@ class Sacrum(Bone):
     """A sacrum with its canal and foramina."""
 
     def distance(self, points: Points) -> np.ndarray:
-        """Return the distance to the surface."""
         x, y, z = points
         front, back, half_width, canal_width, canal_depth = _SACRUM(z)
         side = np.abs(x)
@@ -166,7 +163,6 @@ class Femur(Bone):
     """The upper part of a femur."""
 
     def distance(self, points: Points) -> np.ndarray:
-        """Return the distance to the surface."""
         x, y, z = points
         centre_x, centre_y, radius, _ = _SHAFT(z)
         shaft = intersection(np.hypot(x - centre_x, y - centre_y) - radius, z + 30, 8)
@@ -174,11 +170,9 @@ class Femur(Bone):
         return _add_parts(union(bone, shaft, 8), points, self.dimensions["trochanters"])
 
     def cortex(self, points: Points) -> np.ndarray:
-        """Return a thickness that is greatest in the shaft."""
         return _SHAFT(points[2])[3] * self.ageing.wall
 
     def density(self, points: Points) -> np.ndarray:
-        """Return a density that is low in the shaft and high in the head."""
         z, inside = points[2], self.dimensions["inside"]
         head = np.exp(-((_radius(*points) / HEAD_RADIUS) ** 4))
         load = head * self.ageing.sclerosis * np.clip(z / 15, 0, 1)
@@ -208,7 +202,6 @@ class Vertebra(Bone):
     """A lumbar vertebra."""
 
     def distance(self, points: Points) -> np.ndarray:
-        """Return the distance to the surface."""
         x, y, z = points
         ratio = np.hypot(x / 27, y / 18.5) + 1e-3
         wall = np.hypot(x, y) * (1 - 1 / ratio) + 2 * (1 - (z / 14) ** 2).clip(0, 1)
@@ -230,7 +223,6 @@ class Arm(Bone):
     """The bones of a forearm and hand."""
 
     def distance(self, points: Points) -> np.ndarray:
-        """Return the distance to the surface."""
         bone = _add_parts(np.inf, points, self.dimensions["parts"])
         fingers = self.dimensions["fingers"]
         for knuckle, tip, length in fingers["rays"]:
@@ -243,11 +235,9 @@ class Arm(Bone):
         return bone
 
     def cortex(self, points: Points) -> np.ndarray:
-        """Return a thickness that is greater above the wrist."""
         return np.where(points[2] > 30, 3.2, 1.2) * self.ageing.wall
 
     def density(self, points: Points) -> np.ndarray:
-        """Return a density that is low above the wrist."""
         inside = self.dimensions["inside"]
         return np.interp(points[2], inside["z"], inside["density"]) + self.ageing.density
 

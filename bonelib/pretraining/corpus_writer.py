@@ -109,7 +109,7 @@ def _write_slabs(folder: Path, record: dict, subjects: dict[str, Subject]) -> No
 
 
 def _phantom_slabs(seed: int, shares: np.ndarray, neighbour_mm: float) -> Iterator[list]:
-    patient = Patient.from_seed(seed)
+    patient = Patient(seed)
     pixels = np.arange(round(FIELD_OF_VIEW_MM / PIXEL_MM)) * PIXEL_MM - FIELD_OF_VIEW_MM / 2
     highest = (SPINE_TOP - 6) * patient.scale
     for level in LOWEST_MM + shares * (highest - LOWEST_MM):

@@ -51,7 +51,7 @@ def examples(
 ) -> list[PhantomSeries]:
     """Return the first `number` phantoms of `wanted` patients, scanned by the usual protocol."""
     seeds = (series_seed(f"example{index}", settings) for index in count())
-    chosen = islice((seed for seed in seeds if wanted(Patient.from_seed(seed))), number)
+    chosen = islice((seed for seed in seeds if wanted(Patient(seed))), number)
     distance_mm = LENGTH_MM / num_slices
     fine = replace(settings, phantom_matrix=512, phantom_slice_distance_mm=distance_mm)
     return [make_series(seed, num_slices, fine, Protocol()) for seed in chosen]

@@ -27,7 +27,7 @@ from bonelib.provenance import read_json, replacing
 from bonelib.report import claims, evidence
 from bonelib.report.claims import findings, verdict
 from bonelib.report.evidence import Evidence, gather
-from bonelib.settings import Settings, deviations
+from bonelib.settings import BASELINE, Settings, deviations
 
 __all__ = ["Evidence", "findings", "gather", "sentences", "verdict", "write_report"]
 
@@ -91,6 +91,7 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
         augmentation=policy,
         statistics=statistics,
         evidence=found,
+        compared=evidence.FIVE | evidence.THREE | {BASELINE: evidence.Group(BASELINE)},
         citation=yaml.safe_load((REPOSITORY / "CITATION.cff").read_text()),
         data_note=data_note,
         manifest=manifest,

@@ -1,7 +1,6 @@
 """The paper's claims, of claims.yaml.j2, tested on a run: which of them hold here."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
@@ -12,8 +11,10 @@ from bonelib import published
 from bonelib.report import measures
 from bonelib.report.evidence import (
     FAILS,
+    HOLDS,
     LONG,
     SHORT,
+    UNCERTAIN,
     UNTESTED,
     VERDICTS,
     Evidence,
@@ -30,6 +31,11 @@ CLAIMS = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined
 ).get_template("claims.yaml.j2")
 FINDINGS, COUNTS, OWN = "Findings", "Counts and times", "Not in the paper"
+WORDS = {  # of one finding, and of several
+    HOLDS: ("holds", "hold"),
+    UNCERTAIN: ("holds within uncertainty", "hold within uncertainty"),
+    FAILS: ("does not hold", "do not hold"),
+}
 AGAINST = "Our number by itself points the other way."
 
 # The horizon and encoder of a network, by the names of claims.yaml.j2.
@@ -63,16 +69,10 @@ def claims(evidence: Evidence) -> dict[str, list[dict]]:
     except NotTestable:
         best, distances = "", pd.Series()
     text = CLAIMS.render(
-        vars(published) | vars(measures), listed=listed, column=_column,
-        settings=evidence.settings, paper_settings=Settings, best=best, distances=distances,
+        vars(published) | vars(measures), settings=evidence.settings, paper_settings=Settings,
+        best=best, distances=distances,
     )  # fmt: skip
     return {str(part): rows for part, rows in yaml.safe_load(text).items()}
-
-
-def _column(table: Mapping[str, dict], name: str, place: int | None = None) -> dict:
-    """Return a column of one of the paper's tables, or one place in it, from high to low."""
-    found = {key: row[name] if place is None else row[name][place] for key, row in table.items()}
-    return dict(sorted(found.items(), key=lambda item: item[1], reverse=True))
 
 
 def tested(evidence: Evidence, row: dict) -> dict[str, str]:
@@ -109,15 +109,10 @@ def tested(evidence: Evidence, row: dict) -> dict[str, str]:
 
 
 def verdict(found: pd.DataFrame) -> str:
-    """Return the outcome for the paper's findings, and for its counts and times, in words."""
-    sentences = []
-    for title, noun in (
-        (FINDINGS, "findings of the paper"),
-        (COUNTS, "counts and times, compared apart"),
-    ):
-        verdicts = found.loc[found["list"] == title, "verdict"]
-        number = verdicts.value_counts().reindex(VERDICTS, fill_value=0)
-        decided = len(verdicts) - number.pop(UNTESTED)
-        sentences.append(f"Of {len(verdicts)} {noun}, {decided} could be tested here.")
-        sentences += [f"{name.capitalize()}: {count}." for name, count in number.items() if count]
-    return " ".join(sentences)
+    """Return the outcome for the paper's findings in one sentence."""
+    verdicts = found.loc[found["list"] == FINDINGS, "verdict"]
+    number = verdicts.value_counts().reindex(VERDICTS, fill_value=0)
+    decided = len(verdicts) - number.pop(UNTESTED)
+    outcome = [f"{count} {WORDS[name][count > 1]}" for name, count in number.items() if count]
+    start = f"Of the paper's {len(verdicts)} findings, {decided or 'none'} could be tested here"
+    return start + (f": {', '.join(outcome)}." if outcome else ".")

@@ -41,13 +41,9 @@ class Estimate(NamedTuple):
         value, low, high = other if isinstance(other, Estimate) else (other,) * 3
         return Estimate(self.value - value, self.low - high, self.high - low)
 
-    def __rsub__(self, other: float) -> "Estimate":
-        return exact(other) - self
-
     def __str__(self) -> str:
-        if self.low == self.high:
-            return f"{self.value:.2f}"
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+        ends = "" if self.low == self.high else f" ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.value:.2f}{ends}".replace("-", "\N{MINUS SIGN}")
 
 
 def exact(value: float) -> Estimate:
@@ -85,11 +81,11 @@ def name_of(key: str) -> str:
     return METHOD_NAMES.get(key, key)
 
 
-def listed(values: Mapping[str, float | Estimate], unit: str = "", decimals: int = 2) -> str:
+def listed(values: Mapping[str, float | Estimate], unit: str = "") -> str:
     """Return named values in words."""
     form = {int: "{:,}", Estimate: "{}"}
     return ", ".join(
-        f"{name_of(key)} {form.get(type(value), f'{{:.{decimals}f}}').format(value)}{unit}"
+        f"{name_of(key)} {form.get(type(value), '{:.2f}').format(value)}{unit}"
         for key, value in values.items()
     )
 
@@ -251,9 +247,12 @@ class Evidence:
         return pixels
 
     def distances(self, group: Group) -> pd.Series:
-        """Return the mean distance in mm of the bone surface in each test series."""
+        """Return the mean distance in mm of the bone surface in each test series, by its state.
+
+        A series whose bone was "missed" counts with its diagonal.
+        """
         table = self._of(self.surfaces, group)
-        return table.loc[table["structure"] == "bone", "assd_mm"].dropna()
+        return table[table["structure"] == "bone"].set_index("state")["assd_mm"].dropna()
 
     def _of(self, table: pd.DataFrame, group: Group) -> pd.DataFrame:
         return table[(table["model"] == group.model) & (table["epochs"] == self.epochs(group))]

@@ -15,13 +15,8 @@ import SimpleITK
 from bonelib.errors import InputError, warn
 from bonelib.scans.archive import is_archive, unpacked
 from bonelib.scans.dicom import HIGHEST_HU, Frame, clip_hu, is_dicom, modality
-from bonelib.scans.dicom_series import (
-    Series,
-    choose_series,
-    files_below,
-    files_of_dicomdir,
-)
-from bonelib.scans.dicom_volume import read_series
+from bonelib.scans.dicom_series import choose_series, files_below
+from bonelib.scans.dicom_volume import Layout, lay_out, read_volume_of
 from bonelib.scans.volumes import (
     VOLUME_SUFFIXES,
     Grid,
@@ -32,27 +27,22 @@ from bonelib.scans.volumes import (
 )
 
 __all__ = [
-    "VOLUME_SUFFIXES", "Frame", "Grid", "StoredScan", "is_dicom", "is_scan_file",
-    "modality", "open_scan", "read_scan", "read_volume", "source_files", "volume_stem",
-    "write_volume",
+    "VOLUME_SUFFIXES", "Frame", "Grid", "Layout", "StoredScan", "is_dicom", "is_scan_file",
+    "modality", "open_scan", "read_layout", "read_scan", "read_volume", "source_files",
+    "volume_stem", "write_volume",
 ]  # fmt: skip
 
 MAX_OBLIQUE_DEGREES = 15.0  # between a scan's axes and the patient's; beyond, it is resampled
 HIGHEST_AIR_HU = -200.0  # a scan whose lowest value lies above is not in HU
 ABSURD_HU = 100_000.0  # beyond any scale, even an extended one with metal
-SQUARE = 0.01  # share by which the sides of a pixel may differ
 DICOMDIR = "DICOMDIR"
 
 
 @dataclass(frozen=True)
-class StoredScan:
+class StoredScan(Layout):
     """A scan, and how its slices lie on disk."""
 
-    path: Path  # as it was given
     image: SimpleITK.Image  # HU in LPS, as `read_scan` returns it
-    grid: Grid  # as stored, before turning; skew where the gantry was tilted
-    frames: list[Frame]  # DICOM slices in the grid's order; empty for a volume file
-    places: np.ndarray  # of each stored slice along the grid's third axis, in slices
 
 
 def read_scan(path: Path | str, series: str | None = None) -> SimpleITK.Image:
@@ -68,21 +58,15 @@ def read_scan(path: Path | str, series: str | None = None) -> SimpleITK.Image:
 
 def open_scan(path: Path | str, series: str | None = None) -> StoredScan:
     """Read a scan as `read_scan` does, and keep how its slices lie on disk."""
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder; check the path")
-    with _unpacked(path) as source:
-        if _is_volume(source):
-            if series is not None:
-                raise InputError(
-                    f"{path}: is one volume, without a series '{series}'; leave it out"
-                )
-            image, frames = read_file(source), []
-            places = np.arange(image.GetDepth(), dtype=float)
-            _check_pixels(image)
-        else:
-            image, frames, places = read_series(source, _chosen_series(source, series))
-        return StoredScan(path, _turned(source, image), Grid.of(image), frames, places)
+    with _source(Path(path), series) as source:
+        layout, image = _stored(source, series)
+        return StoredScan(layout.grid, layout.frames, layout.places, _turned(source, image))
+
+
+def read_layout(path: Path | str, series: str | None = None) -> Layout:
+    """Read how the slices of a scan lie on disk, without decoding those of DICOM."""
+    with _source(Path(path), series) as source:
+        return _stored(source, series, pixels=False)[0]
 
 
 def read_volume(path: Path | str) -> SimpleITK.Image:
@@ -91,16 +75,12 @@ def read_volume(path: Path | str) -> SimpleITK.Image:
     Values between two integers go to the nearer one, so 0.5 is 0. Raises InputError for
     anything but one 3-D volume of ids from 0.
     """
-    path = Path(path)
-    image = SimpleITK.DICOMOrient(read_file(path), "LPS")
+    image = SimpleITK.DICOMOrient(read_file(Path(path)), "LPS")
     values = SimpleITK.GetArrayViewFromImage(image)
     low, high = values.min(), values.max()
     if not (low >= 0 and high < 2**31):
         raise InputError(f"{path}: a mask holds ids from 0, not values from {low:g} to {high:g}")
-    ids = np.rint(values).astype(np.uint8 if high <= 255 else np.int32)
-    mask = SimpleITK.GetImageFromArray(ids)
-    mask.CopyInformation(image)
-    return mask
+    return Grid.of(image).image(np.rint(values).astype(np.uint8 if high <= 255 else np.int32))
 
 
 def is_scan_file(path: Path) -> bool:
@@ -124,8 +104,10 @@ def source_files(path: Path) -> list[Path]:
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[Path]:
-    """Yield `path`, or the content of an archive in a temporary folder."""
+def _source(path: Path, series: str | None) -> Iterator[Path]:
+    """Yield `path`, or what an archive there holds: a volume, or a folder of DICOM files."""
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder; check the path")
     if not is_archive(path):
         yield path
         return
@@ -140,27 +122,21 @@ def _unpacked(path: Path) -> Iterator[Path]:
             raise InputError(str(error).replace(str(folder), str(path))) from error
 
 
-def _is_volume(path: Path) -> bool:
-    return path.is_file() and path.name.upper() != DICOMDIR and not is_dicom(path)
-
-
-def _chosen_series(path: Path, series: str | None) -> Series:
-    if path.is_dir():
-        return choose_series(path, files_below(path), series)
-    if path.name.upper() == DICOMDIR:
-        return choose_series(path, files_of_dicomdir(path), series)
-    chosen = choose_series(path, [path], series)
-    if len(chosen.frames) < 2:
-        raise InputError(f"{path}: this is one DICOM slice; give the folder of the whole series")
-    return chosen
-
-
-def _check_pixels(image: SimpleITK.Image) -> None:
-    """Warn where a volume's pixels are not square, as a CT's are."""
-    slices = int(np.argmax(np.abs(Grid.of(image).axes[2])))
-    one_mm, other_mm = np.delete(image.GetSpacing(), slices)
-    if abs(one_mm - other_mm) > SQUARE * max(one_mm, other_mm):
-        warn(f"pixels are not square but {one_mm:g} x {other_mm:g} mm; is that right?")
+def _stored(
+    source: Path, series: str | None, pixels: bool = True
+) -> tuple[Layout, SimpleITK.Image | None]:
+    """Return how a scan is stored, and the scan as it is stored."""
+    is_folder = source.is_dir() or source.name.upper() == DICOMDIR
+    if is_folder or is_dicom(source):
+        chosen = choose_series(source, source_files(source), series)
+        if not is_folder and len(chosen.frames) < 2:
+            raise InputError(f"{source}: this is one DICOM slice; give the folder of the series")
+        layout = lay_out(source, chosen)
+        return layout, read_volume_of(layout) if pixels else None
+    if series is not None:
+        raise InputError(f"{source}: is one volume, without a series '{series}'; leave it out")
+    image = read_file(source)
+    return Layout(Grid.of(image), [], np.arange(image.GetDepth(), dtype=float)), image
 
 
 def _turned(path: Path, image: SimpleITK.Image) -> SimpleITK.Image:
@@ -178,9 +154,8 @@ def _turned(path: Path, image: SimpleITK.Image) -> SimpleITK.Image:
         )
     if high > HIGHEST_HU:
         warn(f"values up to {high:g} HU are cut to {HIGHEST_HU}")
-    hu = SimpleITK.GetImageFromArray(clip_hu(values, values.dtype.kind in "iu"))
-    hu.CopyInformation(image)
-    grid = Grid.of(hu)
+    grid = Grid.of(image)
+    hu = grid.image(clip_hu(values, values.dtype.kind in "iu"))
     if grid.is_skew:
         row, column, step = grid.axes.T
         degrees = np.degrees(np.arccos(np.cross(row, column) @ step))

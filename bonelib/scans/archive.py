@@ -13,8 +13,7 @@ from bonelib.errors import InputError
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 MAX_RATIO = 800  # unpacked to packed bytes; label maps reach 390, a decompression bomb 1000
-SMALLEST_BOMB_BYTES = 2**30  # a smaller archive of zeros does no harm
-KEEP_FREE_BYTES = 2**30  # of the disk, for everything else
+HARMLESS_BYTES = KEEP_FREE_BYTES = 2**30  # of a short bomb; of the disk, for everything else
 
 
 def is_archive(path: Path) -> bool:
@@ -29,14 +28,10 @@ def unpacked(archive: Path) -> Iterator[Path]:
     Raises InputError for an archive that is damaged, encrypted, too large for the disk, or
     that holds a path or a link out of its folder.
     """
+    unpack = _unpack_zip if archive.name.lower().endswith(".zip") else _unpack_tar
     with tempfile.TemporaryDirectory(prefix="bonelib-") as folder:
         try:
-            if archive.name.lower().endswith(".zip"):
-                _unpack_zip(archive, folder)
-            else:
-                _unpack_tar(archive, folder)
-        except InputError:
-            raise
+            unpack(archive, folder)
         except Exception as error:  # zipfile, tarfile and the decompressors have many types
             reason = " ".join(str(error).split()) or "damaged"
             raise InputError(
@@ -58,31 +53,17 @@ def _unpack_zip(archive: Path, folder: str) -> None:
 
 
 def _unpack_tar(archive: Path, folder: str) -> None:
-    if archive.suffix.lower() == ".tar":
-        with archive.open("rb") as stream:
-            stream.seek(-tarfile.BLOCKSIZE, 2)
-            if any(stream.read()):  # tarfile takes a header cut short for the end
-                raise tarfile.ReadError("unexpected end of data")
-    unpacked_bytes = 0
-
-    def check(member: tarfile.TarInfo, destination: str) -> tarfile.TarInfo:
-        nonlocal unpacked_bytes
-        unpacked_bytes += member.size
-        _check_size(archive, folder, unpacked_bytes)
-        return tarfile.data_filter(member, destination)
-
-    shutil.unpack_archive(archive, folder, "tar", filter=check)
+    with tarfile.open(archive) as packed:
+        members = packed.getmembers()
+        if packed.offset + tarfile.BLOCKSIZE > packed.fileobj.seek(0, 2):
+            raise tarfile.ReadError("unexpected end of data")  # tarfile takes it for the end
+    _check_size(archive, folder, sum(member.size for member in members))
+    shutil.unpack_archive(archive, folder, "tar", filter="data")
 
 
 def _check_size(archive: Path, folder: str, unpacked_bytes: int) -> None:
-    """Raise InputError for a decompression bomb, and for more than the disk has to spare."""
-    if unpacked_bytes > max(SMALLEST_BOMB_BYTES, MAX_RATIO * archive.stat().st_size):
-        raise InputError(
-            f"{archive}: unpacks to more than {MAX_RATIO} times its size, as a decompression bomb "
-            "does; get it again from its source"
-        )
+    """Raise ValueError for a decompression bomb, and for more than the disk has to spare."""
+    if unpacked_bytes > max(HARMLESS_BYTES, MAX_RATIO * archive.stat().st_size):
+        raise ValueError(f"more than {MAX_RATIO} times its size, as a decompression bomb")
     if unpacked_bytes > shutil.disk_usage(folder).free - KEEP_FREE_BYTES:
-        raise InputError(
-            f"{archive}: unpacks to {unpacked_bytes / 2**30:.1f} GiB, more than the disk has to "
-            "spare; free some space"
-        )
+        raise ValueError(f"{unpacked_bytes / 2**30:.1f} GiB, more than the disk has to spare")

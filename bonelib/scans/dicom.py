@@ -13,8 +13,20 @@ from bonelib.errors import InputError, refusing_damage
 
 LOWEST_HU = -1024  # air in 12-bit scans; lower values are padding
 HIGHEST_HU = 32767  # metal on an extended scale reaches 30,000
-TISSUE_HU = (-500.0, 3071.0)  # a padding value in this range is a mistake: tissue has it, too
 
+# Attributes that part the volumes of one series, the most telling first: the quantity, the
+# reconstruction, the energy, the echo, the phase, the time, and finally the series itself.
+PARTING_ATTRIBUTES = (
+    "FrameType", "ImageType", "RescaleType", "ConvolutionKernel", "FilterType", "SliceThickness",
+    "KVP", "MonoenergeticEnergyEquivalent", "EchoNumbers", "EchoTime", "ContrastBolusAgent",
+    "StackID", "TemporalPositionIdentifier", "TemporalPositionIndex", "TemporalPositionTimeOffset",
+    "NominalPercentageOfCardiacPhase", "NominalPercentageOfRespiratoryPhase", "TriggerTime",
+    "NominalCardiacTriggerDelayTime", "AcquisitionNumber", "FrameAcquisitionNumber",
+    "IrradiationEventUID", "AcquisitionDateTime", "AcquisitionTime", "FrameReferenceDateTime",
+    "SeriesDescription", "ProtocolName", "SeriesTime", "StudyInstanceUID", "FrameOfReferenceUID",
+)  # fmt: skip
+UNITS_OF_HU = ("", "HU", "HU_MOD", "US")  # of RescaleType; US is unspecified
+QUANTITIES = "PERFUSION|CBF|CBV|MTT|TTP|TMAX|PERMEABILITY|IODINE|Z_?EFF|EFFECTIVE_Z|RHO|OVERLAY"
 DAMAGED = "the DICOM file is damaged or incomplete; export it again"
 
 
@@ -29,8 +41,7 @@ class Frame:
     patient: str  # id, or else name; never printed
     series_uid: str
     series_number: str
-    phase: tuple[str, ...]  # attributes that separate acquisitions within one series
-    original: bool  # False: derived from other images
+    parts: tuple[str, ...]  # the values of `PARTING_ATTRIBUTES`
     shape: tuple[int, int]  # rows, columns
     spacing_mm: np.ndarray  # between rows, between columns
     orientation: np.ndarray  # unit vectors along a row and along a column
@@ -38,17 +49,11 @@ class Frame:
     tilt_degrees: float  # of the gantry, as stated
     slope: float
     intercept: float
-    padding: tuple[float, float] | None  # range of stored values that mean "not measured"
 
     @property
     def name(self) -> str:
         """Return how messages call this slice."""
         return f"frame {self.index + 1} of {self.file.name}" if self.index else self.file.name
-
-    @property
-    def whole_numbers(self) -> bool:
-        """Tell whether every HU is an integer."""
-        return self.slope.is_integer() and self.intercept.is_integer()
 
 
 def is_dicom(file: Path) -> bool:
@@ -73,7 +78,7 @@ def modality(file: Path) -> str:
 
 
 def read_frames(file: Path) -> list[Frame] | str:
-    """Return the CT slices of a file, or what else it is, in words.
+    """Return the CT slices of a file, or a description of anything else that it holds.
 
     Raises InputError for a damaged header.
     """
@@ -81,10 +86,32 @@ def read_frames(file: Path) -> list[Frame] | str:
         return "not DICOM"
     with refusing_damage(file, DAMAGED):
         header = _read_header(file)
-        return _other_kind(header) or [
+        several = attributes_of_frames(header) if _modality(header) == "CT" else [header]
+        frames = [
             _frame(file, header, index, attributes)
-            for index, attributes in enumerate(_attributes_of_frames(header))
+            for index, attributes in enumerate(several)
+            if not _other_kind(attributes)
         ]
+        return frames or _other_kind(several[0])
+
+
+def attributes_of_frames(header: Dataset) -> list[Dataset]:
+    """Return the attributes of each frame, those in functional groups beside the file's own."""
+    frames = header.get("PerFrameFunctionalGroupsSequence")
+    if not frames:
+        if int(header.get("NumberOfFrames") or 1) > 1:
+            raise ValueError("many frames with one position")
+        return [header]
+    several = []
+    for frame in frames:
+        attributes = Dataset()
+        attributes.update(header)
+        for groups in (*(header.get("SharedFunctionalGroupsSequence") or []), frame):
+            for element in groups:
+                if element.VR == "SQ" and element.value:
+                    attributes.update(element.value[0])
+        several.append(attributes)
+    return several
 
 
 def decode_hu(frames: list[Frame]) -> list[np.ndarray]:
@@ -100,14 +127,19 @@ def decode_hu(frames: list[Frame]) -> list[np.ndarray]:
             explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
             dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
         stored = dataset.pixel_array.reshape(-1, *frames[0].shape)
-        return [_to_hu(stored[frame.index], frame) for frame in frames]
+        return [
+            clip_hu(
+                stored[frame.index] * frame.slope + frame.intercept,
+                frame.slope.is_integer() and frame.intercept.is_integer(),
+            )
+            for frame in frames
+        ]
 
 
 def clip_hu(image_hu: np.ndarray, whole_numbers: bool) -> np.ndarray:
     """Clip to the range of HU; int16 where they are whole numbers, else float32."""
-    return np.clip(image_hu, LOWEST_HU, HIGHEST_HU).astype(
-        np.int16 if whole_numbers else np.float32
-    )
+    clipped = np.clip(image_hu, LOWEST_HU, HIGHEST_HU)
+    return clipped.astype(np.int16 if whole_numbers else np.float32)
 
 
 def _read_header(file: Path, tags: list[str] | None = None) -> Dataset:
@@ -120,66 +152,39 @@ def _modality(header: Dataset) -> str:
     return text if re.fullmatch("[A-Z0-9]{2,8}", text) else ""
 
 
-def _other_kind(header: Dataset) -> str:
+def _other_kind(attributes: Dataset) -> str:
     """Describe a file without CT slices; "" for one with slices."""
-    if _modality(header) != "CT":
-        return f"of modality {_modality(header) or 'unknown'}"
-    if "LOCALIZER" in (header.get("ImageType") or ()):
+    if _modality(attributes) != "CT":
+        return f"of modality {_modality(attributes) or 'unknown'}"
+    kind = str(attributes.get("FrameType") or attributes.get("ImageType") or "")
+    if "LOCALIZER" in kind:
         return "CT localizer"
-    placed = "PerFrameFunctionalGroupsSequence" in header or all(
-        header.get(tag)
-        for tag in ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
-    )
-    if header.get("SamplesPerPixel", 1) != 1 or not placed:
+    placing = ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
+    if attributes.get("SamplesPerPixel", 1) != 1 or not all(map(attributes.get, placing)):
         return "CT picture without position"
+    unit = str(attributes.get("RescaleType") or "")
+    if unit not in UNITS_OF_HU or ("DERIVED" in kind and re.search(rf"'({QUANTITIES})", kind)):
+        return "CT map of another quantity than HU"
     return ""
 
 
-def _attributes_of_frames(header: Dataset) -> list[Dataset]:
-    """Return the attributes of each frame, those in functional groups beside the file's own."""
-    frames = header.get("PerFrameFunctionalGroupsSequence")
-    if not frames:
-        if int(header.get("NumberOfFrames") or 1) > 1:
-            raise ValueError("many frames with one position")
-        return [header]
-    shared = header.get("SharedFunctionalGroupsSequence") or []
-    several = []
-    for frame in frames:
-        attributes = Dataset()
-        attributes.update(header)
-        for groups in (*shared, frame):
-            for element in groups:
-                if element.VR == "SQ" and element.value:
-                    attributes.update(element.value[0])
-        several.append(attributes)
-    return several
-
-
 def _frame(file: Path, header: Dataset, index: int, attributes: Dataset) -> Frame:
-    def get(name: str, default=None):
-        value = attributes.get(name)
-        return default if value in (None, "") else value
-
-    kind = get("FrameType") or get("ImageType") or ()
-    separating = ("AcquisitionNumber", "TemporalPositionIndex", "StackID", "ConvolutionKernel")
     frame = Frame(
         file=file,
         header=header,
         index=index,
-        number=_integer(get("InstanceNumber")) if attributes is header else index,
+        number=_integer(header, "InstanceNumber") if attributes is header else index,
         patient=str(header.get("PatientID") or header.get("PatientName") or ""),
         series_uid=str(header.get("SeriesInstanceUID") or ""),
-        series_number=str(_integer(header.get("SeriesNumber")) or ""),
-        phase=(*(str(get(name, "")) for name in separating), str(kind)),
-        original="DERIVED" not in kind,
+        series_number=str(_integer(header, "SeriesNumber") or ""),
+        parts=tuple(str(attributes.get(name) or "") for name in PARTING_ATTRIBUTES),
         shape=(int(header.Rows), int(header.Columns)),
-        spacing_mm=np.array(get("PixelSpacing"), float).reshape(2),
-        orientation=np.array(get("ImageOrientationPatient"), float).reshape(2, 3),
-        position_mm=np.array(get("ImagePositionPatient"), float).reshape(3),
-        tilt_degrees=float(get("GantryDetectorTilt", 0)),
-        slope=float(get("RescaleSlope", 1)),
-        intercept=float(get("RescaleIntercept", 0)),
-        padding=_padding(header),
+        spacing_mm=np.array(attributes.PixelSpacing, float).reshape(2),
+        orientation=np.array(attributes.ImageOrientationPatient, float).reshape(2, 3),
+        position_mm=np.array(attributes.ImagePositionPatient, float).reshape(3),
+        tilt_degrees=float(attributes.get("GantryDetectorTilt") or 0),
+        slope=float(attributes.get("RescaleSlope", 1)),
+        intercept=float(attributes.get("RescaleIntercept") or 0),
     )
     numbers = [frame.spacing_mm, frame.orientation.ravel(), frame.position_mm]
     numbers = np.concatenate([*numbers, [frame.slope, frame.intercept, frame.tilt_degrees]])
@@ -188,24 +193,5 @@ def _frame(file: Path, header: Dataset, index: int, attributes: Dataset) -> Fram
     return frame
 
 
-def _integer(value) -> int | None:
-    return None if value in (None, "") else int(value)
-
-
-def _padding(header: Dataset) -> tuple[float, float] | None:
-    first = header.get("PixelPaddingValue")
-    if first is None:
-        return None
-    last = header.get("PixelPaddingRangeLimit", first)
-    signed = header.get("PixelRepresentation") == 1
-    ends = [int(end) - 2**16 if signed and int(end) >= 2**15 else int(end) for end in (first, last)]
-    return min(ends), max(ends)
-
-
-def _to_hu(stored: np.ndarray, frame: Frame) -> np.ndarray:
-    image_hu = stored.astype(np.float64) * frame.slope + frame.intercept
-    if frame.padding:
-        ends_hu = [end * frame.slope + frame.intercept for end in frame.padding]
-        if max(ends_hu) <= TISSUE_HU[0] or min(ends_hu) >= TISSUE_HU[1]:
-            image_hu[(stored >= frame.padding[0]) & (stored <= frame.padding[1])] = LOWEST_HU
-    return clip_hu(image_hu, frame.whole_numbers)
+def _integer(header: Dataset, name: str) -> int | None:
+    return None if header.get(name) in (None, "") else int(header.get(name))

@@ -6,23 +6,25 @@ by descriptions or UIDs.
 """
 
 import os
-import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
-from pydicom.fileset import FileSet
 from tqdm import tqdm
 
 from bonelib.errors import InputError, warn
-from bonelib.scans.dicom import Frame, read_frames
+from bonelib.scans.dicom import PARTING_ATTRIBUTES, Frame, read_frames
 
 LENGTH_STEP_MM = 20.0  # series of about one length are ranked by their slice distance
 AXIAL_COSINE = 0.7  # between the slices' normal and the body's axis; less is not axial
-FEWEST_SLICES = 3  # of one shape and direction, to be a series of their own
+FEWEST_SLICES = 3  # on average, of volumes that share a series
+EVEN_SHARE = 0.8  # of the gaps in a volume of which a few slices are missing
 MANY = 400  # files or slices from which on progress is shown
+LONGEST_LIST = 3  # of the names of files that a message lists
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,10 @@ class Series:
     frames: list[Frame]
 
     @property
-    def normal(self) -> np.ndarray:
-        """Return the unit vector along which the slices are stacked."""
-        normal = np.cross(*self.frames[0].orientation)
-        return normal / max(np.linalg.norm(normal), 1e-9)
-
-    @property
     def heights_mm(self) -> np.ndarray:
-        """Return the slices' positions along the normal."""
-        return np.array([frame.position_mm for frame in self.frames]) @ self.normal
+        """Return the slices' positions along their normal."""
+        normal = np.cross(*self.frames[0].orientation)
+        return np.array([frame.position_mm for frame in self.frames]) @ normal
 
     @property
     def distance_mm(self) -> float:
@@ -52,21 +49,26 @@ class Series:
     @property
     def axial(self) -> bool:
         """Tell whether the slices lie across the body's axis."""
-        return bool(abs(self.normal[2]) >= AXIAL_COSINE)
+        return bool(abs(np.cross(*self.frames[0].orientation)[2]) >= AXIAL_COSINE)
+
+    @property
+    def derived(self) -> bool:
+        """Tell whether the slices were computed from other images."""
+        return "DERIVED" in "".join(self.frames[0].parts)
 
     def rank(self) -> tuple:
         """Return a key that sorts the best series first."""
         length_mm = round(np.ptp(self.heights_mm) / LENGTH_STEP_MM)
-        derived = not self.frames[0].original
-        few = len(self.frames) < 2
-        return few, not self.axial, derived, -length_mm, self.distance_mm, self.label.rjust(12)
+        number = self.label.rjust(12)
+        single = len(self.frames) < 2
+        return single, not self.axial, self.derived, -length_mm, self.distance_mm, number
 
     def __str__(self) -> str:
-        count = len(self.frames)
-        slices = "1 slice" if count == 1 else f"{count} slices, {self.distance_mm:.2f} mm apart"
-        kind = "axial" if self.axial else "not axial"
-        derived = "" if self.frames[0].original else ", derived"
-        return f"series {self.label} ({slices}, {kind}{derived})"
+        slices = f"{len(self.frames)} slices, {self.distance_mm:.2f} mm apart"
+        if len(self.frames) == 1:
+            slices = f"1 slice, {self.frames[0].name}"
+        kind = ("axial" if self.axial else "not axial") + ", derived" * self.derived
+        return f"series {self.label} ({slices}, {kind})"
 
 
 def files_below(directory: Path) -> list[Path]:
@@ -77,7 +79,7 @@ def files_below(directory: Path) -> list[Path]:
 
     def fail(error: OSError) -> None:
         raise InputError(
-            f"{error.filename}: the folder cannot be read ({error.strerror}); check its rights"
+            f"{error.filename}: the folder cannot be read; check its rights"
         ) from error
 
     files = []
@@ -87,44 +89,16 @@ def files_below(directory: Path) -> list[Path]:
     return sorted(file for file in files if file.is_file())
 
 
-def files_of_dicomdir(file: Path) -> list[Path]:
-    """Return the files that a DICOMDIR lists, or all in its folder where some are missing.
-
-    Discs are often mounted with names in small letters. Raises InputError for a damaged
-    DICOMDIR and for one that points out of its folder.
-    """
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            listed = [Path(instance.path) for instance in FileSet(file)]
-    except Exception as error:  # pydicom's are of many types
-        raise InputError(
-            f"{file}: is damaged or points out of its folder; give the folder of the DICOM files"
-        ) from error
-    missing = sum("does not exist" in str(warning.message) for warning in caught)
-    if missing:
-        warn(f"{missing} files listed in the DICOMDIR are missing; its whole folder is read")
-        return files_below(file.parent)
-    return listed
-
-
 def choose_series(source: Path, files: Sequence[Path], wanted: str | None = None) -> Series:
     """Return the series with the number or UID `wanted`, or else the one that ranks first.
 
     `source` is named in messages. Raises InputError where there is no such series, and where
     the files are of several patients.
     """
-    skipped, frames = Counter(), []
-    for file in tqdm(files, "reading headers", unit="file", disable=len(files) < MANY, leave=False):
-        found = read_frames(file)
-        if isinstance(found, str):
-            skipped[found] += 1
-        else:
-            frames += found
-    passed_over = ", ".join(f"{count} {what}" for what, count in sorted(skipped.items()))
+    frames, passed_over = _read_headers(files)
     if not frames:
-        found = passed_over or "no files"
-        raise InputError(f"{source}: no CT slices here ({found}); give a folder of a CT series")
+        held = ", ".join(passed_over) or "no files"
+        raise InputError(f"{source}: no CT slices here ({held}); give a folder of a CT series")
     several = sorted(_separate(frames), key=Series.rank)
     if wanted is not None:
         fitting = [item for item in several if wanted in (item.label, item.frames[0].series_uid)]
@@ -132,33 +106,54 @@ def choose_series(source: Path, files: Sequence[Path], wanted: str | None = None
             choices = ", ".join(map(str, several))
             raise InputError(f"{source}: has no one series '{wanted}'; choose from {choices}")
         return fitting[0]
-    patients = {frame.patient for frame in frames} - {""}
-    if len(patients) > 1:
-        raise InputError(
-            f"{source}: holds CT slices of {len(patients)} patients; give each a folder of its own"
-        )
+    patients = len({frame.patient for frame in frames} - {""})
+    if patients > 1:
+        raise InputError(f"{source}: holds CT slices of {patients} patients; part them in folders")
     first, *others = several
     if others or passed_over:
-        warn(
-            f"{first} is read; left out: {', '.join([*map(str, others), passed_over]).strip(', ')}"
-        )
+        warn(f"{first} is read; left out: {', '.join([*map(str, others), *passed_over])}")
     return first
+
+
+def _read_headers(files: Sequence[Path]) -> tuple[list[Frame], list[str]]:
+    """Return the CT slices, and descriptions of the other files."""
+    frames, others = [], defaultdict(list)
+    for file in tqdm(files, "reading headers", unit="file", disable=len(files) < MANY, leave=False):
+        try:
+            found = read_frames(file)
+        except InputError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise
+            found = "damaged"
+        if isinstance(found, str):
+            others[found].append(file.name)
+        else:
+            frames += found
+    damaged = ", ".join(others.get("damaged", [])[:LONGEST_LIST])
+    return frames, [
+        f"{len(names)} {kind}" + (f" ({damaged})" if kind == "damaged" else "")
+        for kind, names in sorted(others.items())
+    ]
 
 
 def _separate(frames: list[Frame]) -> list[Series]:
     """Return all series, each sorted by position and with a label of its own."""
-    groups = _split(frames, lambda frame: (frame.patient, frame.series_uid, frame.series_number))
-    groups = [part for group in groups for part in _by_geometry(group)]
-    groups = [part for group in groups for part in _by_phase(group)]
-    groups.sort(key=lambda group: (group[0].series_uid, group[0].phase))
-    numbers = [group[0].series_number for group in groups]
-    several = []
-    for index, (number, group) in enumerate(zip(numbers, groups, strict=True)):
-        letter = chr(ord("a") + numbers[:index].count(number)) if numbers.count(number) > 1 else ""
-        heights_mm = Series("", group).heights_mm
-        ordered = [group[place] for place in np.argsort(heights_mm, kind="stable")]
-        several.append(Series((number or "?") + letter, ordered))
-    return several
+    by_number = defaultdict(list)
+    for group in _split(frames, attrgetter("patient", "series_uid", "series_number")):
+        for part in _by_geometry(group):
+            by_number[part[0].series_number] += _by_attributes(part)
+    series = []
+    for number, groups in by_number.items():
+        groups.sort(key=_precedence)
+        for index, group in enumerate(groups):
+            letter = chr(ord("a") + index) if len(groups) > 1 else ""
+            order = np.argsort(Series("", group).heights_mm, kind="stable")
+            series.append(Series((number or "?") + letter, [group[place] for place in order]))
+    return series
+
+
+def _precedence(group: list[Frame]) -> tuple:
+    return group[0].series_uid, [value.rjust(16) for value in group[0].parts]  # 2 before 10
 
 
 def _split(frames: list[Frame], key: Callable[[Frame], object]) -> list[list[Frame]]:
@@ -168,26 +163,46 @@ def _split(frames: list[Frame], key: Callable[[Frame], object]) -> list[list[Fra
     return list(parts.values())
 
 
-def _by_geometry(group: list[Frame]) -> list[list[Frame]]:
-    """Separate slices of several shapes and directions; a few odd ones stay, to be refused."""
+def _by_geometry(frames: list[Frame]) -> list[list[Frame]]:
+    """Separate slices of different size, spacing or direction."""
 
-    def geometry(frame: Frame) -> tuple:
-        numbers = [*frame.spacing_mm.round(2), *frame.orientation.ravel().round(1) + 0.0]
-        return frame.shape, *numbers
+    def fits(frame: Frame, other: Frame) -> bool:
+        return frame.shape == other.shape and all(
+            np.allclose(getattr(frame, name), getattr(other, name), atol=1e-3)
+            for name in ("spacing_mm", "orientation")
+        )
 
-    parts = _split(group, geometry)
-    return parts if min(map(len, parts)) >= FEWEST_SLICES else [group]
+    groups = []
+    for frame in frames:
+        group = next((group for group in groups if fits(frame, group[0])), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(frame)
+    return groups
 
 
-def _by_phase(group: list[Frame]) -> list[list[Frame]]:
-    """Separate acquisitions at the same positions, if any attribute but the pixels does so."""
+def _by_attributes(frames: list[Frame]) -> list[list[Frame]]:
+    """Separate volumes that an attribute tells apart and that cover the same region."""
+    for number in range(len(PARTING_ATTRIBUTES)):
+        parts = _split(frames, lambda frame, number=number: frame.parts[number])
+        if 1 < len(parts) <= len(frames) / FEWEST_SLICES and _cover_one_region(parts):
+            return [volume for part in parts for volume in _by_attributes(part)]
+    return [frames]
 
-    def overlaps(frames: list[Frame]) -> bool:
-        return len({tuple(frame.position_mm.round(2)) for frame in frames}) < len(frames)
 
-    if overlaps(group):
-        for number in range(len(group[0].phase)):
-            parts = _split(group, lambda frame, number=number: frame.phase[number])
-            if len(parts) > 1 and not any(map(overlaps, parts)):
-                return parts
-    return [group]
+def _cover_one_region(parts: list[list[Frame]]) -> bool:
+    """Tell whether parts share positions, or are each even but lie between each other's slices."""
+    heights_mm = [np.unique(Series("", part).heights_mm.round(2)) for part in parts]
+    heights_mm.sort(key=lambda values: values[0])
+    if len(np.unique(np.concatenate(heights_mm))) < sum(map(len, heights_mm)):
+        return True
+    apart = all(one[-1] < other[0] for one, other in pairwise(heights_mm))
+    return not apart and all(map(_are_even, heights_mm))
+
+
+def _are_even(heights_mm: np.ndarray) -> bool:
+    """Tell whether slices are evenly spaced, a few missing ones aside."""
+    gaps_mm = np.diff(heights_mm)
+    if len(gaps_mm) < FEWEST_SLICES - 1:
+        return False
+    return np.isclose(gaps_mm, np.median(gaps_mm), rtol=0.1).mean() >= EVEN_SHARE

@@ -1,82 +1,100 @@
 """A DICOM series -> one regular volume in HU.
 
-Repaired, with a warning: duplicate slices, single missing slices, uneven distances. Refused:
-wider gaps, and whatever would need a guess. A tilted gantry gives a volume with skew axes.
+Repaired, with a warning: duplicate slices, single missing slices, uneven distances, a slice
+that lies elsewhere. Refused: wider gaps, and whatever would need a guess. A tilted gantry gives
+a volume with skew axes.
 """
 
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import SimpleITK
 from scipy import stats
-from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from bonelib.errors import InputError, warn
 from bonelib.scans.dicom import Frame, decode_hu
 from bonelib.scans.dicom_series import MANY, Series
-from bonelib.scans.volumes import check_spacing
+from bonelib.scans.volumes import Grid, check_spacing, straight_axes
 
 MAX_GAP_DEVIATION = 0.10  # of a gap from the median gap; beyond, slices are interpolated
 MAX_GAP = 2.1  # median gaps: one missing slice can be interpolated, two cannot
+FEWEST_GAPS = 3  # of about one size in a row, to be a distance of slices
 MAX_FILLED = 0.10  # share of slices that may be interpolated
+MAX_ODD = 0.10  # share of slices that may be left out since they lie elsewhere
 MAX_SIDEWAYS = 0.5  # pixels that all slices together may shift before it counts as tilt
 MAX_GANTRY_DEGREES = 35.0  # gantries tilt up to 30
 MIN_TILT_DEGREES = 1.0  # a smaller tilt of the gantry does not matter
 
 
-def read_series(source: Path, series: Series) -> tuple[SimpleITK.Image, list[Frame], np.ndarray]:
-    """Return the volume, its distinct slices, and the place of each along the third axis.
+@dataclass(frozen=True)
+class Layout:
+    """How the slices of a scan lie on disk."""
 
-    Places count in slices; those without a slice are interpolated. `source` is named in
-    messages. Raises InputError for what cannot be repaired.
+    grid: Grid  # as stored, before turning; skew where the gantry was tilted
+    frames: list[Frame]  # DICOM slices in the grid's order; empty for a volume file
+    places: np.ndarray  # of each stored slice along the grid's third axis, in slices
+
+    def spread(self, slices: np.ndarray) -> np.ndarray:
+        """Return a slice for each of the grid's: that of the nearest stored slice."""
+        wanted = np.arange(self.grid.size[2])
+        return slices[np.abs(self.places[:, None] - wanted).argmin(axis=0)]
+
+
+def lay_out(source: Path, series: Series) -> Layout:
+    """Return the grid of a series, its distinct slices and their places, from headers.
+
+    Raises InputError, naming `source`, for what cannot be repaired.
     """
-    _check_geometry(source, series.frames)
-    series = Series(series.label, _without_duplicates(source, series))
-    if len(series.frames) < 2:
-        raise InputError(f"{source}: holds one CT slice; a scan has at least two")
+    for repair in (_without_duplicates, _without_odd):
+        series = Series(series.label, repair(source, series))
+        if len(series.frames) < 2:
+            raise InputError(f"{source}: holds one CT slice; a scan has at least two")
     places = _places(source, series)
     axes, origin_mm = _affine(source, series, places)
-    image_hu = _decoded(series.frames)
-    if not np.array_equal(places, np.arange(len(places))):
-        image_hu = _interpolated(image_hu, places)
-    image = SimpleITK.GetImageFromArray(image_hu)
+    rows, columns = series.frames[0].shape
     spacing_mm = np.linalg.norm(axes, axis=0)
-    image.SetSpacing(spacing_mm.tolist())
-    image.SetOrigin(origin_mm.tolist())
-    image.SetDirection((axes / spacing_mm).ravel().tolist())
-    return image, series.frames, places
+    check_spacing(source, spacing_mm)
+    grid = Grid(
+        (columns, rows, round(places[-1]) + 1),
+        tuple(spacing_mm.tolist()),
+        tuple(origin_mm.tolist()),
+        tuple((axes / spacing_mm).ravel().tolist()),
+    )
+    return Layout(grid, series.frames, places)
 
 
-def _check_geometry(source: Path, frames: list[Frame]) -> None:
-    first = frames[0]
-    for frame in frames:
-        for what, same in (
-            ("size", frame.shape == first.shape),
-            ("pixel spacing", np.allclose(frame.spacing_mm, first.spacing_mm, atol=1e-3)),
-            ("orientation", np.allclose(frame.orientation, first.orientation, atol=1e-3)),
-        ):
-            if not same:
-                raise InputError(
-                    f"{source}: {frame.name} has another {what} than {first.name}; "
-                    "keep the slices of one series only"
-                )
-    lengths = np.linalg.norm([*first.orientation, np.cross(*first.orientation)], axis=1)
-    if not np.allclose(lengths, 1, atol=1e-2):
-        raise InputError(
-            f"{source}: the orientation in {first.name} makes no sense; export the series again"
-        )
-    check_spacing(source, first.spacing_mm)
+def read_volume_of(layout: Layout) -> SimpleITK.Image:
+    """Decode the slices of a series to one volume in HU; empty places are interpolated."""
+    frames, places = layout.frames, layout.places
+    whole = all(frame.slope.is_integer() and frame.intercept.is_integer() for frame in frames)
+    kind = np.int16 if whole else np.float32
+    image_hu = np.empty((len(frames), *frames[0].shape), kind)
+    order = sorted(range(len(frames)), key=lambda index: str(frames[index].file))
+    bar = tqdm(order, "decoding", unit="slice", disable=len(order) < MANY, leave=False)
+    for _, group in groupby(bar, key=lambda index: frames[index].file):  # decode a file once
+        indices = list(group)
+        image_hu[indices] = decode_hu([frames[index] for index in indices])
+    if np.array_equal(places, np.arange(len(places))):
+        return layout.grid.image(image_hu)
+    wanted = np.arange(layout.grid.size[2])
+    after = np.clip(np.searchsorted(places, wanted), 1, len(places) - 1)
+    weights = (wanted - places[after - 1]) / (places[after] - places[after - 1])
+    regular = np.empty((len(wanted), *image_hu.shape[1:]), kind)
+    for index, (upper, weight) in enumerate(zip(after, weights, strict=True)):
+        mixed = (1 - weight) * image_hu[upper - 1] + weight * image_hu[upper]
+        regular[index] = np.rint(mixed) if whole else mixed
+    return layout.grid.image(regular)
 
 
 def _without_duplicates(source: Path, series: Series) -> list[Frame]:
     """Drop duplicate slices; raise InputError where the two differ."""
-    frames, same_mm = series.frames, 0.01 * series.distance_mm + 1e-2
-    heights_mm = series.heights_mm
+    frames, heights_mm = series.frames, series.heights_mm
     kept = [0]
     for index in range(1, len(frames)):
-        if heights_mm[index] - heights_mm[kept[-1]] > same_mm:
+        if heights_mm[index] - heights_mm[kept[-1]] > 0.01 * series.distance_mm + 0.01:
             kept.append(index)
             continue
         one, other = frames[kept[-1]], frames[index]
@@ -90,32 +108,57 @@ def _without_duplicates(source: Path, series: Series) -> list[Frame]:
     return [frames[index] for index in kept]
 
 
+def _without_odd(source: Path, series: Series) -> list[Frame]:
+    """Leave out a few slices that lie beside the others, or far beyond them."""
+    heights_mm, gaps_mm = series.heights_mm, np.diff(series.heights_mm)
+    _, _, errors_mm = _fit(series, heights_mm)
+    odd = np.linalg.norm(errors_mm, axis=1) > MAX_SIDEWAYS * series.frames[0].spacing_mm.max()
+    if len(gaps_mm) > 1:
+        odd[0] |= gaps_mm[0] > MAX_GAP * max(gaps_mm[1], series.distance_mm)
+        odd[-1] |= gaps_mm[-1] > MAX_GAP * max(gaps_mm[-2], series.distance_mm)
+    if not 0 < odd.sum() <= MAX_ODD * len(odd):
+        return series.frames
+    names = ", ".join(frame.name for frame, out in zip(series.frames, odd, strict=True) if out)
+    warn(f"slices that do not lie in line with the others are left out: {names}")
+    return [frame for frame, out in zip(series.frames, odd, strict=True) if not out]
+
+
+def _fit(series: Series, along: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return step and start of the line that most slices lie on, and each one's distance to it."""
+    positions_mm = np.array([frame.position_mm for frame in series.frames])
+    fits = [stats.theilslopes(values, along)[:2] for values in positions_mm.T]
+    step, start = np.array(fits).T
+    return step, start, positions_mm - start - np.outer(along, step)
+
+
 def _places(source: Path, series: Series) -> np.ndarray:
     """Return the place of each slice along the third axis, in slices: 0, 1, 2, … if regular.
 
     Raises InputError for a gap of more than one slice.
     """
-    heights_mm, median_mm = series.heights_mm, series.distance_mm
+    heights_mm, usual_mm = series.heights_mm, series.distance_mm
     gaps_mm = np.diff(heights_mm)
-    if (np.abs(gaps_mm - median_mm) <= MAX_GAP_DEVIATION * median_mm).all():
+    if np.isclose(gaps_mm, usual_mm, rtol=MAX_GAP_DEVIATION).all():
         return np.arange(len(heights_mm), dtype=float)
-    count = max(round(np.ptp(heights_mm) / median_mm), 1)
-    places = (heights_mm - heights_mm[0]) / np.ptp(heights_mm) * count
-    missing = np.maximum(np.rint(gaps_mm / median_mm) - 1, 0).sum()
+    distances_mm = _distances(gaps_mm) or [usual_mm]
+    missing = np.rint(gaps_mm / usual_mm) - 1
     worst = int(np.argmax(gaps_mm))
-    where = (
-        f"{gaps_mm[worst]:.2f} mm between {series.frames[worst].name} and "
-        f"{series.frames[worst + 1].name}, {median_mm:.2f} mm elsewhere; export the whole series"
-    )
-    if gaps_mm[worst] > MAX_GAP * median_mm:
-        lost = round(gaps_mm[worst] / median_mm) - 1
-        raise InputError(f"{source}: {lost} slices are missing: {where}")
-    if missing > max(MAX_FILLED * count, 1):
-        slices = f"{missing:.0f} slices of {count + 1}"
-        raise InputError(f"{source}: {slices} are missing, one at a time: {where}")
+    lost = ""
+    if gaps_mm[worst] > MAX_GAP * max(distances_mm):
+        lost = f"{missing[worst]:.0f} slices are missing"
+    elif len(distances_mm) == 1 and missing.sum() > max(MAX_FILLED * len(gaps_mm), 1):
+        lost = f"{missing.sum():.0f} slices are missing, one at a time"
+    if lost:
+        raise InputError(
+            f"{source}: {lost}: {gaps_mm[worst]:.2f} mm between {series.frames[worst].name} and "
+            f"{series.frames[worst + 1].name}, {usual_mm:.2f} mm elsewhere; export all slices"
+        )
+    count = np.ptp(heights_mm) / min(distances_mm)
+    count = max(round(count) if len(distances_mm) == 1 else np.ceil(count - MAX_GAP_DEVIATION), 1)
+    places = (heights_mm - heights_mm[0]) / np.ptp(heights_mm) * count
     whole = np.rint(places)
-    if np.allclose(places, whole, atol=MAX_GAP_DEVIATION):
-        warn(f"missing slices interpolated: {missing:.0f}")
+    if len(distances_mm) == 1 and np.allclose(places, whole, atol=MAX_GAP_DEVIATION):
+        warn(f"missing slices interpolated: {missing.sum():.0f}")
     else:
         warn(
             f"slice distances from {gaps_mm.min():.2f} to {gaps_mm.max():.2f} mm are resampled to "
@@ -124,71 +167,52 @@ def _places(source: Path, series: Series) -> np.ndarray:
     return np.where(np.abs(places - whole) < MAX_GAP_DEVIATION, whole, places)
 
 
+def _distances(gaps_mm: np.ndarray) -> list[float]:
+    """Return the distances at which several slices in a row lie, without near repetitions."""
+    changes = np.flatnonzero(~np.isclose(gaps_mm[1:], gaps_mm[:-1], rtol=MAX_GAP_DEVIATION)) + 1
+    runs = [run for run in np.split(gaps_mm, changes) if len(run) >= FEWEST_GAPS]
+    distances_mm = []
+    for distance_mm in sorted(np.median(run) for run in runs):
+        if not distances_mm or distance_mm > (1 + MAX_GAP_DEVIATION) * distances_mm[-1]:
+            distances_mm.append(distance_mm)
+    return distances_mm
+
+
 def _affine(source: Path, series: Series, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps in mm from voxel to voxel, as columns, and the first voxel's position.
 
     Both are those that most slices agree on. Raises InputError where they do not.
     """
-    positions_mm = np.array([frame.position_mm for frame in series.frames])
-    fits = [stats.theilslopes(values, places)[:2] for values in positions_mm.T]
-    step, origin = np.array(fits).T
-    row, column = np.median([frame.orientation for frame in series.frames], axis=0)
-    axes = np.stack([row, column, np.cross(row, column)])
-    row, column, normal = Rotation.from_matrix(axes).as_matrix()  # rounded cosines are not exact
-    rows_mm, columns_mm = np.median([frame.spacing_mm for frame in series.frames], axis=0)
+    rows_mm, columns_mm = series.frames[0].spacing_mm
+    row, column = series.frames[0].orientation
+    axes = straight_axes(source, np.stack([row, column, np.cross(row, column)], axis=1))
+    step, origin, errors_mm = _fit(series, places)
+    in_plane_mm = np.abs(errors_mm @ axes[:, :2]).max()
     largest_shift_mm = MAX_SIDEWAYS * max(rows_mm, columns_mm)
-    errors_mm = positions_mm - (origin + np.outer(places, step))
-    in_plane_mm = np.abs(errors_mm @ np.stack([row, column]).T).max()
-    if in_plane_mm > largest_shift_mm:
+    upright = axes[:, 2] * (step @ axes[:, 2])
+    sideways_mm = np.linalg.norm(step - upright) * places[-1]
+    degrees = np.degrees(np.arccos(min(np.linalg.norm(upright) / np.linalg.norm(step), 1)))
+    shifted = sideways_mm > largest_shift_mm
+    if in_plane_mm > largest_shift_mm or (shifted and degrees > MAX_GANTRY_DEGREES):
         raise InputError(
-            f"{source}: slices shift sideways by up to {in_plane_mm:.1f} mm, not as a tilted "
-            "gantry shifts them; export the series again"
+            f"{source}: slices shift sideways by up to {max(in_plane_mm, sideways_mm):.1f} mm, not "
+            "as a tilted gantry shifts them; export a straight series"
         )
-    sideways_mm = np.linalg.norm(step - normal * (step @ normal)) * places[-1]
-    if sideways_mm > largest_shift_mm:
-        degrees = np.degrees(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1, 1)))
-        if degrees > MAX_GANTRY_DEGREES:
-            raise InputError(
-                f"{source}: slices shift sideways by {sideways_mm:.1f} mm in all, {degrees:.0f} "
-                "degrees, more than a gantry tilts; export a straight series"
-            )
-    else:
-        _check_tilt(source, series, normal)
-        step = normal * (step @ normal)
-    check_spacing(source, np.array([np.linalg.norm(step)]))
-    return np.stack([row * columns_mm, column * rows_mm, step], axis=1), origin
+    if not shifted:
+        _check_tilt(source, series, axes[:, 2])
+        step = upright
+    return np.column_stack([axes[:, 0] * columns_mm, axes[:, 1] * rows_mm, step]), origin
 
 
 def _check_tilt(source: Path, series: Series, normal: np.ndarray) -> None:
-    """Raise InputError where upright slices state a tilt that their positions do not show."""
+    """Raise InputError where upright slices state a tilt that their positions do not show.
+
+    A reformat may be straight and carry the number of the slices that it was made from.
+    """
     degrees = max((frame.tilt_degrees for frame in series.frames), key=abs)
     upright = np.abs(normal).max() > np.cos(np.radians(MIN_TILT_DEGREES))
-    if abs(degrees) >= MIN_TILT_DEGREES and upright:
+    if abs(degrees) >= MIN_TILT_DEGREES and upright and not series.derived:
         raise InputError(
             f"{source}: the gantry was tilted by {degrees:.1f} degrees, and the slices' positions "
             "do not show it; export a series corrected for tilt"
         )
-
-
-def _decoded(frames: list[Frame]) -> np.ndarray:
-    """Return the frames' HU, (slice, row, column); each file is decoded once."""
-    kind = np.int16 if all(frame.whole_numbers for frame in frames) else np.float32
-    image_hu = np.empty((len(frames), *frames[0].shape), kind)
-    order = sorted(range(len(frames)), key=lambda index: str(frames[index].file))
-    bar = tqdm(order, "decoding", unit="slice", disable=len(order) < MANY, leave=False)
-    for _, group in groupby(bar, key=lambda index: frames[index].file):
-        indices = list(group)
-        image_hu[indices] = decode_hu([frames[index] for index in indices])
-    return image_hu
-
-
-def _interpolated(image_hu: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return slices at 0, 1, 2, …, linear between those at `places`."""
-    wanted = np.arange(round(places[-1]) + 1)
-    after = np.clip(np.searchsorted(places, wanted), 1, len(places) - 1)
-    share = (wanted - places[after - 1]) / (places[after] - places[after - 1])
-    regular = np.empty((len(wanted), *image_hu.shape[1:]), image_hu.dtype)
-    for index, (upper, weight) in enumerate(zip(after, share, strict=True)):
-        mixed = (1 - weight) * image_hu[upper - 1] + weight * image_hu[upper]
-        regular[index] = np.rint(mixed) if image_hu.dtype == np.int16 else mixed
-    return regular

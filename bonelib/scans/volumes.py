@@ -4,10 +4,9 @@ A file is read only where its header is complete and agrees with itself.
 """
 
 import gzip
+import os
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import SimpleITK
 from scipy import optimize
 from scipy.spatial.transform import Rotation
 
-from bonelib.errors import InputError, refusing_damage
+from bonelib.errors import InputError, refusing_damage, warn
 from bonelib.provenance import replacing
 from bonelib.scans.dicom import LOWEST_HU, is_dicom
 
@@ -30,20 +29,27 @@ BYTES_PER_VOXEL = 8  # of memory: the scan as it is read, as it is turned, and i
 LARGEST_SHIFT = 0.5  # voxels between two statements of one header
 LONGEST_TAIL = 4096  # bytes after the voxels; more, and the header's size is wrong
 MAX_HEADER_BYTES = 2**20  # of a text header
-NIFTI_FLOATS = ("16", "64")  # codes of data types
+MAX_SKEW_DEGREES = 0.1  # off right angles; rounding of direction cosines causes up to 0.05
+NOTED_SKEW_DEGREES = 0.01
 DAMAGED = "cannot be read as a volume; the file is damaged or incomplete, export it again"
-SKEW = (
-    "the header's axes are not at right angles, as after a tilted gantry; export the scan as "
-    "DICOM, or resampled to a straight grid"
-)
 
-# The fields of a text header that place a volume, by the names that each may have.
-PLACING_FIELDS = {
-    ".nrrd": ("sizes", "space", "space directions", "space origin"),
-    ".mha": ("DimSize", "ElementSpacing|ElementSize", "Offset|Position|Origin",
-             "TransformMatrix|Rotation|Orientation"),
-}  # fmt: skip
+# The fields of a text header that place a volume, by the names that each may have, and the
+# values that are known. ITK passes over other units and spaces.
 NUMBERS = r"[-+.\deE(), \t]+"
+SPACES = r"left-posterior-superior|right-anterior-superior|left-anterior-superior|LPS|RAS|LAS"
+PLACING_FIELDS = {
+    ".nrrd": (("sizes", NUMBERS), ("space", SPACES), ("space directions", NUMBERS),
+              ("space origin", NUMBERS)),
+    ".mha": (("DimSize", NUMBERS), ("ElementSpacing|ElementSize", NUMBERS),
+             ("Offset|Position|Origin", NUMBERS),
+             ("TransformMatrix|Rotation|Orientation", NUMBERS)),
+}  # fmt: skip
+OTHER_UNITS = r'^(space units|DistanceUnits)\s*[:=](?!\s*("?mm"?\s*)+$)'
+ORIENTATION = r"^AnatomicalOrientation\s*=\s*([LRAPIS]{3})\s*$"
+
+# ITK refuses rounded direction cosines unless told not to; `straight_axes` checks them.
+os.environ.setdefault("ITK_NIFTI_SFORM_PERMISSIVE", "1")
+SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
 
 
 @dataclass(frozen=True)
@@ -70,13 +76,17 @@ class Grid:
         """Tell whether the axes are not at right angles, as after a tilt of the gantry."""
         return bool(np.abs(self.axes.T @ self.axes - np.eye(3)).max() > 1e-6)
 
-    def empty(self) -> SimpleITK.Image:
-        """Return an image of zeros, uint8, on this grid."""
-        image = SimpleITK.Image(self.size, SimpleITK.sitkUInt8)
+    def image(self, values: np.ndarray) -> SimpleITK.Image:
+        """Return values (slice, row, column) as an image on this grid."""
+        image = SimpleITK.GetImageFromArray(values)
         image.SetSpacing(self.spacing_mm)
         image.SetOrigin(self.origin_mm)
         image.SetDirection(self.direction)
         return image
+
+    def empty(self) -> SimpleITK.Image:
+        """Return an image of zeros, uint8, on this grid."""
+        return self.image(np.zeros(self.size[::-1], np.uint8))
 
 
 def volume_stem(path: Path) -> str | None:
@@ -96,31 +106,27 @@ def read_file(path: Path) -> SimpleITK.Image:
     if is_dicom(path):
         raise InputError(f"{path}: this is one DICOM file; give the folder of the whole series")
     if volume_stem(path) is None:
-        raise InputError(
-            f"{path}: not a volume file; give a folder of DICOM slices or one of "
-            f"{', '.join(VOLUME_SUFFIXES)}"
-        )
-    with refusing_damage(path, DAMAGED), _without_twins(path) as alone:
+        kinds = ", ".join(VOLUME_SUFFIXES)
+        raise InputError(f"{path}: not a volume file; give DICOM slices or one of {kinds}")
+    is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
+    with refusing_damage(path, DAMAGED), tempfile.TemporaryDirectory(prefix="bonelib-") as folder:
+        alone = path
+        if is_nifti:  # ITK takes the voxels of ct.nii for those of ct.nii.gz beside it
+            alone = Path(folder, path.name)
+            alone.symlink_to(path.resolve())
         header = read_header(alone)
-        _check_geometry(path, header)
-        if _is_nifti(path):
-            _check_nifti(path, header)
-        else:
-            _check_text_header(path)
-        return SimpleITK.ReadImage(str(alone))
+        _check_size(path, header)
+        axes = (_checked_nifti if is_nifti else _checked_text_header)(path, header)
+        image = SimpleITK.ReadImage(str(alone))
+        image.SetDirection(straight_axes(path, axes).ravel().tolist())
+        return image
 
 
 def read_header(path: Path) -> SimpleITK.ImageFileReader:
-    """Read what a volume file says of itself, unchecked; raise InputError for skew axes."""
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    """Read the header of a volume file, unchecked."""
     header = SimpleITK.ImageFileReader()
     header.SetFileName(str(path))
-    try:
-        header.ReadImageInformation()
-    except RuntimeError as error:
-        if "orthonormal" in str(error):
-            raise InputError(f"{path}: {SKEW}") from error
-        raise
+    header.ReadImageInformation()
     return header
 
 
@@ -162,21 +168,22 @@ def check_spacing(source: Path, spacing_mm: np.ndarray) -> None:
         raise InputError(f"{source}: a spacing of {text} mm makes no sense; export it again")
 
 
-@contextmanager
-def _without_twins(path: Path) -> Iterator[Path]:
-    """Yield a link to a NIfTI file in an empty folder.
+def straight_axes(source: Path, axes: np.ndarray) -> np.ndarray:
+    """Return the axes at right angles, columns of a matrix, that are nearest to rounded ones.
 
-    Where `ct.nii` and `ct.nii.gz` lie side by side, ITK takes the voxels of one for the other.
+    Raises InputError for axes that are farther off than rounding takes them.
     """
-    with tempfile.TemporaryDirectory(prefix="bonelib-") as folder:
-        alone = Path(folder) / path.name
-        if _is_nifti(path):
-            alone.symlink_to(path.resolve())
-        yield alone if _is_nifti(path) else path
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith((".nii", ".nii.gz"))
+    axes = axes / np.linalg.norm(axes, axis=0)
+    degrees = np.degrees(np.arcsin(min(np.abs(axes.T @ axes - np.eye(3)).max(), 1)))
+    if not degrees <= MAX_SKEW_DEGREES:  # true for NaN as well
+        raise InputError(
+            f"{source}: the axes are not at right angles but {degrees:.2f} degrees off, as after a "
+            "tilted gantry; export the scan as DICOM, or resampled to a straight grid"
+        )
+    if degrees > NOTED_SKEW_DEGREES:
+        warn(f"the header's axes are {degrees:.2f} degrees off right angles and are straightened")
+    left, _, right = np.linalg.svd(axes)
+    return left @ right
 
 
 def _corners_mm(size: tuple[int, ...], steps_mm: np.ndarray, origin_mm) -> np.ndarray:
@@ -185,50 +192,58 @@ def _corners_mm(size: tuple[int, ...], steps_mm: np.ndarray, origin_mm) -> np.nd
     return steps_mm @ corners + np.reshape(origin_mm, (3, 1))
 
 
-def _check_geometry(path: Path, header: SimpleITK.ImageFileReader) -> None:
-    if header.GetDimension() != 3 or header.GetNumberOfComponents() != 1:
+def _check_size(path: Path, header: SimpleITK.ImageFileReader) -> None:
+    """Raise InputError for other than one 3-D volume, an absurd size, and more than the memory."""
+    size, values = header.GetSize(), header.GetNumberOfComponents()
+    if len(size) != 3 or values != 1:
         raise InputError(
-            f"{path}: has {header.GetDimension()} dimensions and "
-            f"{header.GetNumberOfComponents()} values a voxel; give one 3-D volume of one"
+            f"{path}: has {len(size)} dimensions and {values} values a voxel, not 3, 1"
         )
     check_spacing(path, np.array(header.GetSpacing()))
-    extent_mm = np.multiply(header.GetSize(), header.GetSpacing())
+    extent_mm = np.multiply(size, header.GetSpacing())
     if extent_mm.max() > MAX_EXTENT_MM or not np.abs(header.GetOrigin()).max() < MAX_ORIGIN_MM:
-        raise InputError(
-            f"{path}: {' x '.join(f'{value:.0f}' for value in extent_mm)} mm make no sense; is the "
-            "spacing in millimetres? Export it again"
-        )
-    axes = Grid.of(header).axes
-    if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-2):
-        raise InputError(f"{path}: {SKEW}")
-    needed = np.prod(header.GetSize(), dtype=float) * BYTES_PER_VOXEL
+        text = " x ".join(f"{value:.0f}" for value in extent_mm)
+        raise InputError(f"{path}: {text} mm make no sense; export it with a spacing in mm")
+    needed = np.prod(size, dtype=float) * BYTES_PER_VOXEL
     if needed > psutil.virtual_memory().available:
+        text = " x ".join(map(str, size))
         raise InputError(
-            f"{path}: {' x '.join(map(str, header.GetSize()))} voxels need "
-            f"{needed / 2**30:.0f} GiB of memory, more than is free; crop the scan"
+            f"{path}: {text} voxels need {needed / 2**30:.0f} GiB of memory, more than is free; "
+            "crop the scan"
         )
 
 
-def _check_text_header(path: Path) -> None:
-    """Raise InputError where NRRD or MHA do not state in full and in numbers where they lie."""
-    kind = ".nrrd" if path.suffix.lower() == ".nrrd" else ".mha"
+def _checked_text_header(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
+    """Return the axes of NRRD or MHA; raise InputError unless all that places them is stated."""
     with path.open("rb") as stream:
         content = stream.read(MAX_HEADER_BYTES)
     text = re.split(rb"\r?\n\r?\n|ElementDataFile", content)[0].decode("latin-1")
-    for names in PLACING_FIELDS[kind]:
-        value = ".+" if names == "space" else NUMBERS
-        if not re.search(rf"^({names})\s*[:=]\s*{value}\r?$", text, re.MULTILINE):
+    for names, known in PLACING_FIELDS[".nrrd" if path.suffix.lower() == ".nrrd" else ".mha"]:
+        if not re.search(rf"^({names})\s*[:=]\s*({known})\s*$", text, re.MULTILINE):
             raise InputError(
-                f"{path}: the header has no '{names.split('|')[0]}' in numbers, so it does not "
-                "say where the volume lies; export it with its orientation"
+                f"{path}: the header has no '{names.split('|')[0]}' in a known form, so it does "
+                "not say where the volume lies; export it with its orientation"
             )
+    if re.search(r"^encoding\s*:\s*bz", text, re.MULTILINE):
+        raise InputError(f"{path}: its compression (bzip2) is not supported; save it with gzip")
+    voxels = re.search(r"ElementDataFile\s*=\s*(\S+)\s*\n", content.decode("latin-1"))
+    if voxels and voxels[1] not in ("LOCAL", "LIST") and not (path.parent / voxels[1]).exists():
+        raise InputError(f"{path}: its file of voxels is missing; keep both files together")
+    if re.search(OTHER_UNITS, text, re.MULTILINE):
+        raise InputError(f"{path}: the header's distances are not in mm; export it in mm")
+    letters = re.search(ORIENTATION, text, re.MULTILINE)
+    towards = SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(
+        header.GetDirection()
+    )
+    if letters and letters[1].translate(str.maketrans("LRAPIS", "RLPASI")) != towards:
+        raise InputError(f"{path}: orientation {letters[1]} contradicts the header's matrix")
+    return Grid.of(header).axes
 
 
-def _check_nifti(path: Path, header: SimpleITK.ImageFileReader) -> None:
-    """Raise InputError or EOFError for what ITK accepts silently in a NIfTI file.
+def _checked_nifti(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
+    """Return the axes; raise InputError or EOFError for what ITK accepts in a NIfTI file.
 
-    ITK fills up a file cut short, turns values that are not numbers into zeros, and picks one
-    of two orientations.
+    ITK fills up a file cut short, and turns values that are not numbers into zeros.
     """
     with path.open("rb") as stream:
         compressed = stream.read(2) == b"\x1f\x8b"
@@ -240,22 +255,25 @@ def _check_nifti(path: Path, header: SimpleITK.ImageFileReader) -> None:
         content = stream.read(end + LONGEST_TAIL + 1)  # gzip checks its checksum at the end
     if not end <= len(content) <= end + LONGEST_TAIL:
         raise EOFError
-    byte_order = "<" if content[0] else ">"
-    if header.GetMetaData("datatype") in NIFTI_FLOATS:
+    byte_order, name = ("<", "little") if content[0] else (">", "big")
+    if header.GetMetaData("datatype") in ("16", "64"):  # codes of floating-point numbers
         values = np.frombuffer(content, f"{byte_order}f{voxel_bytes}", count, start)
         if not np.isfinite(values).all():
             raise InputError(f"{path}: some values are not finite numbers; export it again")
-    is_first_version = int.from_bytes(content[:4], "little" if content[0] else "big") == 348
+    is_first_version = int.from_bytes(content[:4], name) == 348
     kind, where = ("f4", slice(76, 92)) if is_first_version else ("f8", slice(104, 136))
-    handedness, *pixdim = np.frombuffer(content[where], byte_order + kind)
+    handedness, *pixdim = np.frombuffer(content[where], byte_order + kind).tolist()
     check_spacing(path, np.array(pixdim))  # ITK reads 0 as 1
-    _check_orientation(path, header, handedness, np.array(pixdim))
+    return _nifti_axes(path, header, handedness, np.array(pixdim))
 
 
-def _check_orientation(
+def _nifti_axes(
     path: Path, header: SimpleITK.ImageFileReader, handedness: float, pixdim: np.ndarray
-) -> None:
-    """Raise InputError where the orientations that a NIfTI header states differ, or are none."""
+) -> np.ndarray:
+    """Return the axes; raise InputError where the stated orientations differ, or are none.
+
+    ITK picks one of two orientations, and turns axes off right angles in the wrong direction.
+    """
 
     def get(*names: str) -> np.ndarray:
         return np.array(" ".join(map(header.GetMetaData, names)).split(), float)
@@ -274,12 +292,16 @@ def _check_orientation(
             "export it with its orientation"
         )
     grid = Grid.of(header)
-    unit_mm = grid.spacing_mm[0] / pixdim[0]
-    read_mm = _corners_mm(grid.size, grid.axes * grid.spacing_mm, grid.origin_mm)
-    for matrix in np.array(stated) * unit_mm * [[-1], [-1], [1]]:  # x and y from RAS to LPS
+    stated = np.array(stated) * grid.spacing_mm[0] / pixdim[0] * [[-1], [-1], [1]]  # RAS to LPS
+    axes = stated[0, :, :3] / np.linalg.norm(stated[0, :, :3], axis=0)
+    if np.allclose(axes, grid.axes, atol=1e-4):
+        axes = grid.axes  # the same with more decimals
+    read_mm = _corners_mm(grid.size, axes * grid.spacing_mm, grid.origin_mm)
+    for matrix in stated:
         shift_mm = np.abs(_corners_mm(grid.size, matrix[:, :3], matrix[:, 3]) - read_mm).max()
         if not shift_mm <= LARGEST_SHIFT * min(grid.spacing_mm):
             raise InputError(
                 f"{path}: the header places the volume in two ways, {shift_mm:.1f} mm apart; "
                 "export it with one orientation"
             )
+    return axes

@@ -15,11 +15,11 @@ from scipy import ndimage
 
 from bonelib.labels.grids import image_like
 from bonelib.models import SIZE_STEP
-from bonelib.prediction import network_segmenter, predict
+from bonelib.prediction import network_input, network_segmenter, predict
 from bonelib.preparation import to_grid
 from bonelib.segment.pretrained import Network
 from bonelib.settings import BONE, Settings
-from bonelib.slices import SLICES_AT_ONCE, network_input, window
+from bonelib.slices import SLICES_AT_ONCE, window
 
 SEARCH_MM = 10.0  # between the slices searched for bone; the smallest bone of a pelvis is longer
 SMALLEST_FIND_ML = 2.0  # smaller finds of the search are contrast agent or calcification

@@ -15,13 +15,11 @@ from bonelib.tables.paper_tables import (
     Records,
     beside_paper,
     interval_note,
-    made,
     method_rows,
     notes_on,
     score_notes,
-    shared,
 )
-from bonelib.tables.render import Table
+from bonelib.tables.render import Table, made, shared
 
 ALPHA = 1 - statistics.CONFIDENCE
 SHARES = ["nsd_1mm", "nsd_2mm"]
@@ -118,7 +116,14 @@ def surface_table(surfaces: pd.DataFrame, records: Records) -> Table:
                 }
             )
     best = dict.fromkeys(metrics.SURFACE_SCORES, min) | dict.fromkeys(SHARES, max)
-    return made("surfaces", rows, {}, [shared("best")], blocks="structure", best=best)
+    wrong = [
+        f"{row['structure']} by {row['name']}" for row in rows if row["missed"] + row["invented"]
+    ]
+    notes = [shared("wrong", names="; ".join(dict.fromkeys(wrong)))] if wrong else []
+    return made(
+        "surfaces", rows, {}, [*notes, shared("best")], blocks="structure", best=best,
+        unprinted=_repeated(rows),
+    )  # fmt: skip
 
 
 def surface_series_table(surfaces: pd.DataFrame, model: str | None) -> Table:
@@ -126,7 +131,14 @@ def surface_series_table(surfaces: pd.DataFrame, model: str | None) -> Table:
     rows = _readable(surfaces[surfaces["model"] == model])
     rows = rows[rows["epochs"] == rows["epochs"].max()].sort_values(["structure", "series"])
     rows = rows[["series", "structure", "state", *metrics.SURFACE_SCORES]].round(2)
-    return made("surfaces_series", rows.to_dict("records"), {}, blocks="structure")
+    rows = rows.to_dict("records")
+    return made("surfaces_series", rows, {}, blocks="structure", unprinted=_repeated(rows))
+
+
+def _repeated(rows: list[dict]) -> tuple[str, ...]:
+    """Return the narrower share if it equals the wider: voxels are coarser than both tolerances."""
+    narrow, wide = SHARES
+    return (narrow,) if all(row[narrow] == row[wide] for row in rows) else ()
 
 
 def _readable(surfaces: pd.DataFrame) -> pd.DataFrame:

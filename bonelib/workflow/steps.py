@@ -1,19 +1,39 @@
 """A run -> its steps: notebooks with parameters, the files that they read and write, their time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
+
+import pandas as pd
 
 from bonelib import provenance
 from bonelib.evaluation import variants
 from bonelib.paths import NOTEBOOKS, ResultFolder, SegmentationFolder
-from bonelib.settings import BASELINE, MODEL_NAMES, replaced
-from bonelib.workflow import durations
+from bonelib.settings import (
+    BASELINE,
+    MODEL_NAMES,
+    PAPER_SERIES,
+    PAPER_SLICE_DISTANCE_MM,
+    SPLITS,
+    Settings,
+    replaced,
+)
 from bonelib.workflow.runs import Run
 
 PREPARATION = "01_prepare_data"
 ALL_FIGURES = range(1, 8)
 CURVES = range(3, 6)  # the figures that need neither slices nor label maps
+
+# Times on two idle CPU cores, for slices of 512 x 512 pixels.
+START_SECONDS = 9.0  # a kernel, TensorFlow and the first compilation
+STEP_SECONDS = {  # training on a batch of two slices in bfloat16 (docs/speed.md)
+    "fcn8": 2.0, "fcn32": 2.2, "pspnet": 0.9, "unet": 1.8, "segnet": 1.8, "vgg_unet": 4.5,
+    "resnet50_unet": 3.0,
+}  # fmt: skip
+FEEDING = 1.15  # a training step with its loader, relative to one without
+FORWARD = 1 / 3  # a prediction, relative to a training step
+SCORING_SECONDS = 0.05  # a slice: mostly distances between surfaces
 
 
 @dataclass(frozen=True)
@@ -47,7 +67,7 @@ class Plan:
         at_once: int = 1,
     ):  # fmt: skip
         self.run, self.models, self.overrides, self.force = run, models, overrides, force
-        self.paces = durations.paces(run.results, run.settings, models, at_once)
+        self.paces = paces(run.results, run.settings, models, at_once)
         methods = run.settings.methods(models)
         self.scores = [file for method in methods for file in scored(method, run.results)]
         self.histories = [run.results.history(model) for model in models]
@@ -67,7 +87,7 @@ class Plan:
             self._step(
                 PREPARATION,
                 outputs=[*slices, run.slices.table],
-                seconds=durations.preparation_seconds(run.settings),
+                seconds=preparation_seconds(run.settings),
                 state=run.slices.root,
                 data_version=data_version(run.data_dir),
             ),
@@ -104,7 +124,7 @@ class Plan:
         return self._presentation(CURVES, [], [], [])
 
     def _step(
-        self, notebook, name="", *, inputs=(), outputs=(), seconds=durations.START_SECONDS,
+        self, notebook, name="", *, inputs=(), outputs=(), seconds=START_SECONDS,
         state=None, data_version="", **own,
     ) -> Step:  # fmt: skip
         run = self.run
@@ -142,7 +162,7 @@ class Plan:
             name,
             inputs=[run.slices.description],
             outputs=weights,
-            seconds=durations.training_seconds(model, results, settings, pace, self.force),
+            seconds=training_seconds(model, results, settings, pace, self.force),
             state=results.training(model),
             **parameters,
         )
@@ -157,7 +177,7 @@ class Plan:
             name,
             inputs=[self.run.slices.description, *weights],
             outputs=scored(method, results),
-            seconds=durations.evaluation_seconds(method, settings, len(horizons) or 1, pace),
+            seconds=evaluation_seconds(method, settings, len(horizons) or 1, pace),
             state=results.prediction(method, "", 0).parent,
             horizons=list(horizons),
             **(parameters or {"model": method}),
@@ -200,3 +220,69 @@ def data_version(directory: Path | None) -> str:
     return provenance.text_hash(
         [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     )
+
+
+def num_slices(settings: Settings, *splits: str) -> float:
+    """Return the number of slices of the phantom in these splits."""
+    paper = sum(count for _, split, count in PAPER_SERIES if split in splits)
+    return paper * PAPER_SLICE_DISTANCE_MM / settings.phantom_slice_distance_mm
+
+
+def preparation_seconds(settings: Settings) -> float:
+    """Estimate the time to generate the phantom and to prepare its slices."""
+    per_slice = 0.15 + 0.25 * (settings.phantom_matrix / 512) ** 2
+    return START_SECONDS + num_slices(settings, *SPLITS) * per_slice
+
+
+def slice_seconds(model: str, settings: Settings) -> float:
+    """Return the time that training takes for a slice on two idle cores."""
+    return STEP_SECONDS[model] / 2 * (settings.image_size / 512) ** 2
+
+
+def epoch_seconds(model: str, settings: Settings) -> float:
+    """Return the time of an epoch, with its validation, on two idle cores."""
+    trained = settings.steps_per_epoch * settings.batch_size
+    validated = num_slices(settings, "validation")
+    return (FEEDING * trained + FORWARD * validated) * slice_seconds(model, settings)
+
+
+def recorded_epochs(model: str, results: ResultFolder, settings: Settings) -> pd.Series:
+    """Return the time of each epoch that was trained with these settings."""
+    record = provenance.read_json(results.training_record(model))
+    if not results.history(model).exists() or record.get("settings") != asdict(settings):
+        return pd.Series(dtype=float)
+    return pd.read_csv(results.history(model))["seconds"]
+
+
+def paces(
+    results: ResultFolder, settings: Settings, models: Sequence[str], unknown: float
+) -> dict[str, float]:
+    """Return how much longer than on two idle cores each network takes here.
+
+    A network without a recorded epoch takes the mean of the others, or `unknown`.
+    """
+    known = {
+        model: seconds.median() / epoch_seconds(model, settings)
+        for model in models
+        if len(seconds := recorded_epochs(model, results, settings))
+    }
+    usual = mean(known.values()) if known else unknown
+    return {model: known.get(model, usual) for model in models}
+
+
+def training_seconds(
+    model: str, results: ResultFolder, settings: Settings, pace: float, restarts: bool
+) -> float:
+    """Estimate the time of the epochs that a training still has to go."""
+    epochs = max(settings.horizons(model))
+    if results.state(model).exists() and not restarts:
+        epochs -= len(recorded_epochs(model, results, settings))
+    return START_SECONDS + epochs * pace * epoch_seconds(model, settings)
+
+
+def evaluation_seconds(method: str, settings: Settings, horizons: int, pace: float) -> float:
+    """Estimate the time to predict and score the test slices after each of the horizons."""
+    per_slice = SCORING_SECONDS * (settings.image_size / 512) ** 2
+    if method != BASELINE:
+        per_slice += pace * FORWARD * slice_seconds(method, settings)
+    return START_SECONDS + horizons * num_slices(settings, "test") * per_slice

@@ -6,7 +6,7 @@ import pytest
 from bonelib import provenance
 from bonelib.paths import ResultFolder
 from bonelib.settings import BASELINE, MODEL_NAMES, get_settings
-from bonelib.workflow import durations
+from bonelib.workflow import steps
 
 SMOKE, PAPER = get_settings("smoke"), get_settings("paper")
 
@@ -20,33 +20,33 @@ def record(results, model, settings, seconds):
 
 def test_more_work_takes_longer():
     for model in MODEL_NAMES:
-        assert durations.epoch_seconds(model, PAPER) > 20 * durations.epoch_seconds(model, SMOKE)
-        once, twice = (durations.evaluation_seconds(model, PAPER, n, 1.0) for n in (1, 2))
-        assert twice - once == pytest.approx(once - durations.START_SECONDS)
-        assert durations.evaluation_seconds(BASELINE, PAPER, 1, 1.0) < once
-    assert durations.preparation_seconds(PAPER) > 3 * durations.preparation_seconds(SMOKE)
+        assert steps.epoch_seconds(model, PAPER) > 20 * steps.epoch_seconds(model, SMOKE)
+        once, twice = (steps.evaluation_seconds(model, PAPER, n, 1.0) for n in (1, 2))
+        assert twice - once == pytest.approx(once - steps.START_SECONDS)
+        assert steps.evaluation_seconds(BASELINE, PAPER, 1, 1.0) < once
+    assert steps.preparation_seconds(PAPER) > 3 * steps.preparation_seconds(SMOKE)
 
 
 def test_recorded_epochs_tell_how_long_those_left_take(tmp_path):
     results = ResultFolder(tmp_path)
     record(results, "unet", PAPER, [90.0, 20.0, 20.0])
-    pace = durations.paces(results, PAPER, ["unet"], 1.0)["unet"]
+    pace = steps.paces(results, PAPER, ["unet"], 1.0)["unet"]
 
     def left(restarts=False):
-        seconds = durations.training_seconds("unet", results, PAPER, pace, restarts)
-        return seconds - durations.START_SECONDS
+        seconds = steps.training_seconds("unet", results, PAPER, pace, restarts)
+        return seconds - steps.START_SECONDS
 
     assert left() == pytest.approx(27 * 20)
     assert left(restarts=True) == pytest.approx(30 * 20)
     results.state("unet").unlink()  # nothing to go on with
     assert left() == pytest.approx(30 * 20)
     other = replace(PAPER, batch_size=4)
-    assert durations.paces(results, other, ["unet"], 1.0) == {"unet": 1.0}
+    assert steps.paces(results, other, ["unet"], 1.0) == {"unet": 1.0}
 
 
 def test_networks_without_an_epoch_are_scaled_by_those_with_one(tmp_path):
     results = ResultFolder(tmp_path)
-    assert set(durations.paces(results, PAPER, MODEL_NAMES, 2.0).values()) == {2.0}
-    record(results, "unet", PAPER, [durations.epoch_seconds("unet", PAPER) / 10])
-    paces = durations.paces(results, PAPER, MODEL_NAMES, 2.0)
+    assert set(steps.paces(results, PAPER, MODEL_NAMES, 2.0).values()) == {2.0}
+    record(results, "unet", PAPER, [steps.epoch_seconds("unet", PAPER) / 10])
+    paces = steps.paces(results, PAPER, MODEL_NAMES, 2.0)
     assert paces == pytest.approx(dict.fromkeys(MODEL_NAMES, 0.1))
