@@ -53,6 +53,9 @@ def find_network(name: str = SHIPPED, weights: Path | None = None) -> Network:
     The settings come from the training record beside the file, else they are those of the
     shipped weights. Raises InputError if there are no such weights.
     """
+    settings = PRETRAINING
+    if name not in models.SHIPPED:  # the paper's networks see single slices
+        settings = replace(settings, neighbour_mm=0.0)
     if weights is None:
         shipped = models.pretrained_names()
         if name not in shipped:
@@ -60,8 +63,6 @@ def find_network(name: str = SHIPPED, weights: Path | None = None) -> Network:
                 f"no weights are shipped for '{name}', only for {', '.join(shipped)}; train it "
                 "and give its best_of_<epochs>.keras as weights"
             )
-        single = {} if name in models.SHIPPED else {"neighbour_mm": 0.0}
-        settings = replace(PRETRAINING, **single)
         return Network(name, models.WEIGHTS / f"{name}.keras", settings)
     if not weights.is_file():
         raise InputError(f"{weights}: there is no such file; check the path of the weights")
@@ -75,7 +76,7 @@ def find_network(name: str = SHIPPED, weights: Path | None = None) -> Network:
         f"there is no {TRAINING_RECORD} beside the weights, so the window and the pixel size of "
         f"{PRETRAINING.pixel_spacing_mm:g} mm of the shipped weights are assumed"
     )
-    return Network(name, weights, PRETRAINING, note)
+    return Network(name, weights, settings, note)
 
 
 def network_of_run(name: str | None, results: ResultFolder, settings: Settings) -> Network:
