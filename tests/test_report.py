@@ -144,7 +144,7 @@ def test_a_better_number_never_makes_a_verdict_worse(ends):
 
 
 def test_estimates_are_subtracted_and_compared_with_printed_numbers():
-    assert Estimate(5, 4, 7) - 4 == (1, 0, 3) and 4 - Estimate(5, 4, 7) == (-1, -3, 0)
+    assert Estimate(5, 4, 7) - 4 == (1, 0, 3) and exact(4) - Estimate(5, 4, 7) == (-1, -3, 0)
     assert Estimate(5, 4, 7) - Estimate(2, 1, 3) == (3, 1, 6)
     assert judge([same(Estimate(9.0, 8, 10), 9.0)]) == HOLDS
     assert judge([same(Estimate(9.01, 9.005, 10), 9.0)]) == HOLDS
