@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import SimpleITK
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Polygon
 from PIL import Image
@@ -352,8 +352,8 @@ def test_neither_order_nor_repetition_of_contours_matters(order, repeated, start
     [
         ([4], [2], 0),  # a plane on a slice
         ([4.9], [2], 0),  # off the slices: the nearest slice takes it
-        ([3, 5, 7], [1, 2, 3], 0),  # each between two slices
-        ([3, 9], [0, 1, 2, 3, 4, 5, 6], 0),  # drawn on every third slice: those between, too
+        ([3, 5, 7], [2, 3, 4], 0),  # each between two slices
+        ([3, 9], [1, 2, 3, 4, 5, 6], 0),  # drawn on every third slice: those between, too
         ([2, 4, 10, 12], [1, 2, 5, 6], 0),  # two parts, with a gap that stays
         ([1.5, 2.5, 3.5, 4.5], [1, 2], 0),  # finer than the slices
         ([2, 4, 8, 10], [1, 2, 3, 4, 5], 1),  # one missing plane
@@ -591,6 +591,49 @@ def test_a_segmentation_in_the_planes_of_a_tilted_series_is_read(
     assert list(names.values()) == ["femur_left"]
     found, drawn = values(labels.on_grid(mask, stored.image)) > 0, values(bright) > 0
     assert 2 * (found & drawn).sum() / (found.sum() + drawn.sum()) > 0.95
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    order=st.permutations(range(6)), missing=st.sampled_from([None, 2, 3]), twice=st.booleans(),
+    names=st.permutations(["Femur_L", "Kreuzbein"]), degrees=st.sampled_from([0, 12]),
+)  # fmt: skip
+def test_volumes_names_and_sides_hold_however_a_scan_is_exported(
+    tmp_path_factory, write_series, image_hu, masks, order, missing, twice, names, degrees
+):
+    """Files in any order, a slice and its planes missing, contours given twice, a tilt."""
+    folder = tmp_path_factory.mktemp("export")
+    tilt = np.radians(degrees)
+
+    def change(file, index):
+        file.InstanceNumber = order[index] + 1
+        file.ImageOrientationPatient = [1, 0, 0, 0, np.cos(tilt).round(9), -np.sin(tilt).round(9)]
+
+    write_series(folder / "ct", image_hu, SPACING_MM, change=change)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        whole = scans.open_scan(folder / "ct")
+        contours = {}
+        for name, mask in zip(names, masks.values(), strict=True):
+            stored = whole.grid.image(values(mask))
+            if missing is not None:
+                stored[:, :, missing] = 0
+            contours[name] = voxel_edges(stored) * (2 if twice else 1)
+        if missing is not None:
+            whole.frames[missing].file.unlink()
+        path = write_structure_set(folder / "rs.dcm", contours)
+        scan = scans.read_scan(folder / "ct")
+        mask, found = labels.read_mask(path, scan, scan_path=folder / "ct")
+    assert list(found.values()) == names
+    ids = values(labels.on_grid(mask, scan))
+    for (number, _), drawn in zip(found.items(), masks.values(), strict=True):
+        volume = (ids == number).sum() * np.prod(scan.GetSpacing())
+        if missing is None or drawn is masks[LEFT]:
+            assert volume == pytest.approx(values(drawn).sum() * 80, rel=0.1)
+    left, front = (np.argwhere(ids == number)[:, 2].mean() for number in found)
+    assert left > front  # LPS: columns grow to the patient's left
 
 
 def test_a_dark_bone_is_told(tmp_path, scan, masks):

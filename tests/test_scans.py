@@ -174,6 +174,8 @@ def test_names_in_other_scripts_may_stand_in_a_header(tmp_path, make_image, imag
             "not in mm",
         ),
         ("mha", b"AnatomicalOrientation", b"DistanceUnits = mm\nAnatomicalOrientation", ""),
+        ("nrrd", b"encoding: raw", b"encoding: bzip2", "compression (bzip2) is not supported"),
+        ("mha", b"= LOCAL", b"= ct.raw", "file of voxels is missing"),
         ("mha", b"Orientation = RAI", b"Orientation = LPI", "contradicts the header's matrix"),
         ("mha", b"Orientation = RAI", b"Orientation = ???", ""),
     ],

@@ -293,10 +293,8 @@ def _planes(
     ends_mm = np.minimum(below_mm, above_mm)  # where a part ends, as far as on its other side
     ends_mm = np.minimum.reduce([ends_mm, np.r_[np.inf, ends_mm[:-1]], np.r_[ends_mm[1:], np.inf]])
     ends_mm = np.where(np.isinf(ends_mm), slice_mm, np.maximum(ends_mm, slice_mm))
-    lows_mm = means_mm - np.where(np.isinf(below_mm), ends_mm, below_mm) / 2 - ROUNDING_MM
-    last = np.isinf(above_mm) & (ends_mm > 1.5 * slice_mm)  # planes farther apart than slices
-    highs_mm = means_mm + np.where(np.isinf(above_mm), ends_mm, above_mm) / 2
-    highs_mm += np.where(last, ROUNDING_MM, -ROUNDING_MM)
+    lows_mm = means_mm - np.where(np.isinf(below_mm), ends_mm, below_mm) / 2 + ROUNDING_MM
+    highs_mm = means_mm + np.where(np.isinf(above_mm), ends_mm, above_mm) / 2 + ROUNDING_MM
     planes = [
         ([contours_mm[index] for index in group], low_mm, high_mm)
         for group, low_mm, high_mm in zip(groups, lows_mm, highs_mm, strict=True)
@@ -313,7 +311,7 @@ def _filled(contours: list[np.ndarray], outlines: Outlines, shape: tuple[int, in
     inside = np.zeros(shape, bool)
     pixels = [np.ravel_multi_index(polygon(*item.T, shape), shape) for item in contours]
     kept = []
-    for own in sorted(pixels, key=len, reverse=True):
+    for own in sorted(filter(len, pixels), key=len, reverse=True):
         if outlines.exclusive:
             inside.flat[own] ^= True
             continue

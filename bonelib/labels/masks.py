@@ -100,7 +100,7 @@ def _check_brightness(path: Path, scan: SimpleITK.Image, mask: Mask, must_be_bri
     numbers = defaultdict(list)
     for number, bone in (mask[1] or dict.fromkeys(np.unique(ids), "bone")).items():
         if looks_like_bone(bone) and number in ids:
-            numbers[bone].append(number)
+            numbers["bone" if must_be_bright else bone].append(number)
     means_hu = {bone: image_hu[np.isin(ids, held)].mean() for bone, held in numbers.items()}
     dark = [f"{hu:.0f} HU in {bone}" for bone, hu in means_hu.items() if hu < LOWEST_BONE_HU]
     if dark and must_be_bright:

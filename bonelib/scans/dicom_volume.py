@@ -69,27 +69,24 @@ def lay_out(source: Path, series: Series) -> Layout:
 def read_volume_of(layout: Layout) -> SimpleITK.Image:
     """Decode the slices of a series to one volume in HU; empty places are interpolated."""
     frames, places = layout.frames, layout.places
-    slices = [None] * len(frames)
+    whole = all(frame.slope.is_integer() and frame.intercept.is_integer() for frame in frames)
+    kind = np.int16 if whole else np.float32
+    image_hu = np.empty((len(frames), *frames[0].shape), kind)
     order = sorted(range(len(frames)), key=lambda index: str(frames[index].file))
     bar = tqdm(order, "decoding", unit="slice", disable=len(order) < MANY, leave=False)
     for _, group in groupby(bar, key=lambda index: frames[index].file):  # decode a file once
         indices = list(group)
-        decoded = decode_hu([frames[index] for index in indices])
-        for index, slice_hu in zip(indices, decoded, strict=True):
-            slices[index] = slice_hu
+        image_hu[indices] = decode_hu([frames[index] for index in indices])
     if np.array_equal(places, np.arange(len(places))):
-        return layout.grid.image(np.stack(slices))
+        return layout.grid.image(image_hu)
     wanted = np.arange(layout.grid.size[2])
     after = np.clip(np.searchsorted(places, wanted), 1, len(places) - 1)
     weights = (wanted - places[after - 1]) / (places[after] - places[after - 1])
-    whole = all(slice_hu.dtype == np.int16 for slice_hu in slices)
-    mixed = (
-        (1 - weight) * slices[upper - 1] + weight * slices[upper]
-        for upper, weight in zip(after, weights, strict=True)
-    )
-    return layout.grid.image(
-        np.stack([np.rint(one).astype(np.int16) if whole else one for one in mixed])
-    )
+    regular = np.empty((len(wanted), *image_hu.shape[1:]), kind)
+    for index, (upper, weight) in enumerate(zip(after, weights, strict=True)):
+        mixed = (1 - weight) * image_hu[upper - 1] + weight * image_hu[upper]
+        regular[index] = np.rint(mixed) if whole else mixed
+    return layout.grid.image(regular)
 
 
 def _without_duplicates(source: Path, series: Series) -> list[Frame]:

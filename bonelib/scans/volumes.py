@@ -224,6 +224,11 @@ def _checked_text_header(path: Path, header: SimpleITK.ImageFileReader) -> np.nd
                 f"{path}: the header has no '{names.split('|')[0]}' in a known form, so it does "
                 "not say where the volume lies; export it with its orientation"
             )
+    if re.search(r"^encoding\s*:\s*bz", text, re.MULTILINE):
+        raise InputError(f"{path}: its compression (bzip2) is not supported; save it with gzip")
+    voxels = re.search(r"ElementDataFile\s*=\s*(\S+)\s*\n", content.decode("latin-1"))
+    if voxels and voxels[1] not in ("LOCAL", "LIST") and not (path.parent / voxels[1]).exists():
+        raise InputError(f"{path}: its file of voxels is missing; keep both files together")
     if re.search(OTHER_UNITS, text, re.MULTILINE):
         raise InputError(f"{path}: the header's distances are not in mm; export it in mm")
     letters = re.search(ORIENTATION, text, re.MULTILINE)
