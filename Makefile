@@ -26,7 +26,7 @@ REPORT := results/from-reference/report.html
 CHROMIUM := $(firstword $(shell command -v chromium chromium-browser google-chrome))
 pdf: $(READY)
 	[ -f $(REPORT) ] || $(MAKE) report
-	$(CHROMIUM) --headless --no-sandbox --no-pdf-header-footer \
+	$(CHROMIUM) --headless --no-sandbox --no-pdf-header-footer --generate-pdf-document-outline \
 		--print-to-pdf=$(REPORT:.html=.pdf) file://$(abspath $(REPORT))
 
 # Keeps the scores of a run there: make reference PROFILE=paper

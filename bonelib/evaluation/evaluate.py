@@ -67,15 +67,13 @@ def evaluate(
             if horizon == max(horizons):
                 save_label_maps(predicted, series, method, results)
     parts = [pd.concat(frames, ignore_index=True) for frames in zip(*found, strict=True)]
-    tables = dict(zip(files, parts, strict=True)) | {
-        results.scored_slices: error_analysis.slice_table(table)
-    }
+    tables = dict(zip(files, parts, strict=True))
+    tables[results.scored_slices] = error_analysis.slice_table(table)
     for path, frame in tables.items():
         with provenance.replacing(path) as scratch:
             frame.to_csv(scratch, index=False, columns=files.get(path))
     images, _ = slices.load(folder.root, table.head(TIMED_SLICES))
     timed = prediction.network_segmenter(model) if model else segment
-    training = provenance.read_json(results.training_record(method))
     record = {
         "key": key,
         "model": method,
@@ -83,7 +81,9 @@ def evaluate(
         "trainable_parameters": models.trainable_parameters(model) if model else 0,
         "milliseconds_per_slice": milliseconds_per_slice(timed, images),
         "slices": len(table),
-        "encoder_weights": training.get("encoder_weights"),
+        "encoder_weights": provenance.read_json(results.training_record(method)).get(
+            "encoder_weights"
+        ),
     }
     provenance.write_json(results.score_record(method), record)
     return parts[0][files[results.scores(method)]]
