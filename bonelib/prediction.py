@@ -39,15 +39,17 @@ def load_network(path: Path, name: str, settings: Settings) -> keras.Model:
     return model
 
 
-def network_segmenter(model: keras.Model, with_probabilities: bool = False) -> Segmenter:
-    """Return the segmenter of a network.
+def network_segmenter(
+    model: keras.Model, with_probabilities: bool = False, channels: tuple[int, ...] = ()
+) -> Segmenter:
+    """Return the segmenter of a network; `channels` is (3,) for slices with an axis of channels.
 
     Label maps on the slices' grid come from bilinearly upsampled probabilities. With
     probabilities, a third array holds these: (slice, row, column, class), 255 for 1.
     """
     # One model with the network: at 512 x 512 the argmax takes longer in NumPy than the network
     # takes on a GPU.
-    images = keras.Input(model.input_shape[1:3], dtype="uint8")
+    images = keras.Input((*model.input_shape[1:3], *channels), dtype="uint8")
     native = model(network_input(images), training=False)
     probabilities = native
     for axis in (2, 1):

@@ -233,7 +233,7 @@ class EpochRecord(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Prepare the validation."""
-        self.segment = network_segmenter(self.model)
+        self.segment = network_segmenter(self.model, channels=self.images.shape[3:])
 
     def on_epoch_begin(self, epoch, logs=None):
         """Start the clock."""

@@ -51,7 +51,7 @@ def find_region(network: Network, scan: SimpleITK.Image, progress: Progress = ig
     """
     settings = _covering(network.settings, scan)
     size, count = settings.image_size, scan.GetSize()[2]
-    find_bone = network_segmenter(network.sized(size, size))
+    find_bone = network_segmenter(network.sized(size, size), channels=(3,))
     step = max(1, round(SEARCH_MM / scan.GetSpacing()[2]))
     searched, found = range(0, count, step), []
     for position in searched:
