@@ -327,7 +327,7 @@ def test_a_real_annotation_looks_like_a_real_scan(shared_data):
         drawn.SetSpacing(spacing)
         own = SimpleITK.GetImageFromArray((values(series.bones) == number).astype(np.uint8))
         own.SetSpacing(spacing)
-        assert dice(drawn, own) > 0.97
+        assert dice(drawn, own) > 0.96  # joints are cut where labels touch
         depths = np.stack(
             [
                 values(SimpleITK.SignedMaurerDistanceMap(drawn[:, :, k], True, False, True))

@@ -19,6 +19,7 @@ from bonelib.segment import postprocess, pretrained
 from bonelib.segment.probabilities import bone_on_scan, find_region, predict_bone
 from bonelib.settings import PRETRAINING, RESEARCH_ONLY, get_settings
 
+SINGLE = replace(PRETRAINING, neighbour_mm=0.0)  # of networks that see single slices
 SETTINGS = replace(PRETRAINING, phantom_matrix=160, phantom_slice_distance_mm=20.0)
 
 
@@ -141,7 +142,7 @@ class Bright:
     """A network that takes bright pixels for bone, grey ones for patient; output 1/2."""
 
     name, note, weights = "bright", "", Path(__file__)
-    settings = replace(PRETRAINING, image_size=256, field_of_view_mm=400.0)
+    settings = SINGLE
 
     def sized(self, rows, columns):
         image = keras.Input((rows, columns, 3))
@@ -381,7 +382,7 @@ def weights(tmp_path):
 
 def test_shipped_weights_are_for_the_slices_they_were_trained_on():
     network = pretrained.find_network()
-    assert network.settings == PRETRAINING and not network.note
+    assert network.settings == SINGLE and not network.note
     assert network.sized(32, 64).input_shape == (None, 32, 64, 3)
 
 
@@ -392,7 +393,7 @@ def test_a_training_tells_its_window_and_its_pixels(weights):
     assert network.sized(96, 64).output_shape == (None, 24, 16, 3)
     (weights.parent / "training.json").unlink()
     network = pretrained.find_network("pspnet", weights)
-    assert network.settings == PRETRAINING and "1.5625 mm" in network.note
+    assert network.settings == SINGLE and "1.5625 mm" in network.note
 
 
 @pytest.mark.parametrize(
