@@ -135,7 +135,10 @@ def test_compressed_series_without_uids(shared_data):
         (setting(2, ImagePositionPatient=[-30, -20, 110]), "shift sideways by up to 20.0 mm"),
         (setting(PixelSpacing=[0, 2]), "spacing of 2 x 0 x 5 mm"),
         (setting(RescaleIntercept=0), "are not HU"),
-        (setting(NumberOfFrames=3), "no CT slices here (5 damaged (IM003, IM010, IM017))"),
+        (
+            setting(NumberOfFrames=3),
+            "no CT slices here (1 damaged (IM003), 1 damaged (IM010), 1 damaged",
+        ),
     ],
 )
 def test_bad_series_is_refused(tmp_path, write_series, image_hu, change, words):

@@ -553,7 +553,7 @@ def test_a_dicom_mask_belongs_to_the_scan_or_is_refused(
         assert "another frame of reference" in refusal(other, scan, scan_path=folder)
 
 
-@pytest.mark.parametrize("kind", ["SEG", "RTSTRUCT"])
+@pytest.mark.parametrize("kind", ["SEG", "RTSTRUCT", "PNG"])
 def test_a_mask_follows_the_repair_of_the_scan(
     tmp_path, write_series, write_dicom_mask, image_hu, masks, kind
 ):
@@ -562,7 +562,11 @@ def test_a_mask_follows_the_repair_of_the_scan(
     scans.open_scan(folder).frames[3].file.unlink()
     for mask in masks.values():
         mask[:, :, 3] = 0
-    path = write_dicom_mask(kind)
+    if kind == "PNG":
+        shown = np.delete(values(masks[LEFT]), 3, axis=0)
+        path = write_pictures(tmp_path / "png" / LEFT, shown[::-1]).parent
+    else:
+        path = write_dicom_mask(kind)
     with pytest.warns(InputWarning):
         scan = scans.read_scan(folder)
         mask, names = labels.read_mask(path, scan, scan_path=folder)

@@ -1,7 +1,6 @@
 """A mask of any format and its scan -> ids in space, and the names of those that are bone."""
 
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image
 
 from bonelib import scans
 from bonelib.bone_names import looks_like_bone
-from bonelib.errors import InputError, InputWarning, refusing_damage, warn
+from bonelib.errors import InputError, noting, refusing_damage, warn
 from bonelib.labels.dicom_masks import read_segmentation, read_structure_set
 from bonelib.labels.grids import on_grid, sample
 from bonelib.labels.structures import BoneNames, Mask, Structure, choose, ids_of, merge
@@ -56,19 +55,21 @@ def read_mask(
     layout = None
     is_picture = kind.startswith("PNG")
     if scan_path is not None and (kind == "DICOM" or is_picture):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InputWarning)  # `scan` was read with the same ones
+        with noting():  # `scan` was read with the same notes
             layout = scans.read_layout(scan_path, series)
-    if kind == "volume":
-        mask = _read_volume(path, bone_names)
-    elif kind == "volumes":
-        mask = _read_volumes(path, files, scan, bone_names)
-    elif is_picture:
-        mask = _read_pictures(path, files, layout, bone_names)
-    elif scans.modality(files[0]) == "SEG":
-        mask = read_segmentation(files[0], bone_names, layout)
-    else:
-        mask = read_structure_set(files[0], scan, bone_names, layout)
+    with noting() as notes:  # the files of a folder may give one note many times
+        if kind == "volume":
+            mask = _read_volume(path, bone_names)
+        elif kind == "volumes":
+            mask = _read_volumes(path, files, scan, bone_names)
+        elif is_picture:
+            mask = _read_pictures(path, files, layout, bone_names)
+        elif scans.modality(files[0]) == "SEG":
+            mask = read_segmentation(files[0], bone_names, layout)
+        else:
+            mask = read_structure_set(files[0], scan, bone_names, layout)
+    for note in notes:
+        warn(note)
     _check_brightness(path, scan, mask, must_be_bright=is_picture)
     return mask
 
