@@ -141,7 +141,7 @@ def _places(source: Path, series: Series) -> np.ndarray:
     if np.isclose(gaps_mm, usual_mm, rtol=MAX_GAP_DEVIATION).all():
         return np.arange(len(heights_mm), dtype=float)
     distances_mm = _distances(gaps_mm) or [usual_mm]
-    missing = np.rint(gaps_mm / usual_mm) - 1
+    missing = np.maximum(np.rint(gaps_mm / usual_mm) - 1, 0)
     worst = int(np.argmax(gaps_mm))
     lost = ""
     if gaps_mm[worst] > MAX_GAP * max(distances_mm):
@@ -198,21 +198,13 @@ def _affine(source: Path, series: Series, places: np.ndarray) -> tuple[np.ndarra
             f"{source}: slices shift sideways by up to {max(in_plane_mm, sideways_mm):.1f} mm, not "
             "as a tilted gantry shifts them; export a straight series"
         )
-    if not shifted:
-        _check_tilt(source, series, axes[:, 2])
-        step = upright
-    return np.column_stack([axes[:, 0] * columns_mm, axes[:, 1] * rows_mm, step]), origin
-
-
-def _check_tilt(source: Path, series: Series, normal: np.ndarray) -> None:
-    """Raise InputError where upright slices state a tilt that their positions do not show.
-
-    A reformat may be straight and carry the number of the slices that it was made from.
-    """
-    degrees = max((frame.tilt_degrees for frame in series.frames), key=abs)
-    upright = np.abs(normal).max() > np.cos(np.radians(MIN_TILT_DEGREES))
-    if abs(degrees) >= MIN_TILT_DEGREES and upright and not series.derived:
+    tilt = max((frame.tilt_degrees for frame in series.frames), key=abs)
+    is_axial = np.abs(axes[:, 2]).max() > np.cos(np.radians(MIN_TILT_DEGREES))
+    # A reformat may be straight and carry the tilt of the slices that it was made from.
+    if not shifted and is_axial and abs(tilt) >= MIN_TILT_DEGREES and not series.derived:
         raise InputError(
-            f"{source}: the gantry was tilted by {degrees:.1f} degrees, and the slices' positions "
-            "do not show it; export a series corrected for tilt"
+            f"{source}: the gantry was tilted by {tilt:.1f} degrees, and the slices' positions do "
+            "not show it; export a series corrected for tilt"
         )
+    step = step if shifted else upright
+    return np.column_stack([axes[:, 0] * columns_mm, axes[:, 1] * rows_mm, step]), origin
