@@ -26,7 +26,7 @@ REPORT := results/from-reference/report.html
 CHROMIUM := $(firstword $(shell command -v chromium chromium-browser google-chrome))
 pdf: $(READY)
 	[ -f $(REPORT) ] || $(MAKE) report
-	$(CHROMIUM) --headless --no-sandbox --no-pdf-header-footer \
+	$(CHROMIUM) --headless --no-sandbox --no-pdf-header-footer --generate-pdf-document-outline \
 		--print-to-pdf=$(REPORT:.html=.pdf) file://$(abspath $(REPORT))
 
 # Keeps the scores of a run there: make reference PROFILE=paper
@@ -46,7 +46,8 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests
 	$(BIN)/python run_all.py --profile smoke
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-cell-timeout 600 notebooks
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env \
+		--nbval-cell-timeout 600 notebooks
 
 # Stores the outputs of a smoke run in the committed notebooks.
 notebooks: $(READY)

@@ -183,16 +183,15 @@ def describe_mask(
     scan: SimpleITK.Image, mask: SimpleITK.Image, names: dict[int, str] | None
 ) -> list[str]:
     """Describe the structures of a mask on the scan's grid; their mean HU shows if it is bone."""
-    image_hu = SimpleITK.GetArrayViewFromImage(scan)
-    structures = SimpleITK.GetArrayViewFromImage(mask)
+    statistics = SimpleITK.LabelStatisticsImageFilter()
+    statistics.Execute(scan, mask)
     voxel_ml = np.prod(scan.GetSpacing()) / 1000
     lines = []
-    for number in np.unique(structures[structures > 0]).tolist():
-        inside = structures == number
+    for number in sorted({*statistics.GetLabels()} - {0}):
         name = "bone" if names is None else names.get(number, "not bone")
         lines.append(
-            f"mask: id {number}, {name}: {inside.sum() * voxel_ml:,.1f} ml, "
-            f"mean {image_hu[inside].mean():.0f} HU"
+            f"mask: id {number}, {name}: {statistics.GetCount(number) * voxel_ml:,.1f} ml, "
+            f"mean {statistics.GetMean(number):.0f} HU"
         )
     classes = SimpleITK.GetArrayFromImage(labels.label_map(scan, mask, names))
     shares = [100 * (classes == label).mean() for label in (PATIENT, BONE)]

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,8 +121,9 @@ def set_precision(settings: Settings) -> str:
     return policy
 
 
-def num_devices(settings: Settings) -> int:
-    """Return the number of devices that share each batch of a training.
+@contextmanager
+def sharing(settings: Settings) -> Iterator[int]:
+    """Share each batch of a training between devices in this context; yield their number.
 
     Raises ValueError if they cannot: only with JAX does batch normalisation see the whole
     batch on every device.
@@ -130,27 +131,20 @@ def num_devices(settings: Settings) -> int:
     import keras
 
     if settings.devices == 1:
-        return 1
+        yield 1
+        return
     if keras.backend.backend() != "jax":
         raise ValueError(
             f"setting devices={settings.devices}: {keras.backend.backend()} cannot share a batch "
             "between devices here; set KERAS_BACKEND=jax, or devices=1"
         )
-    present = len(keras.distribution.list_devices())
-    if settings.devices > present:
-        raise ValueError(f"setting devices={settings.devices}: this machine has {present}")
+    present = keras.distribution.list_devices()
+    if settings.devices > len(present):
+        raise ValueError(f"setting devices={settings.devices}: this machine has {len(present)}")
     # Settings refuse a batch that cannot be shared equally.
-    return replace(settings, devices=settings.devices or present).devices
-
-
-def sharing(settings: Settings) -> AbstractContextManager:
-    """Return the context in which a network is built and trained on `num_devices` devices."""
-    import keras
-
-    if (count := num_devices(settings)) == 1:
-        return nullcontext()
-    devices = keras.distribution.list_devices()[:count]
-    return keras.distribution.DataParallel(devices=devices).scope()
+    count = replace(settings, devices=settings.devices or len(present)).devices
+    with keras.distribution.DataParallel(devices=present[:count]).scope():
+        yield count
 
 
 def share(batch):

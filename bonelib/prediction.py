@@ -10,7 +10,7 @@ from skimage import morphology
 
 from bonelib import models
 from bonelib.devices import set_precision, share
-from bonelib.settings import BACKGROUND, BASELINE, BONE, PATIENT, Settings
+from bonelib.settings import BACKGROUND, BONE, PATIENT, Settings
 
 # ImageNet's mean red, green and blue, which the paper's library subtracted from the channels.
 CHANNEL_MEANS = (123.68, 116.779, 103.939)
@@ -39,32 +39,28 @@ def load_network(path: Path, name: str, settings: Settings) -> keras.Model:
     return model
 
 
-def load_segmenter(
-    method: str, weights: Path | None, settings: Settings
-) -> tuple[Segmenter, keras.Model | None]:
-    """Return the segmenter of a network or of the baseline, and the network if it is one."""
-    if method == BASELINE:
-        return threshold_segmenter(settings), None
-    model = load_network(weights, method, settings)
-    return network_segmenter(model), model
-
-
 def network_segmenter(model: keras.Model, with_probabilities: bool = False) -> Segmenter:
     """Return the segmenter of a network.
 
     Label maps on the slices' grid come from bilinearly upsampled probabilities. With
     probabilities, a third array holds these: (slice, row, column, class), 255 for 1.
     """
-    # Compiled with the network: at 512 x 512 the argmax takes longer in NumPy than the network
+    # One model with the network: at 512 x 512 the argmax takes longer in NumPy than the network
     # takes on a GPU.
-    labelling = Labelling(model, with_probabilities)
+    images = keras.Input(model.input_shape[1:3], dtype="uint8")
+    native = model(network_input(images), training=False)
+    probabilities = native
+    for axis in (2, 1):
+        probabilities = _upsample(probabilities, images.shape[axis], axis)
+    outputs = [_most_probable(probabilities), _most_probable(native)]
+    if with_probabilities:
+        levels = keras.ops.round(MOST_CERTAIN * keras.ops.cast(probabilities, "float32"))
+        outputs.append(keras.ops.cast(levels, "uint8"))
+    labelling = keras.Model(images, outputs)
 
     def segment(images: np.ndarray) -> tuple[np.ndarray, ...]:
-        stacks = zip(
-            *([part[:count] for part in parts] for parts, count in predict(labelling, images)),
-            strict=True,
-        )
-        return tuple(map(np.concatenate, stacks))
+        batches = [[part[:count] for part in parts] for parts, count in predict(labelling, images)]
+        return tuple(map(np.concatenate, zip(*batches, strict=True)))
 
     return segment
 
@@ -78,37 +74,13 @@ def predict(model: keras.Model, images: np.ndarray, prepare: Callable = np.asarr
         yield model.predict_on_batch(share(prepare(padded))), len(batch)
 
 
-class Labelling(keras.Model):
-    """A network, with the computation of its input from slices and of label maps from its output.
-
-    See `network_segmenter`.
-    """
-
-    def __init__(self, model: keras.Model, with_probabilities: bool = False):
-        super().__init__()
-        self.model = model
-        self.with_probabilities = with_probabilities
-
-    def call(self, images):
-        """Return the label maps of 8-bit slices (slice, row, column), and probabilities."""
-        probabilities = self.model(network_input(images), training=False)
-        native = probabilities
-        for axis in (2, 1):
-            probabilities = _upsample(probabilities, images.shape[axis], axis)
-        label_maps = _most_probable(probabilities), _most_probable(native)
-        if not self.with_probabilities:
-            return label_maps
-        levels = keras.ops.round(MOST_CERTAIN * keras.ops.cast(probabilities, "float32"))
-        return *label_maps, keras.ops.cast(levels, "uint8")
-
-
 def network_input(images):
     """Return three channels minus ImageNet's means, the network input of the paper's library.
 
     `images` is uint8 (slice, row, column), with or without an axis of three channels; the
     result is a tensor, float32 (slice, row, column, 3).
     """
-    grey = keras.ops.cast(keras.ops.convert_to_tensor(images), "float32")
+    grey = keras.ops.cast(images, "float32")
     if len(images.shape) == 3:
         grey = keras.ops.repeat(grey[..., None], len(CHANNEL_MEANS), axis=-1)
     return grey - keras.ops.convert_to_tensor(CHANNEL_MEANS, "float32")
@@ -149,9 +121,7 @@ def threshold_segmenter(settings: Settings) -> Segmenter:
         body = ndimage.binary_fill_holes(body)
         bone = ndimage.binary_closing((image >= bone_level) & body, closing)
         bone = ndimage.binary_fill_holes(bone)
-        components, count = ndimage.label(bone)
-        sizes = ndimage.sum_labels(bone, components, range(count + 1))
-        bone = (sizes >= smallest_bone)[components] & bone
+        bone = morphology.remove_small_objects(bone, max_size=smallest_bone - 1)
         return np.where(bone, BONE, np.where(body, PATIENT, BACKGROUND)).astype(np.uint8)
 
     def segment(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -187,8 +187,8 @@ def _refusal(error: Exception, series_id: str, directory: Path) -> str:
     if isinstance(error, MemoryError):
         return f"series {series_id}: too large for the memory; crop the scan, or use --workers 1"
     return (
-        f"{error.filename or directory}: {error.strerror or 'cannot be written'}; check free disk "
-        "space and permissions, then start again"
+        f"{error.filename or directory}: {error.strerror or 'cannot be written'}; check the file, "
+        "free disk space and permissions, then start again"
     )
 
 

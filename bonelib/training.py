@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bonelib import augment, metrics, models, provenance, slices
-from bonelib.devices import num_devices, set_precision, share, sharing
+from bonelib.devices import set_precision, share, sharing
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.prediction import network_input, network_segmenter
 from bonelib.settings import BONE, CLASS_NAMES, IGNORE, Settings
@@ -88,13 +88,10 @@ def train(
         return pd.read_csv(results.history(name))
 
     keras.utils.set_random_seed(settings.training_seed)
-    record |= provenance.circumstances() | {
-        "precision": set_precision(settings),
-        "backend": keras.backend.backend(),
-        "devices": num_devices(settings),
-    }
+    record |= provenance.circumstances()
+    record |= {"precision": set_precision(settings), "backend": keras.backend.backend()}
     epochs_before = []
-    with sharing(settings):
+    with sharing(settings) as record["devices"]:
         if results.state(name).exists():
             model = keras.models.load_model(results.state(name))
             # Rounded up: float16's loss scaling now and then skips a step without counting it.
@@ -212,17 +209,12 @@ def training_batches(model: keras.Model, samples, first_epoch: int) -> Iterator:
 
 
 @keras.saving.register_keras_serializable("bonelib")
-class PixelAccuracy(keras.metrics.Mean):
+class PixelAccuracy(keras.metrics.SparseCategoricalAccuracy):
     """Share of pixels whose most probable class is their label, without `IGNORE`."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Add a batch: labels (batch, row, column), probabilities with classes last."""
-        known = keras.ops.not_equal(y_true, IGNORE)
-        right = keras.ops.equal(
-            keras.ops.cast(y_true, "int32"),
-            keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32"),
-        )
-        super().update_state(keras.ops.cast(right, "float32"), keras.ops.cast(known, "float32"))
+        super().update_state(y_true, y_pred, keras.ops.not_equal(y_true, IGNORE))
 
 
 class EpochRecord(keras.callbacks.Callback):

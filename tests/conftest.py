@@ -32,17 +32,18 @@ def shared_data():
     return SHARED_DATA
 
 
+def image_of(array, spacing_mm=(5.0, 2.0, 2.0), origin=(-30.0, -40.0, 100.0)):
+    """Turn an array (slice, row, column) and a spacing in mm in that order into an image."""
+    image = SimpleITK.GetImageFromArray(np.asarray(array))
+    image.SetSpacing(tuple(map(float, reversed(spacing_mm))))
+    image.SetOrigin(origin)
+    return image
+
+
 @pytest.fixture
 def make_image():
-    """Turn an array (slice, row, column) and a spacing in mm in that order into an image."""
-
-    def make(array, spacing_mm=(5.0, 2.0, 2.0), origin=(-30.0, -40.0, 100.0)):
-        image = SimpleITK.GetImageFromArray(np.asarray(array))
-        image.SetSpacing(tuple(map(float, reversed(spacing_mm))))
-        image.SetOrigin(origin)
-        return image
-
-    return make
+    """`image_of`, which makes an image."""
+    return image_of
 
 
 def series_writer(
@@ -118,44 +119,30 @@ def trunk_hu():
     return trunk()
 
 
-@pytest.fixture(scope="session")
-def small_scans(tmp_path_factory):
-    """A `folder` data set of three small series."""
-    root = tmp_path_factory.mktemp("scans")
+def write_trunks(root, series=("a", "b", "c")):
+    """Write a `folder` data set of the trunk, with one series in each split; return its folder."""
     lines = ["series,split"]
-    for number, split in enumerate(("train", "validation", "test")):
-        folder = root / split
-        folder.mkdir()
+    for number, (series_id, split) in enumerate(
+        zip(series, ("train", "validation", "test"), strict=True)
+    ):
+        folder = root / series_id
+        folder.mkdir(parents=True)
         image_hu = trunk() + np.int16(number)
-        for name, array in (("ct", image_hu), ("mask", (image_hu > 500).astype(np.uint8))):
-            image = SimpleITK.GetImageFromArray(array)
-            image.SetSpacing((4, 4, 5))
-            SimpleITK.WriteImage(image, str(folder / f"{name}.nii.gz"))
-        lines.append(f"{split},{split}")
+        mask = (image_hu > 500).astype(np.uint8) * 3
+        for name, array in (("ct", image_hu), ("mask", mask)):
+            SimpleITK.WriteImage(image_of(array, (5, 4, 4)), str(folder / f"{name}.nii.gz"))
+        lines.append(f"{series_id},{split}")
     (root / "split.csv").write_text("\n".join(lines) + "\n")
     return root
 
 
+@pytest.fixture(scope="session")
+def small_scans(tmp_path_factory):
+    """A data set of three small series."""
+    return write_trunks(tmp_path_factory.mktemp("scans"))
+
+
 @pytest.fixture
-def write_dataset(tmp_path, make_image, trunk_hu):
-    """Write a `folder` data set with one series in each split and return its folder."""
-
-    def write(name="scans", series=("a", "b", "c")):
-        root = tmp_path / name
-        root.mkdir()
-        lines = ["series,split"]
-        for number, (series_id, split) in enumerate(
-            zip(series, ("train", "validation", "test"), strict=True)
-        ):
-            folder = root / series_id
-            folder.mkdir()
-            image_hu = trunk_hu + np.int16(number)
-            scan = make_image(image_hu, (5, 4, 4))
-            mask = make_image((image_hu > 500).astype(np.uint8) * 3, (5, 4, 4))
-            SimpleITK.WriteImage(scan, str(folder / "ct.nii.gz"))
-            SimpleITK.WriteImage(mask, str(folder / "mask.nii.gz"))
-            lines.append(f"{series_id},{split}")
-        (root / "split.csv").write_text("\n".join(lines) + "\n")
-        return root
-
-    return write
+def write_dataset(tmp_path):
+    """Write a data set of three small series into a folder of a name; return the folder."""
+    return lambda name="scans", series=("a", "b", "c"): write_trunks(tmp_path / name, series)

@@ -313,7 +313,7 @@ CASES = {
         "noted", "1 slice, IM003",
     ),
     "a mask of another frame of reference": (other_space, "refused", "another frame of reference"),
-    "a mask that is dark in the scan": (shifted_mask(-60), "noted", "dark where the mask shows"),
+    "a mask that is dark in the scan": (shifted_mask(-60), "noted", "the scan is dark in the mask"),
     "a slice given twice": (twice, "noted", "duplicate slices dropped: 1"),
     "uneven distances": (
         lambda d: [d.series(change=positions(0, 5, 11, 15, 20, 25))], "noted", "are resampled to",
@@ -333,7 +333,7 @@ def run(arguments, capsys):
 
 @pytest.mark.parametrize("name", CASES)
 def test_bad_input_is_refused_or_noted_in_one_line(desk, capsys, monkeypatch, name):
-    monkeypatch.setattr(archive, "SMALLEST_BOMB_BYTES", 2**20)
+    monkeypatch.setattr(archive, "HARMLESS_BYTES", 2**20)
     make, outcome, words = CASES[name]
     arguments = make(desk)
     kept = desk.folder / "kept.nii.gz"

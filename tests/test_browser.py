@@ -75,7 +75,7 @@ def lab(tmp_path):
         finally:
             server.terminate()
             try:
-                server.wait(20)
+                server.wait(5)  # its kernels end with it
             except subprocess.TimeoutExpired:
                 server.kill()
 

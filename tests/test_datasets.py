@@ -258,6 +258,8 @@ def test_tables_of_spreadsheets_are_read(write_dataset):
     text = (root / "split.csv").read_text().replace(",", ";").replace("\n", "\r\n")
     (root / "split.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert len(find_cases("folder", root, SMOKE)) == 3
+    (root / "split.csv").write_text(text, encoding="utf-16")
+    assert len(find_cases("folder", root, SMOKE)) == 3
     (root / "bone_names.csv").write_bytes("id,name\n3,Hüfte links\n".encode("latin-1"))
     with pytest.warns(InputWarning, match=r"^bone_names\.csv is not in UTF-8 and is read in Win"):
         assert read_bone_names(root / "bone_names.csv") == {3: "Hüfte_links"}

@@ -37,7 +37,11 @@ def test_precision_can_be_named():
 
 def test_only_jax_shares_batches(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
-    assert devices.num_devices(get_settings("paper")) == 1
-    with pytest.raises(ValueError, match="set KERAS_BACKEND=jax") as caught:
-        devices.num_devices(get_settings("paper", {"devices": 2}))
+    with devices.sharing(get_settings("paper")) as count:
+        assert count == 1
+    with (
+        pytest.raises(ValueError, match="set KERAS_BACKEND=jax") as caught,
+        devices.sharing(get_settings("paper", {"devices": 2})),
+    ):
+        pass
     assert "\n" not in str(caught.value)

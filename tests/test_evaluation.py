@@ -44,8 +44,8 @@ def run(tmp_path_factory):
     network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     evaluate.evaluate(BASELINE, folder, results, SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "load_segmenter", lambda *_: (segment, network))
-        patch.setattr(evaluate, "network_segmenter", lambda *_, **__: segment)
+        patch.setattr(prediction, "load_network", lambda *_: network)
+        patch.setattr(prediction, "network_segmenter", lambda *_, **__: segment)
         evaluate.evaluate("unet", folder, results, SETTINGS)
     return folder, results
 

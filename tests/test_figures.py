@@ -207,24 +207,7 @@ def made(run):
         plt.close(figure)
 
 
-def texts(figure):
-    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
-
-
 FIGURES = [name for name in figures.CAPTIONS if name.startswith("figure")]
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_fits_a_journal(made, name):
-    figure = made[name]
-    width_mm, height_mm = 25.4 * figure.get_size_inches()
-    assert width_mm == pytest.approx(style.COLUMN_MM if name[-1] in "345" else style.PAGE_MM)
-    assert height_mm < 240  # a page less its margins and a caption
-    assert min(text.get_fontsize() for text in texts(figure)) >= 7
-    figure.draw_without_rendering()
-    box = figure.get_tightbbox()  # inches: nothing is cut off
-    assert box.x0 >= 0 and box.y0 >= 0
-    assert box.x1 <= width_mm / 25.4 and box.y1 <= height_mm / 25.4
 
 
 def tick_labels(panel):
@@ -237,9 +220,17 @@ def tick_labels(panel):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_no_text_lies_on_another(made, name):
+def test_a_figure_fits_a_journal_and_no_text_lies_on_another(made, name):
     figure = made[name]
+    width_mm, height_mm = 25.4 * figure.get_size_inches()
+    assert width_mm == pytest.approx(style.COLUMN_MM if name[-1] in "345" else style.PAGE_MM)
+    assert height_mm < 240  # a page less its margins and a caption
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    assert min(text.get_fontsize() for text in texts) >= style.SMALL_POINTS
     figure.draw_without_rendering()
+    box = figure.get_tightbbox()  # inches: nothing is cut off
+    assert box.x0 >= 0 and box.y0 >= 0
+    assert box.x1 <= width_mm / 25.4 and box.y1 <= height_mm / 25.4
     boxes = [
         (text.get_text(), text.get_window_extent())
         for panel in figure.axes

@@ -195,32 +195,12 @@ def test_held_out_series_are_phantoms_and_unseen_subjects(data_set, tmp_path, mo
     assert [case.scan().GetSize()[2] for case in cases[3:]] == [2, 2]
 
 
-def test_a_folder_with_other_files_is_not_written_to(data_set):
-    with pytest.raises(InputError, match="maps: holds other files; name a new or empty folder"):
-        convert(data_set, data_set, SMOKE)
-
-
 def test_a_seed_gives_one_series(annotation, rendered):
     again, other = render_annotation(annotation, 3), render_annotation(annotation, 4)
     np.testing.assert_array_equal(values(rendered.scan), values(again.scan))
     np.testing.assert_array_equal(values(rendered.bones), values(again.bones))
     assert (values(rendered.scan) != values(other.scan)).mean() > 0.5
     np.testing.assert_array_equal(values(rendered.bones), values(other.bones))
-
-
-@pytest.mark.parametrize(
-    ("tissue", "lowest", "highest"),
-    [
-        (Tissue.AIR, -1010, -960),
-        (Tissue.FAT, -125, -60),
-        (Tissue.MUSCLE, 10, 65),
-        (Tissue.BOWEL_WALL, -20, 60),
-        (Tissue.SPARSE_TRABECULAR, 0, 220),
-        (Tissue.TRABECULAR, 60, 330),
-    ],
-)
-def test_hounsfield_units_are_plausible(rendered, tissue, lowest, highest):
-    assert lowest < np.median(values(rendered.scan)[rendered.tissues == tissue]) < highest
 
 
 def test_tissues_follow_the_annotation(annotation, rendered):

@@ -3,14 +3,14 @@ import numpy as np
 import pytest
 
 from bonelib import metrics, prediction
-from bonelib.settings import BASELINE, get_settings
+from bonelib.settings import get_settings
 from tests.synthetic_results import ellipses
 
 SETTINGS = get_settings("smoke", {"precision": "float32"})
 
 
 @pytest.fixture(scope="module")
-def half_size_network():
+def segment():
     """A network that averages 2 x 2 pixels and calls dark 0, grey 1 and bright 2."""
     keras.config.set_dtype_policy("float32")
     image = keras.Input((16, 16, 3))
@@ -20,7 +20,7 @@ def half_size_network():
     level = np.zeros((1, 1, 3, 3), np.float32)
     level[0, 0, 0] = [0, 1, 2]  # the first channel is grey - 123.68
     model.get_layer("scores").set_weights([level, np.float32([0, 50, -20])])
-    return model
+    return prediction.network_segmenter(model)
 
 
 def test_network_input_by_hand():
@@ -32,45 +32,40 @@ def test_network_input_by_hand():
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_label_maps_come_on_both_grids(half_size_network):
+def test_label_maps_come_on_both_grids(segment):
     images = np.zeros((5, 16, 16), np.uint8)
-    images[:, :, 4:8] = 120
-    images[:, :, 8:] = 255
+    images[:, :, 4:8], images[:, :, 8:] = 120, 255
     expected = np.select([images == 255, images == 120], [2, 1], 0)
-    label_maps, native = prediction.network_segmenter(half_size_network)(images)
+    label_maps, native = segment(images)
     assert (label_maps.shape, native.shape) == ((5, 16, 16), (5, 8, 8))
     assert label_maps.dtype == native.dtype == np.uint8
     np.testing.assert_array_equal(native, expected[:, ::2, ::2])
-    np.testing.assert_array_equal(label_maps[:, :, [0, 1, 5, 6, 10, 15]],
-                                  expected[:, :, [0, 1, 5, 6, 10, 15]])  # fmt: skip
+    inside = [0, 1, 5, 6, 10, 15]
+    np.testing.assert_array_equal(label_maps[:, :, inside], expected[:, :, inside])
 
 
-def test_batches_do_not_change_the_result(half_size_network):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (7, 16, 16), dtype=np.uint8)
-    segment = prediction.network_segmenter(half_size_network)
+def test_batches_do_not_change_the_result(segment):
+    images = np.random.default_rng(0).integers(0, 256, (7, 16, 16), dtype=np.uint8)
     together = segment(images)
     for index, image in enumerate(images):
         for whole, single in zip(together, segment(image[None]), strict=True):
             np.testing.assert_array_equal(whole[index], single[0])
 
 
-def test_upsampling_is_bilinear_between_pixel_centres(half_size_network):
+def test_upsampling_is_bilinear_between_pixel_centres(segment):
     """An edge between native pixels lies half-way after upsampling, not shifted."""
     images = np.zeros((1, 16, 16), np.uint8)
     images[:, :, 8:] = 255
-    label_maps, _ = prediction.network_segmenter(half_size_network)(images)
+    label_maps, _ = segment(images)
     assert label_maps[0, 0, 6] < 2 <= label_maps[0, 0, 9]
 
 
 def test_the_baseline_finds_body_and_bone():
     labels = ellipses(64)
     images = np.choose(labels, [0, 60, 160]).astype(np.uint8)
-    segment, model = prediction.load_segmenter(BASELINE, None, SETTINGS)
-    predicted, native = segment(images)
-    scores = metrics.iou(metrics.confusion_matrix(labels, predicted))
-    assert model is None and native is predicted
-    assert (scores > 0.85).all()
+    predicted, native = prediction.threshold_segmenter(SETTINGS)(images)
+    assert native is predicted
+    assert (metrics.iou(metrics.confusion_matrix(labels, predicted)) > 0.85).all()
 
 
 def test_the_baseline_fills_marrow_and_drops_specks():

@@ -224,8 +224,6 @@ def test_false_bone_is_shared_out_among_its_causes():
 
 def test_save_writes_three_formats(made, tmp_path):
     tables.save(made["table3"], "table3", tmp_path)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["table3.csv", "table3.md", "table3.tex"]
     bone = made["table3"].frame["bone"].tolist()
     assert pd.read_csv(tmp_path / "table3.csv")["bone"].tolist() == bone
     for name, heading in (("table3.tex", r"\caption{IoU, Dice"), ("table3.md", "**Table 3. IoU")):

@@ -14,7 +14,7 @@ from bonelib.settings import MODEL_NAMES, get_settings, replaced
 from bonelib.tables import ablation_table
 from bonelib.workflow.runs import open_run
 from bonelib.workflow.steps import Plan
-from tests.synthetic_results import write_scores
+from tests.synthetic_results import score_rows, write_text
 
 NIGHT = get_settings("night")
 
@@ -72,22 +72,13 @@ def test_a_replicate_has_the_same_patients_and_slices(write_dataset, tmp_path):
     assert times[0] == times[1] and times[0]
 
 
-def write_unet(results, right):
-    """Write U-net's scores of one slice with 900 pixels of patient and 100 of bone."""
-    rows = [
-        ["unet", epochs, epochs, grid, "test01", 0, 1000, 0, 0, 0, 900, 0, 0, 100 - found, found]
-        for epochs, found_input in ((NIGHT.epochs, 1), (NIGHT.epochs_long, right))
-        for grid, found in (("input", found_input), ("native", found_input - 1))
-    ]
-    write_scores(results, "unet", rows)
-
-
 def write_variants(results, **right):
-    """Write U-net's scores of the replicates of variants; there is no other training."""
+    """Write U-net's scores of replicates: of 100 pixels of bone, so many are `right`."""
     for one in variants.trainings(results, NIGHT, ["unet"]):
-        found = right.get(one.variant.name, ())
-        if one.replicate < len(found):
-            write_unet(one.results(results), found[one.replicate])
+        for found in right.get(one.variant.name, ())[one.replicate :][:1]:
+            counts = [[1000, 0, 0], [0, 900, 0], [0, 100 - found, found]]
+            rows = score_rows({"test01": [counts]}, "unet", NIGHT.epochs_long)
+            write_text(one.results(results).scores("unet"), rows.to_csv(index=False))
     return results
 
 

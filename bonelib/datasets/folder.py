@@ -5,6 +5,7 @@ converted to it. `data/README.md` shows the tree.
 """
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -150,7 +151,11 @@ def scan_and_mask(folder: Path) -> tuple[Path, Path]:
     The mask is recognised by its name; without one, it is the only RTSTRUCT or SEG file. A
     damaged scan counts as one, so that it is refused when it is read.
     """
-    visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    visible = sorted(
+        entry
+        for entry in folder.iterdir()
+        if not entry.name.startswith(".") and not (entry.is_fifo() or entry.is_socket())
+    )
     masks = [entry for entry in visible if _is_named_mask(entry)]
     others = [entry for entry in visible if entry not in masks]
     masks = masks or [
@@ -246,7 +251,7 @@ def read_names(file: Path, *layouts: tuple[str, str]) -> dict[int | str, str]:
 def read_columns(file: Path, *layouts: tuple[str, ...]) -> pandas.DataFrame:
     """Read a CSV file whose columns are those of one of the layouts, as text.
 
-    Spreadsheets may have written it with semicolons and in Windows' encoding.
+    Spreadsheets may have written it with semicolons, in UTF-16 or in Windows' encoding.
     """
     expected = " or ".join(",".join(columns) for columns in layouts)
     try:
@@ -273,7 +278,8 @@ def read_columns(file: Path, *layouts: tuple[str, ...]) -> pandas.DataFrame:
 def _decoded(file: Path) -> str:
     content = file.read_bytes()
     try:
-        return content.decode("utf-8-sig")
+        is_utf16 = content.startswith((BOM_UTF16_BE, BOM_UTF16_LE))
+        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError:
         warn(f"{file.name} is not in UTF-8 and is read in Windows' encoding 1252")
         return content.decode("cp1252", "replace")

@@ -72,8 +72,8 @@ def _convert_series(job: tuple[str, Path, Path, Path]) -> tuple[str, list[str]]:
     try:
         with noting() as notes:
             outcome = _write_pelvis(PUBLIC_SETS[name], folder, scan_path, mask_path)
-    except InputError as error:
-        return "left out", [f"left out: {error}"]
+    except (InputError, MemoryError) as error:
+        return "left out", [f"left out: {error or 'too large for the memory'}"]
     return outcome, notes
 
 

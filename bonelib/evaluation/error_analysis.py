@@ -9,16 +9,15 @@ from bonelib import metrics
 from bonelib.bone_names import class_of
 from bonelib.settings import BACKGROUND, BONE, CLASS_SCHEMES, IGNORE, PATIENT, Settings
 
-# Levels from feet to head, named after the bones that a slice shows.
-PELVIC_LEVELS = (
+THIRDS = ("lower third", "middle third", "upper third")  # of a series with unnamed bones
+LEVELS = (  # from feet to head, named after the bones that a slice shows
     "femur shaft",
     "femur and hip bone",
     "hip bone and sacrum",
     "hip bone and vertebra",
     "vertebra",
+    *THIRDS,
 )
-THIRDS = ("lower third", "middle third", "upper third")  # of a series with unnamed bones
-LEVELS = (*PELVIC_LEVELS, *THIRDS)
 
 # Causes of false bone, told by place and grey level, which every data set has.
 CAUSES = (
@@ -84,17 +83,14 @@ def levels_of(table: pd.DataFrame) -> pd.Series:
     Named bones decide; a slice without bone takes the level of its neighbour. A series
     without named bones is divided into thirds of its height.
     """
-    parts = [_levels_of_series(series) for _, series in table.groupby("series")]
-    return pd.concat(parts).reindex(table.index)
-
-
-def _levels_of_series(series: pd.DataFrame) -> pd.Series:
-    series = series.sort_values("position_mm")
-    named = series["structures"].map(_pelvic_level)
-    if named.notna().any():
-        return named.ffill().bfill()
-    height_mm = series["position_mm"] - series["position_mm"].min()
-    return pd.cut((height_mm / height_mm.max()).fillna(0), 3, labels=THIRDS).astype(str)
+    ordered = table.sort_values("position_mm")
+    series, position_mm = ordered["series"], ordered["position_mm"]
+    named = ordered["structures"].map(_pelvic_level)
+    named = named.groupby(series).ffill().groupby(series).bfill()
+    lowest, highest = (position_mm.groupby(series).transform(end) for end in ("min", "max"))
+    height = ((position_mm - lowest) / (highest - lowest)).fillna(0.5)  # of a single slice
+    thirds = pd.cut(height, [-1, 1 / 3, 2 / 3, 1], labels=THIRDS).astype(str)
+    return named.fillna(thirds).reindex(table.index)
 
 
 def _pelvic_level(structures: str) -> str | None:

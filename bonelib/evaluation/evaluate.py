@@ -8,10 +8,9 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-from bonelib import augment, metrics, models, provenance, slices
+from bonelib import augment, metrics, models, prediction, provenance, slices
 from bonelib.evaluation import error_analysis, scoring
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.prediction import BONE_HU, MOST_CERTAIN, Segmenter, load_segmenter, network_segmenter
 from bonelib.settings import BASELINE, BONE, Settings
 
 TIMED_SLICES = 20  # predicted one by one, after a warm-up
@@ -56,39 +55,42 @@ def evaluate(
         return pd.read_csv(results.scores(method), dtype={"series": str})
     found = []
     for horizon in horizons:
-        segment, model = load_segmenter(method, results.best(method, horizon), settings)
-        with_probabilities = network_segmenter(model, with_probabilities=True) if model else segment
-        epoch = best_epoch(pd.read_csv(results.history(method)), horizon) if model else 0
+        model, epoch, segment = None, 0, prediction.threshold_segmenter(settings)
+        if method != BASELINE:
+            model = prediction.load_network(results.best(method, horizon), method, settings)
+            epoch = best_epoch(pd.read_csv(results.history(method)), horizon)
+            segment = prediction.network_segmenter(model, with_probabilities=True)
         for series_id, series in tqdm(table.groupby("series"), desc=f"{method}, series"):
             names = {"model": method, "epochs": horizon, "epoch": epoch, "series": series_id}
-            predicted, frames = score_series(with_probabilities, folder, series, settings)
+            predicted, frames = score_series(segment, folder, series, settings)
             found.append([frame.assign(**names) for frame in frames])
             if horizon == max(horizons):
                 save_label_maps(predicted, series, method, results)
     parts = [pd.concat(frames, ignore_index=True) for frames in zip(*found, strict=True)]
-    tables = dict(zip(files, parts, strict=True)) | {
-        results.scored_slices: error_analysis.slice_table(table)
-    }
+    tables = dict(zip(files, parts, strict=True))
+    tables[results.scored_slices] = error_analysis.slice_table(table)
     for path, frame in tables.items():
         with provenance.replacing(path) as scratch:
             frame.to_csv(scratch, index=False, columns=files.get(path))
     images, _ = slices.load(folder.root, table.head(TIMED_SLICES))
-    training = provenance.read_json(results.training_record(method))
+    timed = prediction.network_segmenter(model) if model else segment
     record = {
         "key": key,
         "model": method,
         "parameters": model.count_params() if model else 0,
         "trainable_parameters": models.trainable_parameters(model) if model else 0,
-        "milliseconds_per_slice": milliseconds_per_slice(segment, images),
+        "milliseconds_per_slice": milliseconds_per_slice(timed, images),
         "slices": len(table),
-        "encoder_weights": training.get("encoder_weights"),
+        "encoder_weights": provenance.read_json(results.training_record(method)).get(
+            "encoder_weights"
+        ),
     }
     provenance.write_json(results.score_record(method), record)
     return parts[0][files[results.scores(method)]]
 
 
 def score_series(
-    segment: Segmenter, folder: SliceFolder, series: pd.DataFrame, settings: Settings
+    segment: prediction.Segmenter, folder: SliceFolder, series: pd.DataFrame, settings: Settings
 ) -> tuple[np.ndarray, list[pd.DataFrame]]:
     """Return the label maps of one series, and its counts, distances, reliability, false bone.
 
@@ -105,7 +107,9 @@ def score_series(
         for slice_index, *pair in zip(series["slice"], *stacks, strict=True)
     ]
     columns = ["resolution", "slice", *metrics.count_columns(settings.num_classes)]
-    cause_maps = error_analysis.causes(images, labels, spacing_mm, slices.window(BONE_HU, settings))
+    cause_maps = error_analysis.causes(
+        images, labels, spacing_mm, slices.window(prediction.BONE_HU, settings)
+    )
     return predicted, [
         pd.DataFrame(counts, columns=columns),
         error_analysis.measure_surfaces(labels, predicted, spacing_mm, settings),
@@ -115,7 +119,7 @@ def score_series(
 
 
 def segment_series(
-    segment: Segmenter, images: np.ndarray, labels: np.ndarray
+    segment: prediction.Segmenter, images: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return label maps on the input grid and the native one, and `error_analysis.reliability`.
 
@@ -137,7 +141,7 @@ def segment_series(
 def reliability_rows(counts: np.ndarray, settings: Settings) -> pd.DataFrame:
     """Return the counts of `error_analysis.reliability`, one row per class and bin."""
     rows = [
-        (settings.class_names[label], index, pixels, levels / MOST_CERTAIN, positive)
+        (settings.class_names[label], index, pixels, levels / prediction.MOST_CERTAIN, positive)
         for label, of_class in enumerate(counts)
         for index, (pixels, levels, positive) in enumerate(of_class.tolist())
     ]
@@ -166,7 +170,7 @@ def best_epoch(history: pd.DataFrame, horizon: int) -> int:
     return int(first["epoch"][first["val_mean_iou"].idxmax()])
 
 
-def milliseconds_per_slice(segment: Segmenter, images: np.ndarray) -> float:
+def milliseconds_per_slice(segment: prediction.Segmenter, images: np.ndarray) -> float:
     """Return the mean time from one 8-bit slice to its label map (Table 2)."""
     segment(images[:1])
     started = time.perf_counter()

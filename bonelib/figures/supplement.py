@@ -58,9 +58,12 @@ def multiples_shape(frame: pd.DataFrame) -> tuple[int, int]:
     return -(-count // COLUMNS), min(count, COLUMNS)
 
 
-def _multiples(frame: pd.DataFrame, axes: np.ndarray) -> Iterator[tuple[pd.DataFrame, Axes]]:
-    """Yield each method's rows and its titled panel."""
-    parts = frame.groupby("method", observed=True)
+def _multiples(
+    frame: pd.DataFrame, axes: np.ndarray, x: str = "", y: str = ""
+) -> Iterator[tuple[pd.DataFrame, Axes]]:
+    """Yield each method's rows and its titled panel; label the axes at the edges, `x` and `y`."""
+    parts = list(frame.groupby("method", observed=True))
+    label_edges(axes, len(parts), x, y)
     for (method, part), panel in zip(parts, axes.flat, strict=False):
         panel.set_title(method.replace(" (", "\n("))  # fits the panel's width
         yield part, panel
@@ -81,21 +84,17 @@ def pairwise(scores: pd.DataFrame, names: Mapping[tuple[str, int], str]) -> pd.D
 
 def figureS1(pairs: pd.DataFrame, axes: Axes) -> None:
     """Draw a forest plot with one row per pair; `pairs` are rows of `pairwise`."""
-    place, places, labels = 0.0, [], []
-    for first, block in pairs.groupby("first", sort=False):
-        places.append(place)
-        labels.append(f"{first}, minus")
-        for row in block.itertuples():
-            place += 1
-            places.append(place)
-            labels.append(row.second)
-            _interval(row, place, axes)
-        place += 1 + BLOCK_GAP
+    blocks, firsts = pd.factorize(pairs["first"])
+    places = np.arange(len(pairs)) + 1 + blocks * (1 + BLOCK_GAP)
+    headings = places[~pairs["first"].duplicated()] - 1
+    for row, place in zip(pairs.itertuples(), places, strict=True):
+        _interval(row, place, axes)
     axes.axvline(0, color=MIDDLE, linewidth=0.8)
-    axes.set_ylim(place - BLOCK_GAP, -1)
-    axes.set_yticks(places, labels)
-    for label in axes.get_yticklabels():
-        label.set_fontweight("bold" if label.get_text().endswith("minus") else "normal")
+    axes.set_ylim(places[-1] + 1, -1)
+    names = [*(f"{first}, minus" for first in firsts), *pairs["second"]]
+    axes.set_yticks([*headings, *places], names)
+    for label in axes.get_yticklabels()[: len(firsts)]:
+        label.set_fontweight("bold")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", visible=False)
@@ -124,7 +123,7 @@ def figureS2(rows: pd.DataFrame, axes: np.ndarray) -> None:
 
     curves, series = pooled("level", "method").unstack(), pooled("method", "series", "level")
     names, places = list(curves.index), range(len(curves))
-    for part, panel in _multiples(rows, axes):
+    for part, panel in _multiples(rows, axes, x="bone IoU (%)"):
         method = part["method"].iloc[0]
         panel.plot(curves, places, color=FAINT, linewidth=0.7, zorder=1)
         levels = series[method].index.get_level_values("level").map(names.index)
@@ -132,14 +131,13 @@ def figureS2(rows: pd.DataFrame, axes: np.ndarray) -> None:
         panel.plot(curves[method], places, "D-", color=BONE_COLOUR, zorder=3)
         panel.set(xlim=(-3, 103), ylim=(-0.5, len(names) - 0.5))
         panel.set_yticks(places, names)
-    label_edges(axes, len(curves.columns), x="bone IoU (%)")
 
 
 def figureS3(rows: pd.DataFrame, axes: np.ndarray) -> None:
     """Draw the bone IoU of slices against their bone area; `rows` are scores by method."""
     rows = rows[rows["bone_mm2"] > 0]
     rows = rows.assign(area=rows["bone_mm2"] / MM2_PER_CM2, bone_iou=scoring.bone_iou(rows))
-    for part, panel in _multiples(rows, axes):
+    for part, panel in _multiples(rows, axes, "bone in the slice (cm²)", "bone IoU (%)"):
         panel.plot(part["area"], part["bone_iou"], ".", color=MIDDLE, markersize=2.5, alpha=0.7)
         low, middle, high = _quartiles_by_area(part)
         panel.errorbar(
@@ -153,7 +151,6 @@ def figureS3(rows: pd.DataFrame, axes: np.ndarray) -> None:
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_xlim(0.8 * rows["area"].min(), 1.25 * rows["area"].max())
         panel.set_ylim(-3, 103)
-    label_edges(axes, rows["method"].nunique(), x="bone in the slice (cm²)", y="bone IoU (%)")
 
 
 def _quartiles_by_area(part: pd.DataFrame) -> list[pd.DataFrame]:
@@ -169,7 +166,7 @@ def figureS4(
 ) -> None:
     """Draw each method's confusion matrix in % of the reference's classes, which are its rows."""
     places = range(len(class_names))
-    for part, panel in _multiples(rows, axes):
+    for part, panel in _multiples(rows, axes, "predicted", "reference"):
         counts = scoring.counts(part).sum(axis=0)
         shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         panel.pcolormesh(
@@ -187,7 +184,6 @@ def figureS4(
         panel.tick_params(length=0)
         panel.grid(False)
         panel.spines[:].set_visible(False)
-    label_edges(axes, rows["method"].nunique(), x="predicted", y="reference")
 
 
 def percent(share: float) -> str:
@@ -204,7 +200,9 @@ def figureS5(reliability: pd.DataFrame, axes: np.ndarray) -> None:
     """
     bins, count = reliability["bin"].max() + 1, reliability["method"].nunique()
     upper, lower = axes[::2], axes[1::2]
-    for (part, panel), histogram in zip(_multiples(reliability, upper), lower.flat, strict=False):
+    label_edges(lower, count, x="probability of the class", y="pixels")
+    panels = _multiples(reliability, upper, y="share of the class")
+    for (part, panel), histogram in zip(panels, lower.flat, strict=False):
         panel.plot([0, 1], [0, 1], "--", color=MIDDLE, linewidth=0.8)
         errors = []
         for (name, rows), colour, mark, sign in zip(
@@ -220,6 +218,7 @@ def figureS5(reliability: pd.DataFrame, axes: np.ndarray) -> None:
             histogram.plot(middles, sums["pixels"], drawstyle="steps-mid", **style)
         panel.set_title(f"{panel.get_title()}\nECE  {'  '.join(errors)}")
         panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        panel.tick_params(labelbottom=False)
         histogram.set(xlim=(-0.02, 1.02), yscale="log")
     handles = upper.flat[0].get_legend_handles_labels()
     upper.flat[0].figure.legend(*handles, loc="outside upper center", ncols=len(handles[0]))
@@ -229,10 +228,6 @@ def figureS5(reliability: pd.DataFrame, axes: np.ndarray) -> None:
         histogram.yaxis.set_major_locator(LogLocator(numticks=4))
         histogram.yaxis.set_major_formatter(EngFormatter())
         histogram.yaxis.set_minor_locator(NullLocator())
-    label_edges(upper, count, y="share of the class")
-    label_edges(lower, count, x="probability of the class", y="pixels")
-    for panel in upper.flat[:count]:
-        panel.tick_params(labelbottom=False)
 
 
 def figureS6(false_bone: pd.DataFrame, rows: pd.DataFrame, axes: np.ndarray) -> None:

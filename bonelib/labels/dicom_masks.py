@@ -80,30 +80,27 @@ def read_structure_set(
     `bone_names` as for `bonelib.labels.read_mask`. Raises InputError for a damaged file, for
     contours that are not in parallel planes, and for contours that all lie off the scan.
     """
-    skipped = Counter()
+    notes = Counter()
     with refusing_damage(path, DAMAGED):
         dataset = pydicom.dcmread(path, force=True)
         _check_reference(path, dataset, layout)
         structures = _rois(dataset)
     chosen = choose(path, structures, bone_names)
     with refusing_damage(path, DAMAGED):
-        outlines = [(bone, _closed(path, contours, skipped)) for bone, contours in chosen]
+        outlines = [(bone, _closed(path, contours, notes)) for bone, contours in chosen]
     if not any(drawn.contours_mm for _, drawn in outlines):
         raise InputError(f"{path}: has no closed contours of bone; export the structures again")
 
     def draw(drawn: Outlines) -> np.ndarray:
         inside, missing = fill(path, drawn, scan)
-        filled.append(missing)
+        notes["missing planes of contours, filled from the nearest ones"] += missing
         return inside
 
-    filled = []
     mask, names = merge(outlines, draw, Grid.of(scan))
     check_overlap(path, True, mask)
-    for kind, count in skipped.items():
+    for kind, count in notes.items():
         if count:
-            warn(f"{count} {kind} were passed over")
-    if any(filled):
-        warn(f"missing planes of contours, filled from the nearest ones: {sum(filled)}")
+            warn(f"{kind}: {count}")
     return mask, names
 
 
@@ -242,29 +239,22 @@ def _rois(dataset: Dataset) -> list[Structure]:
     return structures
 
 
-def _closed(path: Path, contours: Sequence[Dataset], skipped: Counter) -> Outlines:
-    """Return the closed contours of a structure, and count whatever encloses nothing."""
+def _closed(path: Path, contours: Sequence[Dataset], notes: Counter) -> Outlines:
+    """Return the closed contours of a structure, and count the others."""
     closed = [item for item in contours if item.ContourGeometricType in CLOSED_TYPES]
-    points_mm = [_points_mm(path, item) for item in closed]
-    kept = [points for points in points_mm if len(points) >= 3]
-    skipped["contours of fewer than three points"] += len(closed) - len(kept)
-    skipped["points and lines, which enclose nothing,"] += len(contours) - len(closed)
-    skipped["structures without a closed contour"] += not kept
+    kept = [points for item in closed if len(points := _points_mm(path, item)) >= 3]
+    notes["contours that enclose nothing, passed over"] += len(contours) - len(kept)
+    notes["structures without a closed contour"] += not kept
     return Outlines(kept, any(item.ContourGeometricType == CLOSED_TYPES[1] for item in closed))
 
 
 def _points_mm(path: Path, contour: Dataset) -> np.ndarray:
     values = np.array(contour.get("ContourData") or (), float).ravel()
-    stated = contour.get("NumberOfContourPoints")
-    if len(values) % 3 or (stated is not None and 3 * int(stated) != len(values)):
+    count = 3 * int(contour.get("NumberOfContourPoints") or len(values) // 3)
+    if len(values) != count or not (np.abs(values) < FARTHEST_MM).all():  # or NaN
         raise InputError(
-            f"{path}: a contour has {len(values)} coordinates, not three for each of its points; "
-            "the file is damaged, export it again"
-        )
-    if not (np.abs(values) < FARTHEST_MM).all():  # false for NaN as well
-        raise InputError(
-            f"{path}: a contour has coordinates that are no places in millimetres; the file is "
-            "damaged, export it again"
+            f"{path}: a contour's {len(values)} coordinates are no points in millimetres; the file "
+            "is damaged, export it again"
         )
     return values.reshape(-1, 3)
 
@@ -303,10 +293,8 @@ def _planes(
     ends_mm = np.minimum(below_mm, above_mm)  # where a part ends, as far as on its other side
     ends_mm = np.minimum.reduce([ends_mm, np.r_[np.inf, ends_mm[:-1]], np.r_[ends_mm[1:], np.inf]])
     ends_mm = np.where(np.isinf(ends_mm), slice_mm, np.maximum(ends_mm, slice_mm))
-    lows_mm = means_mm - np.where(np.isinf(below_mm), ends_mm, below_mm) / 2 - ROUNDING_MM
-    last = np.isinf(above_mm) & (ends_mm > 1.5 * slice_mm)  # planes farther apart than slices
-    highs_mm = means_mm + np.where(np.isinf(above_mm), ends_mm, above_mm) / 2
-    highs_mm += np.where(last, ROUNDING_MM, -ROUNDING_MM)
+    lows_mm = means_mm - np.where(np.isinf(below_mm), ends_mm, below_mm) / 2 + ROUNDING_MM
+    highs_mm = means_mm + np.where(np.isinf(above_mm), ends_mm, above_mm) / 2 + ROUNDING_MM
     planes = [
         ([contours_mm[index] for index in group], low_mm, high_mm)
         for group, low_mm, high_mm in zip(groups, lows_mm, highs_mm, strict=True)
@@ -323,7 +311,7 @@ def _filled(contours: list[np.ndarray], outlines: Outlines, shape: tuple[int, in
     inside = np.zeros(shape, bool)
     pixels = [np.ravel_multi_index(polygon(*item.T, shape), shape) for item in contours]
     kept = []
-    for own in sorted(pixels, key=len, reverse=True):
+    for own in sorted(filter(len, pixels), key=len, reverse=True):
         if outlines.exclusive:
             inside.flat[own] ^= True
             continue

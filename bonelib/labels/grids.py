@@ -41,8 +41,9 @@ def image_like(values: np.ndarray, image: SimpleITK.Image) -> SimpleITK.Image:
 
 def sample(scan: SimpleITK.Image, mask: SimpleITK.Image) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids of voxels in a mask, evenly chosen, and the scan's values at their places."""
-    indices = np.argwhere(SimpleITK.GetArrayViewFromImage(mask))[:, ::-1]
-    indices = indices[:: 1 + len(indices) // SAMPLES]
+    held = np.flatnonzero(SimpleITK.GetArrayViewFromImage(mask))
+    held = held[:: 1 + len(held) // SAMPLES]
+    indices = np.stack(np.unravel_index(held, mask.GetSize()[::-1])[::-1], axis=1)
     of, to = Grid.of(mask), Grid.of(scan)
     points_mm = indices @ (of.axes * of.spacing_mm).T + of.origin_mm
     places = np.rint((points_mm - to.origin_mm) @ np.linalg.inv(to.axes * to.spacing_mm).T)

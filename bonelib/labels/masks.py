@@ -1,7 +1,6 @@
 """A mask of any format and its scan -> ids in space, and the names of those that are bone."""
 
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image
 
 from bonelib import scans
 from bonelib.bone_names import looks_like_bone
-from bonelib.errors import InputError, InputWarning, refusing_damage, warn
+from bonelib.errors import InputError, noting, refusing_damage, warn
 from bonelib.labels.dicom_masks import read_segmentation, read_structure_set
 from bonelib.labels.grids import on_grid, sample
 from bonelib.labels.structures import BoneNames, Mask, Structure, choose, ids_of, merge
@@ -56,74 +55,62 @@ def read_mask(
     layout = None
     is_picture = kind.startswith("PNG")
     if scan_path is not None and (kind == "DICOM" or is_picture):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InputWarning)  # `scan` was read with the same ones
+        with noting():  # `scan` was read with the same notes
             layout = scans.read_layout(scan_path, series)
-    if kind == "volume":
-        mask, names = _read_volume(path, bone_names)
-    elif kind == "volumes":
-        mask, names = _read_volumes(path, files, scan, bone_names)
-    elif is_picture:
-        mask, names = _read_pictures(path, files, layout, bone_names)
-    elif scans.modality(files[0]) == "SEG":
-        mask, names = read_segmentation(files[0], bone_names, layout)
-    else:
-        mask, names = read_structure_set(files[0], scan, bone_names, layout)
-    _check_brightness(path, scan, mask, names, must_be_bright=is_picture)
-    return mask, names
+    with noting() as notes:  # the files of a folder may give one note many times
+        if kind == "volume":
+            mask = _read_volume(path, bone_names)
+        elif kind == "volumes":
+            mask = _read_volumes(path, files, scan, bone_names)
+        elif is_picture:
+            mask = _read_pictures(path, files, layout, bone_names)
+        elif scans.modality(files[0]) == "SEG":
+            mask = read_segmentation(files[0], bone_names, layout)
+        else:
+            mask = read_structure_set(files[0], scan, bone_names, layout)
+    for note in notes:
+        warn(note)
+    _check_brightness(path, scan, mask, must_be_bright=is_picture)
+    return mask
 
 
 def _contents(path: Path) -> tuple[str, list[Path]]:
     """Return the kind of a mask, and its files; raise InputError where there is not one mask."""
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder; check the path")
-    files = scans.source_files(path) if path.is_dir() else [path]
-    dicom = [
-        file for file in files if scans.is_dicom(file) and scans.modality(file) in DICOM_MODALITIES
-    ]
-    found = {
-        "volumes": [file for file in files if scans.volume_stem(file) and file.parent == path],
-        "DICOM": dicom,
-        "PNG": [file for file in files if file.suffix.lower() == ".png" and file.parent == path],
-        "PNG in folders": [
-            file for file in files if file.suffix.lower() == ".png" and file.parent != path
-        ],
-    }
-    if scans.volume_stem(path) and path.is_file() and not scans.is_dicom(path):
-        return "volume", files
-    kinds = [kind for kind, members in found.items() if members]
-    if len(kinds) != 1 or len(dicom) > 1:
-        held = " and ".join(f"{len(found[kind])} {kind}" for kind in kinds) or "no mask"
-        if path.is_file() and scans.is_dicom(path):
-            held = f"a DICOM file of modality {scans.modality(path) or 'unknown'}"
-        raise InputError(f"{path}: holds {held} where one mask is due; give {FORMS}")
-    return kinds[0], found[kinds[0]]
+    found = defaultdict(list)
+    for file in scans.source_files(path) if path.is_dir() else [path]:
+        if scans.is_dicom(file):
+            found["DICOM" * (scans.modality(file) in DICOM_MODALITIES)].append(file)
+        elif scans.volume_stem(file) and file.parent in (path, path.parent):
+            found["volumes" if path.is_dir() else "volume"].append(file)
+        elif file.suffix.lower() == ".png":
+            found["PNG" if file.parent == path else "PNG in folders"].append(file)
+    others = found.pop("", [])
+    if len(found) != 1 or len(found.get("DICOM", [])) > 1:
+        held = " and ".join(f"{len(files)} {kind}" for kind, files in found.items() if files)
+        if others and path.is_file():
+            held = f"DICOM of modality {scans.modality(path) or 'unknown'}"
+        raise InputError(f"{path}: holds {held or 'no mask'} where one mask is due; give {FORMS}")
+    return found.popitem()
 
 
-def _check_brightness(
-    path: Path,
-    scan: SimpleITK.Image,
-    mask: SimpleITK.Image,
-    names: dict[int, str] | None,
-    must_be_bright: bool,
-) -> None:
+def _check_brightness(path: Path, scan: SimpleITK.Image, mask: Mask, must_be_bright: bool) -> None:
     """Warn of bones in which the scan is dark; raise InputError for pictures, in any order."""
-    ids, image_hu = sample(scan, mask)
+    ids, image_hu = sample(scan, mask[0])
     numbers = defaultdict(list)
-    for number, bone in (names or dict.fromkeys(np.unique(ids), "bone")).items():
+    for number, bone in (mask[1] or dict.fromkeys(np.unique(ids), "bone")).items():
         if looks_like_bone(bone) and number in ids:
-            numbers[bone].append(number)
+            numbers["bone" if must_be_bright else bone].append(number)
     means_hu = {bone: image_hu[np.isin(ids, held)].mean() for bone, held in numbers.items()}
-    dark = {bone: mean_hu for bone, mean_hu in means_hu.items() if mean_hu < LOWEST_BONE_HU}
+    dark = [f"{hu:.0f} HU in {bone}" for bone, hu in means_hu.items() if hu < LOWEST_BONE_HU]
     if dark and must_be_bright:
         raise InputError(
-            f"{path}: the scan has {min(dark.values()):.0f} HU on average where the pictures show "
-            "bone, so their order or direction is not the scan's; name each picture as its "
-            "slice's file, or give the mask as a volume"
+            f"{path}: the scan has {dark[0]} on average, so the pictures' order or direction is "
+            "not the scan's; name each as its slice's file, or give the mask as a volume"
         )
     if dark:
-        found = ", ".join(f"{mean_hu:.0f} HU in {bone}" for bone, mean_hu in dark.items())
-        warn(f"the scan is dark where the mask shows bone, {found} on average; is it of this scan?")
+        warn(f"the scan is dark in the mask, {', '.join(dark)} on average; is it of this scan?")
 
 
 def _read_volume(path: Path, bone_names: BoneNames) -> Mask:
@@ -167,9 +154,9 @@ def _slicer_segments(header: SimpleITK.ImageFileReader) -> list[Structure]:
         key = f"{segment}_{what}"
         return header.GetMetaData(key) if header.HasMetaDataKey(key) else default
 
-    keys = map(re.compile(r"Segment\d+(?=_)").match, header.GetMetaDataKeys())
+    keys = " ".join(header.GetMetaDataKeys())
     structures = []
-    for segment in sorted({key[0] for key in keys if key}):
+    for segment in sorted(set(re.findall(r"\bSegment\d+(?=_)", keys))):
         value, layer = int(entry(segment, "LabelValue", "1")), int(entry(segment, "Layer", "0"))
         structures.append(Structure((entry(segment, "Name", segment),), (layer, value), value))
     return structures
@@ -236,10 +223,7 @@ def _in_order(path: Path, files: Sequence[Path], layout: scans.Layout) -> list[P
             "each slice, or the mask as a volume"
         )
     if None in numbers or len(set(numbers)) < len(numbers):
-        raise InputError(
-            f"{path}: the scan's slices are not numbered one by one, so the order of the pictures "
-            "is unknown; name each picture as its slice's file"
-        )
+        raise InputError(f"{path}: the scan has no slice numbers; name pictures as its files")
 
     def natural(file: Path) -> list:  # page2 before page10
         parts = re.split(r"(\d+)", file.stem.lower())
@@ -260,10 +244,7 @@ def _ids(file: Path, size: tuple[int, int]) -> np.ndarray:
                 f"{size[0]} x {size[1]}; save the mask in the scan's size"
             )
         if picture.mode not in ID_MODES:
-            raise InputError(
-                f"{file}: is in colour or see-through ({picture.mode}); save it in grey or with a "
-                "palette"
-            )
+            raise InputError(f"{file}: is in colour ({picture.mode}); save it in grey")
         step = STEPS.get(picture.tile[0][3], 1)
         kind = np.int32 if picture.mode.startswith("I") else np.uint8
         return np.asarray(picture).astype(kind) // step

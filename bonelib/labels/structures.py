@@ -1,5 +1,6 @@
 """The structures of a mask -> those that are bone, drawn as ids."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -13,7 +14,7 @@ from bonelib.bone_names import IGNORE_NAME, is_not_bone, is_single_bone, looks_l
 from bonelib.errors import InputError, warn
 from bonelib.scans import Grid
 
-LONGEST_LIST = 20  # of the names that a message lists
+LONGEST_LIST = 400  # characters of the names that a message lists
 NOTED_OVERLAP = 0.01  # of a structure
 
 BoneNames = dict[int | str, str] | None  # by number or by pattern
@@ -38,20 +39,23 @@ def choose(
     fits wins. Without it a name tells bone, or else a single structure is taken. Raises
     InputError where none counts.
     """
-    if bone_names is None:
-        chosen = _by_looks(structures)
-    else:
-        named = [(_by_table(structure, bone_names), structure.source) for structure in structures]
-        chosen = [(bone, source) for bone, source in named if bone is not None]
+    chosen = []
+    for structure in structures:
+        bone = _bone(structure, bone_names)
+        if bone is not None:
+            chosen.append((" ".join(bone.split()), structure.source))
+    if bone_names is None and not chosen and len(structures) == 1:
+        warn("the mask's only structure is taken for bone, whatever its name")
+        return [(structures[0].names[0], structures[0].source)]
     if not chosen:
-        names = [_one_line("/".join(structure.names)) for structure in structures]
-        more = f" and {len(names) - LONGEST_LIST} more" if len(names) > LONGEST_LIST else ""
+        names = ", ".join("/".join(structure.names) for structure in structures) or "none"
         raise InputError(
             f"{path}: no structure counts as bone among those it holds "
-            f"({', '.join(names[:LONGEST_LIST]) + more or 'none'}); name the bones, by pattern or "
-            "by number"
+            f"({textwrap.shorten(names, LONGEST_LIST)}); name the bones, by pattern or by number"
         )
-    return [(_one_line(bone), source) for bone, source in chosen]
+    if bone_names is None and len(chosen) < len(structures):
+        warn(f"{len(chosen)} of {len(structures)} structures are taken for bone, by their names")
+    return chosen
 
 
 def ids_of(path: Path, bone_names: BoneNames) -> dict[int, str] | None:
@@ -85,13 +89,18 @@ def merge(chosen: Sequence[tuple[str, Any]], draw: Callable[[Any], np.ndarray], 
     for number in sorted(names, key=specificity):
         ids[voxels[number]] = number
     for number, bone in names.items():
-        lost = (ids[voxels[number]] != number).mean() if len(voxels[number]) else 0
+        own = [other for other, name in names.items() if name == bone]
+        lost = 1 - np.isin(ids[voxels[number]], own).mean() if len(voxels[number]) else 0
         if lost > NOTED_OVERLAP and bone != IGNORE_NAME:
             warn(f"{100 * lost:.0f} % of '{bone}' lie under more specific bones and count as those")
     return grid.image(ids.reshape(grid.size[::-1])), names
 
 
-def _by_table(structure: Structure, bone_names: dict[int | str, str]) -> str | None:
+def _bone(structure: Structure, bone_names: BoneNames) -> str | None:
+    """Return the name of a structure that is bone, by the table or else by its looks."""
+    if bone_names is None:
+        bones = [name for name in structure.names if looks_like_bone(name)]
+        return bones[0] if bones and not any(map(is_not_bone, structure.names)) else None
     for key, bone in bone_names.items():
         if key == structure.number:
             return bone
@@ -100,21 +109,3 @@ def _by_table(structure: Structure, bone_names: dict[int | str, str]) -> str | N
         ):
             return bone
     return None
-
-
-def _by_looks(structures: Sequence[Structure]) -> list[tuple[str, Any]]:
-    found = []
-    for structure in structures:
-        bones = [name for name in structure.names if looks_like_bone(name)]
-        if bones and not any(map(is_not_bone, structure.names)):
-            found.append((bones[0], structure.source))
-    if not found and len(structures) == 1:
-        warn("the mask's only structure is taken for bone, whatever its name")
-        return [(structures[0].names[0], structures[0].source)]
-    if found and len(found) < len(structures):
-        warn(f"{len(found)} of {len(structures)} structures are taken for bone, by their names")
-    return found
-
-
-def _one_line(name: str) -> str:
-    return " ".join(name.split())

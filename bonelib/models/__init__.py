@@ -20,7 +20,7 @@ from bonelib.settings import NUM_CLASSES, PRETRAINING
 
 __all__ = [
     "ENCODERS", "MODELS", "EncoderWeightsError", "build_model", "encoder_of", "load_pretrained",
-    "multiply_adds", "pretrained_names", "save_pretrained", "trainable_parameters",
+    "pretrained_names", "save_pretrained", "trainable_parameters",
 ]  # fmt: skip
 
 MODELS = {
@@ -111,17 +111,3 @@ def save_pretrained(model: keras.Model, name: str, folder: Path = WEIGHTS) -> Pa
 def trainable_parameters(model: keras.Model) -> int:
     """Return the number of trainable parameters (Table 2)."""
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
-
-
-def multiply_adds(model: keras.Model) -> int:
-    """Count the multiply-adds of predicting one image, from the convolutions' kernels.
-
-    A kernel acts once per output pixel; in a transposed convolution, once per input pixel.
-    """
-    total = 0
-    for layer in model.layers:
-        if hasattr(layer, "kernel"):
-            transposed = isinstance(layer, keras.layers.Conv2DTranspose)
-            grid = layer.input.shape if transposed else layer.output.shape
-            total += math.prod(grid[1:-1]) * math.prod(layer.kernel.shape)
-    return total

@@ -34,10 +34,6 @@ class AdaptiveAverage(keras.layers.Layer):
         pooled = keras.ops.einsum("pr,brcf->bpcf", rows, features)
         return keras.ops.einsum("qc,bpcf->bpqf", columns, pooled)
 
-    def compute_output_shape(self, input_shape):
-        """Return the shape of what `call` returns."""
-        return (input_shape[0], self.size, self.size, input_shape[-1])
-
     def get_config(self):
         """Return the configuration from which a saved model rebuilds the layer."""
         return super().get_config() | {"size": self.size}

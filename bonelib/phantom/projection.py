@@ -1,8 +1,8 @@
 """HU of a slice -> the beam hardening and the noise that its X-rays cause.
 
 A parallel beam of two energies is projected on a coarse grid, which is enough for bands and
-streaks. What a ray has too much of the path in water becomes hardening, its variance noise and,
-where few photons are left, streaks.
+streaks. The error of the rays' equivalent paths in water becomes hardening, their variance
+becomes noise, and rays with few photons become streaks.
 """
 
 import cv2

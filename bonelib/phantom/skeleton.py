@@ -105,7 +105,8 @@ class Hip(Bone):
 
     def distance(self, points: Points) -> np.ndarray:
         x, y, z = points
-        nodes = np.reshape(_HIP_STRIP(z), (6, 3, *np.shape(z)))
+        strip = _HIP_STRIP(z)
+        nodes = [strip[start : start + 3] for start in range(0, len(strip), 3)]
         bone = np.inf
         for (x0, y0, r0), (x1, y1, r1) in zip(nodes, nodes[1:], strict=False):
             bone = union(bone, capsule((x, y), (x0, y0), (x1, y1), r0, r1), 4)

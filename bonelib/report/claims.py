@@ -1,7 +1,6 @@
 """The paper's claims, of claims.yaml.j2, tested on a run: which of them hold here."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
@@ -70,16 +69,10 @@ def claims(evidence: Evidence) -> dict[str, list[dict]]:
     except NotTestable:
         best, distances = "", pd.Series()
     text = CLAIMS.render(
-        vars(published) | vars(measures), listed=listed, column=_column,
-        settings=evidence.settings, paper_settings=Settings, best=best, distances=distances,
+        vars(published) | vars(measures), settings=evidence.settings, paper_settings=Settings,
+        best=best, distances=distances,
     )  # fmt: skip
     return {str(part): rows for part, rows in yaml.safe_load(text).items()}
-
-
-def _column(table: Mapping[str, dict], name: str, place: int | None = None) -> dict:
-    """Return a column of one of the paper's tables, or one place in it, from high to low."""
-    found = {key: row[name] if place is None else row[name][place] for key, row in table.items()}
-    return dict(sorted(found.items(), key=lambda item: item[1], reverse=True))
 
 
 def tested(evidence: Evidence, row: dict) -> dict[str, str]:

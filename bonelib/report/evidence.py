@@ -41,13 +41,9 @@ class Estimate(NamedTuple):
         value, low, high = other if isinstance(other, Estimate) else (other,) * 3
         return Estimate(self.value - value, self.low - high, self.high - low)
 
-    def __rsub__(self, other: float) -> "Estimate":
-        return exact(other) - self
-
     def __str__(self) -> str:
-        if self.low == self.high:
-            return f"{self.value:.2f}"
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+        ends = "" if self.low == self.high else f" ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.value:.2f}{ends}".replace("-", "\N{MINUS SIGN}")
 
 
 def exact(value: float) -> Estimate:
@@ -85,11 +81,11 @@ def name_of(key: str) -> str:
     return METHOD_NAMES.get(key, key)
 
 
-def listed(values: Mapping[str, float | Estimate], unit: str = "", decimals: int = 2) -> str:
+def listed(values: Mapping[str, float | Estimate], unit: str = "") -> str:
     """Return named values in words."""
     form = {int: "{:,}", Estimate: "{}"}
     return ", ".join(
-        f"{name_of(key)} {form.get(type(value), f'{{:.{decimals}f}}').format(value)}{unit}"
+        f"{name_of(key)} {form.get(type(value), '{:.2f}').format(value)}{unit}"
         for key, value in values.items()
     )
 

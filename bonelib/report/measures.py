@@ -70,7 +70,7 @@ def above(evidence, groups, limits, below=(), each=""):
         for model, score in evidence.scores_of(groups, *key.split()).items():
             name = f"{name_of(model)} {in_words(key)}"
             values[name] = score
-            margins[name] = limit - score if model in below else score - limit
+            margins[name] = exact(limit) - score if model in below else score - limit
     return values, margins
 
 
@@ -124,7 +124,7 @@ def gains_little(evidence, groups):
     if reason := evidence.untrained({"short": short}):
         raise NotTestable(reason)
     gains = {name: evidence.leads(long, short)[name] for name in published.LONGER_TRAINING_GAIN}
-    margins = {"gain": LITTLE_GAIN - gains["mean"], "loss": gains["mean"] - (-LITTLE_GAIN)}
+    margins = {"gain": exact(LITTLE_GAIN) - gains["mean"], "loss": gains["mean"] - (-LITTLE_GAIN)}
     return gains, margins
 
 
@@ -158,7 +158,8 @@ def series_spread(evidence, groups, name):
     middle, low, high = zip(*values.values(), strict=True)
     widest, narrowest = max(high) - min(low), max(0, max(low) - min(high))
     span = Estimate(max(middle) - min(middle), narrowest, widest)
-    return {"range": span} | values, {"range": published.SERIES_SPREAD[name] + HALF_DIGIT - span}
+    limit = exact(published.SERIES_SPREAD[name] + HALF_DIGIT)
+    return {"range": span} | values, {"range": limit - span}
 
 
 def false_bone(evidence, groups, causes):

@@ -13,8 +13,7 @@ from bonelib.errors import InputError
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 MAX_RATIO = 800  # unpacked to packed bytes; label maps reach 390, a decompression bomb 1000
-SMALLEST_BOMB_BYTES = 2**30  # a smaller archive of zeros does no harm
-KEEP_FREE_BYTES = 2**30  # of the disk, for everything else
+HARMLESS_BYTES = KEEP_FREE_BYTES = 2**30  # of a short bomb; of the disk, for everything else
 
 
 def is_archive(path: Path) -> bool:
@@ -64,7 +63,7 @@ def _unpack_tar(archive: Path, folder: str) -> None:
 
 def _check_size(archive: Path, folder: str, unpacked_bytes: int) -> None:
     """Raise ValueError for a decompression bomb, and for more than the disk has to spare."""
-    if unpacked_bytes > max(SMALLEST_BOMB_BYTES, MAX_RATIO * archive.stat().st_size):
+    if unpacked_bytes > max(HARMLESS_BYTES, MAX_RATIO * archive.stat().st_size):
         raise ValueError(f"more than {MAX_RATIO} times its size, as a decompression bomb")
     if unpacked_bytes > shutil.disk_usage(folder).free - KEEP_FREE_BYTES:
         raise ValueError(f"{unpacked_bytes / 2**30:.1f} GiB, more than the disk has to spare")

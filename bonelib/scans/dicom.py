@@ -17,13 +17,16 @@ HIGHEST_HU = 32767  # metal on an extended scale reaches 30,000
 # Attributes that part the volumes of one series, the most telling first: the quantity, the
 # reconstruction, the energy, the echo, the phase, the time, and finally the series itself.
 PARTING_ATTRIBUTES = (
-    "FrameType", "ImageType", "RescaleType", "ConvolutionKernel", "FilterType", "SliceThickness",
-    "KVP", "MonoenergeticEnergyEquivalent", "EchoNumbers", "EchoTime", "ContrastBolusAgent",
-    "StackID", "TemporalPositionIdentifier", "TemporalPositionIndex", "TemporalPositionTimeOffset",
-    "NominalPercentageOfCardiacPhase", "NominalPercentageOfRespiratoryPhase", "TriggerTime",
-    "NominalCardiacTriggerDelayTime", "AcquisitionNumber", "FrameAcquisitionNumber",
-    "IrradiationEventUID", "AcquisitionDateTime", "AcquisitionTime", "FrameReferenceDateTime",
-    "SeriesDescription", "ProtocolName", "SeriesTime", "StudyInstanceUID", "FrameOfReferenceUID",
+    "FrameType", "ImageType", "RescaleType", "ConvolutionKernel", "FilterType",
+    "ReconstructionAlgorithm", "SliceThickness", "KVP", "MonoenergeticEnergyEquivalent",
+    "EchoNumbers", "EchoTime", "ContrastBolusAgent", "StackID", "TemporalPositionIdentifier",
+    "TemporalPositionIndex", "TemporalPositionTimeOffset", "NominalPercentageOfCardiacPhase",
+    "CardiacCyclePosition", "NominalPercentageOfRespiratoryPhase", "RespiratoryCyclePosition",
+    "TriggerTime", "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime",
+    "AcquisitionNumber", "FrameAcquisitionNumber", "IrradiationEventUID", "AcquisitionDateTime",
+    "AcquisitionDate", "AcquisitionTime", "FrameReferenceDateTime", "SeriesDescription",
+    "ProtocolName", "ImageComments", "SeriesDate", "SeriesTime", "StudyInstanceUID",
+    "FrameOfReferenceUID",
 )  # fmt: skip
 UNITS_OF_HU = ("", "HU", "HU_MOD", "US")  # of RescaleType; US is unspecified
 QUANTITIES = "PERFUSION|CBF|CBV|MTT|TTP|TMAX|PERMEABILITY|IODINE|Z_?EFF|EFFECTIVE_Z|RHO|OVERLAY"

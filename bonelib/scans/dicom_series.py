@@ -6,11 +6,11 @@ by descriptions or UIDs.
 """
 
 import os
-from collections import defaultdict
+import textwrap
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ AXIAL_COSINE = 0.7  # between the slices' normal and the body's axis; less is no
 FEWEST_SLICES = 3  # on average, of volumes that share a series
 EVEN_SHARE = 0.8  # of the gaps in a volume of which a few slices are missing
 MANY = 400  # files or slices from which on progress is shown
-LONGEST_LIST = 3  # of the names of files that a message lists
+LONGEST_LIST = 1000  # characters of a message about files and series
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ class Series:
         return float(np.median(gaps_mm[gaps_mm > 1e-2])) if (gaps_mm > 1e-2).any() else 0.0
 
     @property
-    def axial(self) -> bool:
-        """Tell whether the slices lie across the body's axis."""
+    def _axial(self) -> bool:
         return bool(abs(np.cross(*self.frames[0].orientation)[2]) >= AXIAL_COSINE)
 
     @property
@@ -61,14 +60,14 @@ class Series:
         length_mm = round(np.ptp(self.heights_mm) / LENGTH_STEP_MM)
         number = self.label.rjust(12)
         single = len(self.frames) < 2
-        return single, not self.axial, self.derived, -length_mm, self.distance_mm, number
+        return single, not self._axial, self.derived, -length_mm, self.distance_mm, number
 
     def __str__(self) -> str:
-        slices = f"{len(self.frames)} slices, {self.distance_mm:.2f} mm apart"
-        if len(self.frames) == 1:
-            slices = f"1 slice, {self.frames[0].name}"
-        kind = ("axial" if self.axial else "not axial") + ", derived" * self.derived
-        return f"series {self.label} ({slices}, {kind})"
+        count = len(self.frames)
+        slices = f"{count} slices, {self.distance_mm:.2f} mm apart"
+        kind = ("axial" if self._axial else "not axial") + ", derived" * self.derived
+        named = slices if count > 1 else f"1 slice, {self.frames[0].name}"
+        return f"series {self.label} ({named}, {kind})"
 
 
 def files_below(directory: Path) -> list[Path]:
@@ -97,7 +96,7 @@ def choose_series(source: Path, files: Sequence[Path], wanted: str | None = None
     """
     frames, passed_over = _read_headers(files)
     if not frames:
-        held = ", ".join(passed_over) or "no files"
+        held = textwrap.shorten(", ".join(passed_over), LONGEST_LIST) or "no files"
         raise InputError(f"{source}: no CT slices here ({held}); give a folder of a CT series")
     several = sorted(_separate(frames), key=Series.rank)
     if wanted is not None:
@@ -105,41 +104,40 @@ def choose_series(source: Path, files: Sequence[Path], wanted: str | None = None
         if len(fitting) != 1:
             choices = ", ".join(map(str, several))
             raise InputError(f"{source}: has no one series '{wanted}'; choose from {choices}")
-        return fitting[0]
+        frames = fitting[0].frames
     patients = len({frame.patient for frame in frames} - {""})
     if patients > 1:
         raise InputError(f"{source}: holds CT slices of {patients} patients; part them in folders")
+    if wanted is not None:
+        return fitting[0]
     first, *others = several
     if others or passed_over:
-        warn(f"{first} is read; left out: {', '.join([*map(str, others), *passed_over])}")
+        left_out = textwrap.shorten(", ".join([*map(str, others), *passed_over]), LONGEST_LIST)
+        warn(f"{first} is read; left out: {left_out}")
     return first
 
 
 def _read_headers(files: Sequence[Path]) -> tuple[list[Frame], list[str]]:
     """Return the CT slices, and descriptions of the other files."""
-    frames, others = [], defaultdict(list)
+    frames, others = [], Counter()
     for file in tqdm(files, "reading headers", unit="file", disable=len(files) < MANY, leave=False):
         try:
             found = read_frames(file)
         except InputError as error:
             if isinstance(error.__cause__, PermissionError):
                 raise
-            found = "damaged"
+            found = f"damaged ({file.name})"
         if isinstance(found, str):
-            others[found].append(file.name)
+            others[found] += 1
         else:
             frames += found
-    damaged = ", ".join(others.get("damaged", [])[:LONGEST_LIST])
-    return frames, [
-        f"{len(names)} {kind}" + (f" ({damaged})" if kind == "damaged" else "")
-        for kind, names in sorted(others.items())
-    ]
+    return frames, [f"{count} {kind}" for kind, count in sorted(others.items())]
 
 
 def _separate(frames: list[Frame]) -> list[Series]:
     """Return all series, each sorted by position and with a label of its own."""
     by_number = defaultdict(list)
-    for group in _split(frames, attrgetter("patient", "series_uid", "series_number")):
+    for group in _split(frames, lambda one: (one.series_uid or one.patient, one.series_number)):
         for part in _by_geometry(group):
             by_number[part[0].series_number] += _by_attributes(part)
     series = []

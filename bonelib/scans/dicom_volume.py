@@ -69,27 +69,24 @@ def lay_out(source: Path, series: Series) -> Layout:
 def read_volume_of(layout: Layout) -> SimpleITK.Image:
     """Decode the slices of a series to one volume in HU; empty places are interpolated."""
     frames, places = layout.frames, layout.places
-    slices = [None] * len(frames)
+    whole = all(frame.slope.is_integer() and frame.intercept.is_integer() for frame in frames)
+    kind = np.int16 if whole else np.float32
+    image_hu = np.empty((len(frames), *frames[0].shape), kind)
     order = sorted(range(len(frames)), key=lambda index: str(frames[index].file))
     bar = tqdm(order, "decoding", unit="slice", disable=len(order) < MANY, leave=False)
     for _, group in groupby(bar, key=lambda index: frames[index].file):  # decode a file once
         indices = list(group)
-        decoded = decode_hu([frames[index] for index in indices])
-        for index, slice_hu in zip(indices, decoded, strict=True):
-            slices[index] = slice_hu
+        image_hu[indices] = decode_hu([frames[index] for index in indices])
     if np.array_equal(places, np.arange(len(places))):
-        return layout.grid.image(np.stack(slices))
+        return layout.grid.image(image_hu)
     wanted = np.arange(layout.grid.size[2])
     after = np.clip(np.searchsorted(places, wanted), 1, len(places) - 1)
     weights = (wanted - places[after - 1]) / (places[after] - places[after - 1])
-    whole = all(slice_hu.dtype == np.int16 for slice_hu in slices)
-    mixed = (
-        (1 - weight) * slices[upper - 1] + weight * slices[upper]
-        for upper, weight in zip(after, weights, strict=True)
-    )
-    return layout.grid.image(
-        np.stack([np.rint(one).astype(np.int16) if whole else one for one in mixed])
-    )
+    regular = np.empty((len(wanted), *image_hu.shape[1:]), kind)
+    for index, (upper, weight) in enumerate(zip(after, weights, strict=True)):
+        mixed = (1 - weight) * image_hu[upper - 1] + weight * image_hu[upper]
+        regular[index] = np.rint(mixed) if whole else mixed
+    return layout.grid.image(regular)
 
 
 def _without_duplicates(source: Path, series: Series) -> list[Frame]:
@@ -144,7 +141,7 @@ def _places(source: Path, series: Series) -> np.ndarray:
     if np.isclose(gaps_mm, usual_mm, rtol=MAX_GAP_DEVIATION).all():
         return np.arange(len(heights_mm), dtype=float)
     distances_mm = _distances(gaps_mm) or [usual_mm]
-    missing = np.rint(gaps_mm / usual_mm) - 1
+    missing = np.maximum(np.rint(gaps_mm / usual_mm) - 1, 0)
     worst = int(np.argmax(gaps_mm))
     lost = ""
     if gaps_mm[worst] > MAX_GAP * max(distances_mm):
@@ -201,21 +198,13 @@ def _affine(source: Path, series: Series, places: np.ndarray) -> tuple[np.ndarra
             f"{source}: slices shift sideways by up to {max(in_plane_mm, sideways_mm):.1f} mm, not "
             "as a tilted gantry shifts them; export a straight series"
         )
-    if not shifted:
-        _check_tilt(source, series, axes[:, 2])
-        step = upright
-    return np.column_stack([axes[:, 0] * columns_mm, axes[:, 1] * rows_mm, step]), origin
-
-
-def _check_tilt(source: Path, series: Series, normal: np.ndarray) -> None:
-    """Raise InputError where upright slices state a tilt that their positions do not show.
-
-    A reformat may be straight and carry the number of the slices that it was made from.
-    """
-    degrees = max((frame.tilt_degrees for frame in series.frames), key=abs)
-    upright = np.abs(normal).max() > np.cos(np.radians(MIN_TILT_DEGREES))
-    if abs(degrees) >= MIN_TILT_DEGREES and upright and not series.derived:
+    tilt = max((frame.tilt_degrees for frame in series.frames), key=abs)
+    is_axial = np.abs(axes[:, 2]).max() > np.cos(np.radians(MIN_TILT_DEGREES))
+    # A reformat may be straight and carry the tilt of the slices that it was made from.
+    if not shifted and is_axial and abs(tilt) >= MIN_TILT_DEGREES and not series.derived:
         raise InputError(
-            f"{source}: the gantry was tilted by {degrees:.1f} degrees, and the slices' positions "
-            "do not show it; export a series corrected for tilt"
+            f"{source}: the gantry was tilted by {tilt:.1f} degrees, and the slices' positions do "
+            "not show it; export a series corrected for tilt"
         )
+    step = step if shifted else upright
+    return np.column_stack([axes[:, 0] * columns_mm, axes[:, 1] * rows_mm, step]), origin

@@ -29,22 +29,23 @@ BYTES_PER_VOXEL = 8  # of memory: the scan as it is read, as it is turned, and i
 LARGEST_SHIFT = 0.5  # voxels between two statements of one header
 LONGEST_TAIL = 4096  # bytes after the voxels; more, and the header's size is wrong
 MAX_HEADER_BYTES = 2**20  # of a text header
-NIFTI_FLOATS = ("16", "64")  # codes of data types
 MAX_SKEW_DEGREES = 0.1  # off right angles; rounding of direction cosines causes up to 0.05
 NOTED_SKEW_DEGREES = 0.01
 DAMAGED = "cannot be read as a volume; the file is damaged or incomplete, export it again"
 
 # The fields of a text header that place a volume, by the names that each may have, and the
-# values that are known.
+# values that are known. ITK passes over other units and spaces.
 NUMBERS = r"[-+.\deE(), \t]+"
-LPS_OR_RAS = r"left-posterior-superior|right-anterior-superior|left-anterior-superior|LPS|RAS|LAS"
+SPACES = r"left-posterior-superior|right-anterior-superior|left-anterior-superior|LPS|RAS|LAS"
 PLACING_FIELDS = {
-    ".nrrd": {"sizes": NUMBERS, "space": LPS_OR_RAS, "space directions": NUMBERS,
-              "space origin": NUMBERS},
-    ".mha": {"DimSize": NUMBERS, "ElementSpacing|ElementSize": NUMBERS,
-             "Offset|Position|Origin": NUMBERS, "TransformMatrix|Rotation|Orientation": NUMBERS},
+    ".nrrd": (("sizes", NUMBERS), ("space", SPACES), ("space directions", NUMBERS),
+              ("space origin", NUMBERS)),
+    ".mha": (("DimSize", NUMBERS), ("ElementSpacing|ElementSize", NUMBERS),
+             ("Offset|Position|Origin", NUMBERS),
+             ("TransformMatrix|Rotation|Orientation", NUMBERS)),
 }  # fmt: skip
-OTHER_UNITS = r'^(space units|DistanceUnits)\s*[:=]\s*(?!("?mm"?\s*)+$)'
+OTHER_UNITS = r'^(space units|DistanceUnits)\s*[:=](?!\s*("?mm"?\s*)+$)'
+ORIENTATION = r"^AnatomicalOrientation\s*=\s*([LRAPIS]{3})\s*$"
 
 # ITK refuses rounded direction cosines unless told not to; `straight_axes` checks them.
 os.environ.setdefault("ITK_NIFTI_SFORM_PERMISSIVE", "1")
@@ -105,10 +106,8 @@ def read_file(path: Path) -> SimpleITK.Image:
     if is_dicom(path):
         raise InputError(f"{path}: this is one DICOM file; give the folder of the whole series")
     if volume_stem(path) is None:
-        raise InputError(
-            f"{path}: not a volume file; give a folder of DICOM slices or one of "
-            f"{', '.join(VOLUME_SUFFIXES)}"
-        )
+        kinds = ", ".join(VOLUME_SUFFIXES)
+        raise InputError(f"{path}: not a volume file; give DICOM slices or one of {kinds}")
     is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
     with refusing_damage(path, DAMAGED), tempfile.TemporaryDirectory(prefix="bonelib-") as folder:
         alone = path
@@ -116,7 +115,7 @@ def read_file(path: Path) -> SimpleITK.Image:
             alone = Path(folder, path.name)
             alone.symlink_to(path.resolve())
         header = read_header(alone)
-        _check_geometry(path, header)
+        _check_size(path, header)
         axes = (_checked_nifti if is_nifti else _checked_text_header)(path, header)
         image = SimpleITK.ReadImage(str(alone))
         image.SetDirection(straight_axes(path, axes).ravel().tolist())
@@ -193,61 +192,58 @@ def _corners_mm(size: tuple[int, ...], steps_mm: np.ndarray, origin_mm) -> np.nd
     return steps_mm @ corners + np.reshape(origin_mm, (3, 1))
 
 
-def _check_geometry(path: Path, header: SimpleITK.ImageFileReader) -> None:
-    if header.GetDimension() != 3 or header.GetNumberOfComponents() != 1:
+def _check_size(path: Path, header: SimpleITK.ImageFileReader) -> None:
+    """Raise InputError for other than one 3-D volume, an absurd size, and more than the memory."""
+    size, values = header.GetSize(), header.GetNumberOfComponents()
+    if len(size) != 3 or values != 1:
         raise InputError(
-            f"{path}: has {header.GetDimension()} dimensions and "
-            f"{header.GetNumberOfComponents()} values a voxel; give one 3-D volume of one"
+            f"{path}: has {len(size)} dimensions and {values} values a voxel, not 3, 1"
         )
     check_spacing(path, np.array(header.GetSpacing()))
-    extent_mm = np.multiply(header.GetSize(), header.GetSpacing())
+    extent_mm = np.multiply(size, header.GetSpacing())
     if extent_mm.max() > MAX_EXTENT_MM or not np.abs(header.GetOrigin()).max() < MAX_ORIGIN_MM:
-        raise InputError(
-            f"{path}: {' x '.join(f'{value:.0f}' for value in extent_mm)} mm make no sense; is the "
-            "spacing in millimetres? Export it again"
-        )
-    needed = np.prod(header.GetSize(), dtype=float) * BYTES_PER_VOXEL
+        text = " x ".join(f"{value:.0f}" for value in extent_mm)
+        raise InputError(f"{path}: {text} mm make no sense; export it with a spacing in mm")
+    needed = np.prod(size, dtype=float) * BYTES_PER_VOXEL
     if needed > psutil.virtual_memory().available:
+        text = " x ".join(map(str, size))
         raise InputError(
-            f"{path}: {' x '.join(map(str, header.GetSize()))} voxels need "
-            f"{needed / 2**30:.0f} GiB of memory, more than is free; crop the scan"
+            f"{path}: {text} voxels need {needed / 2**30:.0f} GiB of memory, more than is free; "
+            "crop the scan"
         )
 
 
 def _checked_text_header(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
-    """Return the axes of NRRD or MHA; raise InputError unless all that places them is stated.
-
-    ITK passes over units, unknown spaces and the letters of an orientation.
-    """
-    kind = ".nrrd" if path.suffix.lower() == ".nrrd" else ".mha"
+    """Return the axes of NRRD or MHA; raise InputError unless all that places them is stated."""
     with path.open("rb") as stream:
         content = stream.read(MAX_HEADER_BYTES)
     text = re.split(rb"\r?\n\r?\n|ElementDataFile", content)[0].decode("latin-1")
-    for names, values in PLACING_FIELDS[kind].items():
-        if not re.search(rf"^({names})\s*[:=]\s*({values})\s*$", text, re.MULTILINE):
+    for names, known in PLACING_FIELDS[".nrrd" if path.suffix.lower() == ".nrrd" else ".mha"]:
+        if not re.search(rf"^({names})\s*[:=]\s*({known})\s*$", text, re.MULTILINE):
             raise InputError(
                 f"{path}: the header has no '{names.split('|')[0]}' in a known form, so it does "
                 "not say where the volume lies; export it with its orientation"
             )
+    if re.search(r"^encoding\s*:\s*bz", text, re.MULTILINE):
+        raise InputError(f"{path}: its compression (bzip2) is not supported; save it with gzip")
+    voxels = re.search(r"ElementDataFile\s*=\s*(\S+)\s*\n", content.decode("latin-1"))
+    if voxels and voxels[1] not in ("LOCAL", "LIST") and not (path.parent / voxels[1]).exists():
+        raise InputError(f"{path}: its file of voxels is missing; keep both files together")
     if re.search(OTHER_UNITS, text, re.MULTILINE):
         raise InputError(f"{path}: the header's distances are not in mm; export it in mm")
-    letters = re.search(r"^AnatomicalOrientation\s*=\s*([LRAPIS]{3})\s*$", text, re.MULTILINE)
+    letters = re.search(ORIENTATION, text, re.MULTILINE)
     towards = SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(
         header.GetDirection()
     )
     if letters and letters[1].translate(str.maketrans("LRAPIS", "RLPASI")) != towards:
-        raise InputError(
-            f"{path}: the header's orientation {letters[1]} contradicts its matrix; export it with "
-            "one orientation"
-        )
+        raise InputError(f"{path}: orientation {letters[1]} contradicts the header's matrix")
     return Grid.of(header).axes
 
 
 def _checked_nifti(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
     """Return the axes; raise InputError or EOFError for what ITK accepts in a NIfTI file.
 
-    ITK fills up a file cut short, turns values that are not numbers into zeros, and picks one
-    of two orientations.
+    ITK fills up a file cut short, and turns values that are not numbers into zeros.
     """
     with path.open("rb") as stream:
         compressed = stream.read(2) == b"\x1f\x8b"
@@ -259,14 +255,14 @@ def _checked_nifti(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
         content = stream.read(end + LONGEST_TAIL + 1)  # gzip checks its checksum at the end
     if not end <= len(content) <= end + LONGEST_TAIL:
         raise EOFError
-    byte_order = "<" if content[0] else ">"
-    if header.GetMetaData("datatype") in NIFTI_FLOATS:
+    byte_order, name = ("<", "little") if content[0] else (">", "big")
+    if header.GetMetaData("datatype") in ("16", "64"):  # codes of floating-point numbers
         values = np.frombuffer(content, f"{byte_order}f{voxel_bytes}", count, start)
         if not np.isfinite(values).all():
             raise InputError(f"{path}: some values are not finite numbers; export it again")
-    is_first_version = int.from_bytes(content[:4], "little" if content[0] else "big") == 348
+    is_first_version = int.from_bytes(content[:4], name) == 348
     kind, where = ("f4", slice(76, 92)) if is_first_version else ("f8", slice(104, 136))
-    handedness, *pixdim = np.frombuffer(content[where], byte_order + kind)
+    handedness, *pixdim = np.frombuffer(content[where], byte_order + kind).tolist()
     check_spacing(path, np.array(pixdim))  # ITK reads 0 as 1
     return _nifti_axes(path, header, handedness, np.array(pixdim))
 
@@ -276,7 +272,7 @@ def _nifti_axes(
 ) -> np.ndarray:
     """Return the axes; raise InputError where the stated orientations differ, or are none.
 
-    ITK turns axes with an angle that is not quite right in the wrong direction.
+    ITK picks one of two orientations, and turns axes off right angles in the wrong direction.
     """
 
     def get(*names: str) -> np.ndarray:

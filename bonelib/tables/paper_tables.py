@@ -1,22 +1,15 @@
 """Tables 1 to 4: ours, the paper's and the difference in every row."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from bonelib import published
 from bonelib.evaluation import statistics
 from bonelib.evaluation.scoring import SCORE_COLUMNS, method_name, named, pooled, select
 from bonelib.settings import BONE, CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
-from bonelib.tables.render import Table
-
-CAPTIONS = yaml.safe_load(Path(__file__).with_name("captions.yaml").read_text(encoding="utf-8"))
-
-# Columns of whole numbers, some of which may be missing.
-WHOLE = {"epochs", "epoch", "images", "parameters", "trainable"}
+from bonelib.tables.render import Table, made, shared
 
 Records = dict[str, dict]  # of the evaluations, by model
 
@@ -138,29 +131,6 @@ def beside_paper(
             row[f"{name}_paper"] = theirs = paper.get(name, np.nan)
             row[f"{name}_difference"] = round(value - theirs, 2)
     return row
-
-
-def made(
-    name: str, rows: Iterable[dict], words: Mapping, notes: Iterable[str] = (), **options
-) -> Table:
-    """Return a table of rows with its text in captions.yaml, or one that says it was not run.
-
-    `words` fill in the text, `notes` stand before its own, `options` are those of `Table`.
-    """
-    frame = pd.DataFrame(list(rows))
-    whole = [column for column in frame.columns if column.split("_")[0] in WHOLE]
-    own = [note.format(**words) for note in CAPTIONS[name].get("notes", [])]
-    return Table(
-        frame.astype(dict.fromkeys(whole, "Int64")),
-        CAPTIONS[name]["caption"].format(**words),
-        (CAPTIONS[name].get("not_run", "Not run."),) if frame.empty else (*notes, *own),
-        **options,
-    )
-
-
-def shared(name: str, **words) -> str:
-    """Return a note that several tables share."""
-    return CAPTIONS["shared"][name].format(**words)
 
 
 def scheme_note(settings: Settings) -> str:

@@ -7,46 +7,27 @@ in a second row.
 
 import html
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from pandas.api.types import is_integer, is_number, is_numeric_dtype
 from pandas.io.formats.style import Styler
 
 from bonelib.provenance import replacing, text_hash
 
+# Columns of whole numbers, some of which may be missing.
+WHOLE = {"epochs", "epoch", "images", "parameters", "trainable"}
+
 COMPANION = re.compile("_(low|high|paper|difference)$")
 
-TITLES = {
-    "name": "Method",
-    "assd_mm": "ASSD, mm",
-    "hd95_mm": "HD95, mm",
-    "nsd_1mm": "NSD 1 mm, %",
-    "nsd_2mm": "NSD 2 mm, %",
-    "won": "Series won",
-    "p_holm": "p (Holm)",
-    "ml": "False bone, ml",
-    "ece": "All classes",
-    **{f"training_{number}": f"No. {number}" for number in (1, 2, 3)},
-    "milliseconds": "ms per slice",
-}
+TEXTS = yaml.safe_load(Path(__file__).with_name("captions.yaml").read_text(encoding="utf-8"))
+STYLE = Path(__file__).with_name("tables.css").read_text()
 
 ABOVE, BELOW = "↑", "↓"  # ours is above or below the paper's value, which the interval excludes
-
-STYLE = """<style>
-table.scores { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-table.scores caption { text-align: left; font-weight: bold; padding-bottom: .4rem; }
-table.scores td { text-align: right; white-space: nowrap; border: 0; padding: .1rem .3rem; }
-table.scores th { text-align: center; white-space: normal; }
-table.scores td.left { text-align: left; }
-table.scores td.ours { border-top: 1px solid #ddd; }
-table.scores td.paper, table.scores small { color: #555; } /* dark enough for print */
-table.scores small { display: inline-block; min-width: 6.2em; text-align: left; }
-table.scores td.left small { min-width: 0; }
-</style>"""
 
 LATEX = r"""%% needs \usepackage{adjustbox,booktabs}
 \begin{table}
@@ -116,8 +97,8 @@ class Table:
             best = {name: self._best(block[name], choose) for name, choose in self.best.items()}
             for index, row in enumerate(block.to_dict("records")):
                 ours = {name: self._ours(row, name, best.get(name) == index) for name in names}
-                if self.blocks:
-                    ours[self.blocks] = Cell("" if index else str(row[self.blocks]))
+                if self.blocks and index:
+                    ours[self.blocks] = Cell()
                 rows.append(ours)
                 if not all(pd.isna(row.get(f"{name}_paper")) for name in names):
                     papers = {name: self._papers(row, name) for name in names}
@@ -132,10 +113,10 @@ class Table:
 
     def _best(self, values: pd.Series, choose: Callable) -> int | None:
         """Return the position of the best value; None if it is alone or printed twice."""
-        known = {index: value for index, value in enumerate(values) if not pd.isna(value)}
-        text = [self._number(value) for value in known.values()]
-        best = choose(known, key=known.get) if len(known) > 1 else None
-        return None if best is None or text.count(self._number(known[best])) > 1 else best
+        known = values.reset_index(drop=True).dropna()
+        best = choose(known, default=np.nan)
+        is_printed = known.map(self._number) == self._number(best)
+        return known.index[known == best][0] if is_printed.sum() == 1 < len(known) else None
 
     def _ours(self, row: dict, name: str, is_best: bool) -> Cell:
         low, high = row.get(f"{name}_low", np.nan), row.get(f"{name}_high", np.nan)
@@ -148,10 +129,8 @@ class Table:
     def _papers(self, row: dict, name: str) -> Cell:
         """Return the paper's value and the difference, marked where our interval excludes it."""
         paper, difference = row.get(f"{name}_paper"), row.get(f"{name}_difference")
-        if pd.isna(paper):
-            return Cell(row="paper")
         low, high = row.get(f"{name}_low", np.nan), row.get(f"{name}_high", np.nan)
-        mark = ABOVE if paper < low else BELOW if paper > high else ""
+        mark = "" if pd.isna(paper) else ABOVE if paper < low else BELOW if paper > high else ""
         small = "" if pd.isna(difference) else f"({self._number(difference, '+')}{mark})"
         return Cell(self._number(paper), small, row="paper")
 
@@ -179,7 +158,7 @@ class Table:
         )
         table = table.replace("<th ", '<th scope="col" ')
         listed = "".join(f"<li>{note}</li>" for note in notes)
-        return f"{STYLE}{table}<ul>{listed}</ul>"
+        return f"<style>\n{STYLE}</style>{table}<ul>{listed}</ul>"
 
     def markdown(self) -> str:
         """Return the caption, a Markdown table and the notes."""
@@ -199,6 +178,30 @@ class Table:
         return LATEX % (latex_text(caption), name, tabular, notes)
 
 
+def made(
+    name: str, rows: Iterable[dict], words: Mapping, notes: Iterable[str] = (), **options
+) -> Table:
+    """Return a table of rows with its text in captions.yaml, or one that says it was not run.
+
+    `words` fill in the text, `notes` stand before its own, `options` are those of `Table`.
+    """
+    frame = pd.DataFrame(list(rows))
+    whole = [column for column in frame.columns if column.split("_")[0] in WHOLE]
+    text = TEXTS[name]
+    own = [note.format(**words) for note in text.get("notes", [])]
+    return Table(
+        frame.astype(dict.fromkeys(whole, "Int64")),
+        text["caption"].format(**words),
+        (text.get("not_run", "Not run."),) if frame.empty else (*notes, *own),
+        **options,
+    )
+
+
+def shared(name: str, **words) -> str:
+    """Return a note that several tables share."""
+    return TEXTS["shared"][name].format(**words)
+
+
 def save(table: Table, name: str, folder: Path) -> None:
     """Write `table` to `folder` as `name`.csv, .md and .tex."""
     frame = pd.DataFrame({"result": ["not run"]}) if table.frame.empty else table.frame
@@ -216,7 +219,7 @@ def latex_text(text: str) -> str:
 def _title(name: str) -> str:
     """Return the heading of a column."""
     words = name.replace("_", " ")
-    return TITLES.get(name, words[:1].upper() + words[1:])
+    return TEXTS["columns"].get(name, words[:1].upper() + words[1:])
 
 
 def _html_cell(cell: Cell, has_small: bool) -> str:

@@ -15,13 +15,11 @@ from bonelib.tables.paper_tables import (
     Records,
     beside_paper,
     interval_note,
-    made,
     method_rows,
     notes_on,
     score_notes,
-    shared,
 )
-from bonelib.tables.render import Table
+from bonelib.tables.render import Table, made, shared
 
 ALPHA = 1 - statistics.CONFIDENCE
 SHARES = ["nsd_1mm", "nsd_2mm"]

@@ -107,12 +107,7 @@ class Driver:
             if not stale:
                 return True
             if ask and self.seconds(stale) > LONG_SECONDS:
-                shorter = ", ".join(
-                    list(PROFILES)[: list(PROFILES).index(self.run.settings.profile)]
-                )
-                answer = input(f"More than two hours; shorter profiles: {shorter}. Start? [y/N] ")
-                if not answer.lower().startswith("y"):
-                    raise ValueError("not started")
+                self._confirm()
             self._record_environment()
             options = {
                 "backend": "bonelib",
@@ -130,6 +125,13 @@ class Driver:
                 dict.fromkeys(self.steps, {}),
                 {"GLOBAL": options, "BACKEND": backend},
             )
+
+    def _confirm(self) -> None:
+        names = list(PROFILES)
+        shorter = ", ".join(names[: names.index(self.run.settings.profile)])
+        answer = input(f"More than two hours; shorter profiles: {shorter}. Start? [y/N] ")
+        if not answer.lower().startswith("y"):
+            raise ValueError("not started")
 
     def plan(self, stale: list[str]) -> str:
         """Return the lines that say what will run, what is up to date, and how long it takes."""

@@ -91,7 +91,7 @@ def kernel_mark(name: str) -> str:
 class Prefixed:
     """A text stream that prints each line after the name of its step, from a worker too.
 
-    With `seconds` it prints at most one line in that time, the last: for progress bars.
+    With `seconds` it prints progress bars alone, and at most one line in that time.
     """
 
     def __init__(self, name: str, seconds: float = 0.0):
@@ -103,7 +103,7 @@ class Prefixed:
         lines = [line.rstrip() for line in text.splitlines() if line.strip()]
         if self.seconds:
             is_due = time.monotonic() - self.printed >= self.seconds
-            lines = lines[-1:] if is_due else []
+            lines = [line for line in lines if "%|" in line][-1:] if is_due else []
         for line in lines:
             self.printed = time.monotonic()
             print_at_driver(f"    {self.name} | {line}", flush=True)

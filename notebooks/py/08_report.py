@@ -19,7 +19,7 @@
 # **Which of the paper's findings hold here?**
 #
 # *Reads* scores, histories, figures and the manifest. *Writes* `report.html`, one page that
-# is complete in one file and prints well.
+# is complete in one file; `make pdf REPORT=…/report.html` prints it.
 
 # %% tags=["parameters"]
 profile = "smoke"
