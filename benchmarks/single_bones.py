@@ -19,7 +19,7 @@ from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.patient import Patient
 from bonelib.segment.bones import separate
 
-PHANTOM_SEEDS = range(10, 18)
+PHANTOM_SEEDS = (10, 11, 12)
 SPACING_MM = (3.0, 2.0, 2.0)  # of the phantoms
 RANGE_MM = (-120.0, 160.0)  # of the phantoms: from the thighs to L4
 PELVIC_IDS = {1: "hip", 2: "femur", 3: "sacrum", 4: "vertebrae"}  # of pelvis_label_maps

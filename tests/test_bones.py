@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -22,9 +22,9 @@ def dice(first, second) -> float:
     return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
-def masks_of(mask, spacing_mm=SPACING_MM) -> dict[str, np.ndarray]:
+def masks_of(mask, spacing_mm=SPACING_MM, body=None) -> dict[str, np.ndarray]:
     """Separate a mask; check what holds for every one."""
-    ids, names = separate(mask, spacing_mm)
+    ids, names = separate(mask, spacing_mm, body)
     assert ids.dtype == np.uint8 and ids.shape == mask.shape
     assert ((ids > 0) == mask).all(), "a voxel of bone was lost or made"
     assert set(np.unique(ids)) - {0} == set(names)
@@ -104,6 +104,48 @@ def test_a_field_that_cuts_the_patient(patient, all_bone, part, names):
         assert dice(found[name], patient[name][part]) > 0.93, name
 
 
+# A scan is what was scanned: padding shows nothing
+
+
+@pytest.fixture(scope="module")
+def trunk(all_bone):
+    """A box around the bone, up to the iliac crests and no farther, and the bone in it."""
+    bone = all_bone[:62]
+    body = np.zeros(bone.shape, bool)
+    _, rows, columns = (slice(max(at.min() - 8, 0), at.max() + 9) for at in np.nonzero(all_bone))
+    body[:, rows, columns] = True
+    return bone, body
+
+
+@pytest.fixture(scope="module")
+def unpadded(trunk):
+    bone, body = trunk
+    return masks_of(bone, body=body)
+
+
+@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(pads=st.tuples(*[st.tuples(st.integers(0, 40), st.integers(0, 40))] * 3))
+@example(pads=((0, 12), (0, 0), (0, 0)))
+def test_padding_changes_no_bone(trunk, unpadded, pads):
+    found = masks_of(*(np.pad(trunk[0], pads), SPACING_MM, np.pad(trunk[1], pads)))
+    assert set(found) == set(unpadded)
+    for name, mask in unpadded.items():
+        assert dice(found[name], np.pad(mask, pads)) > 0.98, name
+
+
+@pytest.mark.parametrize("slope", [-0.3, 0.3])
+def test_empty_corners_of_a_tilted_scan_change_no_name(trunk, patient, slope):
+    """As a straightened scan has them: cut by slanted planes, with slices that are half empty."""
+    slices, rows, _ = np.ogrid[tuple(map(slice, trunk[0].shape))]
+    plane = slices - slope * (rows - 60)
+    scanned = (plane >= 4) & (plane <= 56)
+    bone, body = (np.pad(part & scanned, ((20, 20), (0, 0), (0, 0))) for part in trunk)
+    found = masks_of(bone, body=body)
+    for name in ("hip_left", "hip_right", "femur_left", "femur_right", "sacrum"):
+        truth = np.pad(patient[name][:62] & scanned, ((20, 20), (0, 0), (0, 0)))
+        assert dice(found[name], truth) > 0.95, name
+
+
 def rods(*rods, shape=(60, 60, 140)) -> np.ndarray:
     """Upright cylinders, each by first and last slice, row, column and radius in voxels."""
     z, y, x = np.ogrid[tuple(map(slice, shape))]
@@ -135,23 +177,19 @@ def test_a_spine_is_counted_from_the_lowest_where_no_sacrum_is():
 def test_the_patients_middle_tells_a_spine_beside_ribs_of_one_side():
     mask = rods(*SPINE, (2, 58, 30, 190, 4), shape=(60, 60, 200))
     assert "bone_right_1" in set(masks_of(mask, (2.0, 2.0, 2.0)))
-    _, names = separate(mask, (2.0, 2.0, 2.0), middle_mm=2.0 * 70)
+    body = mask.copy()
+    body[:, :, :141] = True
     bodies = {f"vertebra_from_lowest_{number}" for number in (1, 2, 3)}
-    assert set(names.values()) == {*bodies, "bone_left_1"}
+    assert set(masks_of(mask, (2.0, 2.0, 2.0), body)) == {*bodies, "bone_left_1"}
 
 
-def test_others_are_numbered_by_size():
-    mask = rods(*SPINE, *ARMS, (30, 58, 30, 105, 3))
+def test_others_are_numbered_by_size_and_take_the_nearest_specks():
+    mask = rods(*ARMS, (30, 58, 30, 105, 3))
+    mask[55, 30, 22] = mask[20, 30, 114] = True
     found = masks_of(mask, (2.0, 2.0, 2.0))
+    assert set(found) == {"bone_left_1", "bone_left_2", "bone_right_1"}
     assert found["bone_left_1"][2, 30, 125] and found["bone_left_2"][40, 30, 105]
-
-
-def test_specks_belong_to_the_nearest_bone():
-    mask = rods(*ARMS)
-    mask[55, 30, 22] = mask[40, 30, 110] = True
-    found = masks_of(mask, (2.0, 2.0, 2.0))
-    assert set(found) == {"bone_left_1", "bone_right_1"}
-    assert found["bone_right_1"][55, 30, 22] and found["bone_left_1"][40, 30, 110]
+    assert found["bone_right_1"][55, 30, 22] and found["bone_left_1"][20, 30, 114]
 
 
 def test_thick_slices_give_the_same_bones(patient, all_bone):
@@ -160,13 +198,9 @@ def test_thick_slices_give_the_same_bones(patient, all_bone):
         assert dice(found[name], patient[name][::3]) > 0.95, name
 
 
-def test_nothing_has_no_bones():
-    ids, names = separate(np.zeros((3, 4, 5), bool), SPACING_MM)
-    assert not ids.any() and names == {}
-
-
-def test_a_single_voxel_is_one_bone():
+def test_nothing_has_no_bones_and_a_single_voxel_is_one():
     mask = np.zeros((9, 9, 9), bool)
+    assert masks_of(mask) == {}
     mask[4, 4, 7] = True
     assert len(masks_of(mask, (0.1, 0.1, 0.1))) == 1
 

@@ -299,6 +299,14 @@ def test_without_any_uid_a_series_is_one(tmp_path, write_series, image_hu):
     np.testing.assert_array_equal(values(read_scan(folder)), image_hu)
 
 
+def test_a_file_that_names_no_patient_belongs_to_its_series(tmp_path, write_series, image_hu):
+    write_series(tmp_path, image_hu, change=setting(PatientID="4711"))
+    file = pydicom.dcmread(tmp_path / "IM017")
+    file.PatientID = ""
+    file.save_as(tmp_path / "IM017")
+    np.testing.assert_array_equal(values(read_scan(tmp_path)), image_hu)
+
+
 def test_two_patients_in_a_folder_are_refused_without_naming_them(tmp_path, write_series, image_hu):
     for name in ("Alpha^Anna", "Beta^Bert"):
         change = setting(PatientName=name, PatientID=name[:2], SeriesNumber=ord(name[0]))

@@ -207,11 +207,6 @@ def test_held_out_series_are_unseen_subjects_and_phantoms(data_set, tmp_path, th
     assert [case.split for case in alone] == ["validation", "validation", "test"]
 
 
-def test_a_folder_with_other_files_is_not_written_to(data_set):
-    with pytest.raises(InputError, match="maps: holds other files; name a new or empty folder"):
-        convert(data_set, data_set, SMOKE)
-
-
 def test_a_seed_gives_one_series(annotation, rendered):
     again, other = render_annotation(annotation, 3), render_annotation(annotation, 4)
     np.testing.assert_array_equal(values(rendered.scan), values(again.scan))

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from scipy.spatial.transform import Rotation
 
 from bonelib.errors import InputError
-from bonelib.scans import archive, open_scan, read_scan, read_volume, volume_stem
+from bonelib.scans import archive, open_scan, read_scan, read_volume
 
 values = SimpleITK.GetArrayFromImage
 
@@ -75,18 +75,6 @@ def test_every_order_of_axes_comes_out_the_same(tmp_path_factory, array, order):
     assert_same(read_scan(path), image)
 
 
-def test_patients_left_stays_left(tmp_path, make_image):
-    image_hu = np.full((3, 4, 6), -1000, np.int16)
-    image_hu[:, :, 5] = 800
-    SimpleITK.WriteImage(
-        SimpleITK.DICOMOrient(make_image(image_hu), "RAS"), str(tmp_path / "ct.nii.gz")
-    )
-    scan = read_scan(tmp_path / "ct.nii.gz")
-    x_mm = scan.TransformIndexToPhysicalPoint((5, 0, 0))[0]
-    assert values(scan)[0, 0, 5] == 800
-    assert x_mm == -20  # -30 mm and five pixels of 2 mm towards the left
-
-
 def test_real_volume(shared_data):
     path = shared_data / "abdomen_nifti" / "ct.nii.gz"
     reference = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
@@ -111,33 +99,24 @@ def test_mask_of_fractions_becomes_integers(tmp_path, make_image):
     assert values(read_volume(tmp_path / "mask.nrrd")).tolist() == [[[0, 1000]]]
 
 
-def test_volume_stem(tmp_path):
-    assert volume_stem(tmp_path / "a.b.nii.gz") == "a.b"
-    assert volume_stem(tmp_path / "mask.NRRD") == "mask"
-    assert volume_stem(tmp_path / "mask.png") is None
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_a_volume_file_cut_short_is_refused(tmp_path, make_image, image_hu, suffix):
+    cut = tmp_path / f"cut{suffix}"
+    SimpleITK.WriteImage(make_image(image_hu), str(cut))
+    cut.write_bytes(cut.read_bytes()[:-100])
+    assert "damaged" in refusal(cut)
 
 
-def test_bad_volume_files_are_refused(tmp_path, make_image, image_hu):
-    assert "no such file" in refusal(tmp_path / "absent.nii")
-    (tmp_path / "notes.txt").write_text("notes")
-    assert "not a volume file" in refusal(tmp_path / "notes.txt")
-    (tmp_path / "empty").mkdir()
-    assert "no files" in refusal(tmp_path / "empty")
-    for suffix in (".nii", ".nii.gz", ".nrrd", ".mha"):
-        cut = tmp_path / f"cut{suffix}"
-        SimpleITK.WriteImage(make_image(image_hu), str(cut))
-        cut.write_bytes(cut.read_bytes()[:-100])
-        assert "damaged" in refusal(cut)
-    for image, words in (
-        (make_image(image_hu)[:, :, 0], "2 dimensions"),
-        (SimpleITK.JoinSeries([make_image(image_hu)] * 2), "4 dimensions"),
-        (make_image(np.full((2, 2, 2), np.nan)), "not finite"),
-        (make_image(np.full((2, 2, 2), 9, np.uint8)), "not HU"),
+def test_other_than_one_volume_is_refused(tmp_path, make_image, image_hu):
+    image = make_image(image_hu)
+    for wrong, words in (
+        (image[:, :, 0], "2 dimensions"),
+        (SimpleITK.JoinSeries([image] * 2), "4 dimensions"),
         (make_image(np.full((1, 5, 6), -1000, np.int16)), "holds one CT slice"),
     ):
-        SimpleITK.WriteImage(image, str(tmp_path / "odd.nrrd"))
+        SimpleITK.WriteImage(wrong, str(tmp_path / "odd.nrrd"))
         assert words in refusal(tmp_path / "odd.nrrd")
-    SimpleITK.WriteImage(make_image(image_hu), str(tmp_path / "ct.nii.gz"))
+    SimpleITK.WriteImage(image, str(tmp_path / "ct.nii.gz"))
     assert "ids from 0" in refusal(tmp_path / "ct.nii.gz", read_volume)
 
 
@@ -259,14 +238,11 @@ PIXDIM, QFORM_CODE, SFORM_CODE, QOFFSET_Z, SFORM, SROW_Z = 76, 252, 254, 276, 28
     ("edit", "words"),
     [
         ([(QOFFSET_Z, "<f", 140.0)], "places the volume in two ways, 40.0 mm apart"),
-        ([(SROW_Z + 12, "<f", 140.0)], "places the volume in two ways, 40.0 mm apart"),
         ([(PIXDIM, "<f", -1.0)], "in two ways"),  # the slices' direction
-        ([(PIXDIM + 12, "<f", 7.0)], "in two ways"),
         ([(PIXDIM + 12, "<f", 7.0), (QFORM_CODE, "<h", 0)], "in two ways"),
         ([(QFORM_CODE, "<h", 0), (SFORM_CODE, "<h", 0)], "which side is left"),
         ([(PIXDIM + 12, "<f", 0.0), (SFORM_CODE, "<h", 0)], "spacing of 2 x 2 x 0 mm"),
         ([(42, "<h", 30_000), (44, "<h", 30_000), (46, "<h", 30_000)], "make no sense"),
-        ([(42, "<h", -5)], "damaged"),
         ([(70, "<h", 999)], "damaged"),
         ([(123, "<b", 1)], "spacing of 2000 x 2000 x 5000 mm"),  # metres
     ],

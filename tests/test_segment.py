@@ -54,7 +54,9 @@ def test_every_file_is_there_and_the_record_lists_it(made):
     assert found == {*record["files"], "report.json"}
     assert {"segmentation.nii.gz", "bones.nii.gz", "segmentation.dcm", "bone.stl", "preview.png",
             "surface.html", "bones/femur_left.stl", "bones/hip_right.stl"} <= found  # fmt: skip
-    assert "</span> femur left<br>" in folder.viewer.read_text(encoding="utf-8")
+    page = folder.viewer.read_text(encoding="utf-8")
+    assert "</span> femur left<br>" in page and RESEARCH_ONLY in page
+    assert record["notes"][0] == RESEARCH_ONLY
 
 
 def test_the_label_map_lies_on_the_scan_and_is_right(made, patient):

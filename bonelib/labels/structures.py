@@ -89,7 +89,8 @@ def merge(chosen: Sequence[tuple[str, Any]], draw: Callable[[Any], np.ndarray], 
     for number in sorted(names, key=specificity):
         ids[voxels[number]] = number
     for number, bone in names.items():
-        lost = (ids[voxels[number]] != number).mean() if len(voxels[number]) else 0
+        own = [other for other, name in names.items() if name == bone]
+        lost = 1 - np.isin(ids[voxels[number]], own).mean() if len(voxels[number]) else 0
         if lost > NOTED_OVERLAP and bone != IGNORE_NAME:
             warn(f"{100 * lost:.0f} % of '{bone}' lie under more specific bones and count as those")
     return grid.image(ids.reshape(grid.size[::-1])), names

@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -105,10 +104,12 @@ def choose_series(source: Path, files: Sequence[Path], wanted: str | None = None
         if len(fitting) != 1:
             choices = ", ".join(map(str, several))
             raise InputError(f"{source}: has no one series '{wanted}'; choose from {choices}")
-        return fitting[0]
+        frames = fitting[0].frames
     patients = len({frame.patient for frame in frames} - {""})
     if patients > 1:
         raise InputError(f"{source}: holds CT slices of {patients} patients; part them in folders")
+    if wanted is not None:
+        return fitting[0]
     first, *others = several
     if others or passed_over:
         left_out = textwrap.shorten(", ".join([*map(str, others), *passed_over]), LONGEST_LIST)
@@ -136,7 +137,7 @@ def _read_headers(files: Sequence[Path]) -> tuple[list[Frame], list[str]]:
 def _separate(frames: list[Frame]) -> list[Series]:
     """Return all series, each sorted by position and with a label of its own."""
     by_number = defaultdict(list)
-    for group in _split(frames, attrgetter("patient", "series_uid", "series_number")):
+    for group in _split(frames, lambda one: (one.series_uid or one.patient, one.series_number)):
         for part in _by_geometry(group):
             by_number[part[0].series_number] += _by_attributes(part)
     series = []

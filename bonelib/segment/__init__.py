@@ -152,8 +152,8 @@ def _bone_model(scan: SimpleITK.Image, network: Network, bones: bool, stages: _S
         ids, names = found.astype(np.uint8), {1: ALL_BONE} if found.any() else {}
         parts = dict.fromkeys(names.values())
         if bones:
-            spacing_mm = margin.GetSpacing()[::-1]
-            ids, names = separate(found, spacing_mm, _middle_mm(body, margin))
+            patient = SimpleITK.GetArrayFromImage(labels.on_grid(body, margin)) > 0
+            ids, names = separate(found, margin.GetSpacing()[::-1], patient)
             parts |= {name: ids == number for number, name in names.items()}
         shapes = {}
         for number, (name, part) in enumerate(parts.items(), start=1):
@@ -165,17 +165,6 @@ def _bone_model(scan: SimpleITK.Image, network: Network, bones: bool, stages: _S
     ids = image_like(np.stack([expand_labels(part, EXPANSION) for part in ids]), margin)
     on_scan = SimpleITK.Mask(labels.on_grid(ids, scan), bone)
     return BoneModel(scan, label_map, on_scan, names, shapes)
-
-
-def _middle_mm(body: SimpleITK.Image, margin: SimpleITK.Image) -> float:
-    """Return the position of the column that halves the patient, from `margin`'s first column.
-
-    Unlike the middle of the bone, it does not shift if bone is found on one side only.
-    """
-    halves = SimpleITK.GetArrayViewFromImage(body).sum(axis=(0, 1)).cumsum()
-    column = float(np.searchsorted(halves, halves[-1] / 2))
-    point = body.TransformContinuousIndexToPhysicalPoint((column, 0.0, 0.0))
-    return margin.TransformPhysicalPointToContinuousIndex(point)[0] * margin.GetSpacing()[0]
 
 
 def _write(

@@ -8,16 +8,15 @@ is `femur`, because its shaft does not show its side. Any other bone (rib, arm, 
 by its position only: `bone_left_1`, `bone_middle_1`, the largest first.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, sparse
 from scipy.signal import find_peaks
+from scipy.special import softmax
 from skimage.measure import block_reduce
 from skimage.segmentation import watershed
 
 from bonelib.segment import standard_pelvis
-from bonelib.segment.standard_pelvis import NAMES, SPINE
+from bonelib.segment.standard_pelvis import NAMES, SPINE, Field
 
 STEP_MM = 1.5  # voxel size of the working grid, about the networks' pixels
 HALVING = 2  # of the working grid for fitting the pelvis: fine enough, in an eighth of the time
@@ -26,7 +25,10 @@ SMOOTHING = 0.5  # voxels; removes the grid's steps from the depth
 NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 MIN_FIT = 0.6  # share of the standard's surface within the scan that the mask must show
-FAR_MM = 12.0  # pieces farther from every bone of the standard are not identified by distance
+FAR_MM = 12.0  # parts farther from every bone of the standard are identified by contact alone
+BLUR_MM = 3.0  # between a patient's bones and the fitted standard's
+ALMOST_NONE, MIN_CHANCE = 1e-6, 0.01  # parts that no walk connects with a bone stay nameless
+TRUST = 0.5  # weight of a voxel's distances beside a contact whose bone is 1 mm deep
 SMALLEST_BONE_MM3 = 1000.0  # smaller pieces are specks
 MAX_OTHERS = 100  # ids have 8 bits
 MIDDLE_MM = 25.0  # half the width of what is called the middle
@@ -49,38 +51,55 @@ BODY_CENTRE = 0.7  # voxels at least this deep, relative to the deepest, are a b
 
 
 def separate(
-    bone: np.ndarray,
-    spacing_mm: tuple[float, float, float],
-    middle_mm: float | None = None,
+    bone: np.ndarray, spacing_mm: tuple[float, float, float], body: np.ndarray | None = None
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Return the bones of a mask as ids, uint8 of the same shape, and the names by id.
 
     `bone` is bool (slice, row, column): slices from feet to head, rows from front to back,
     columns from the patient's right to left; `spacing_mm` has the same order. Every voxel of
-    the mask gets an id, specks that of the nearest bone; 0 is no bone. If no pelvis shows where
-    the patient's middle is, it is taken to be `middle_mm` from the first column, by default
-    in the middle of all bone.
+    the mask gets an id, specks that of the nearest bone; 0 is no bone. `body`, the mask of the
+    patient, tells padding from what was scanned, and where the patient's middle is if no
+    pelvis shows it.
     """
     ids = np.zeros(bone.shape, np.uint8)
     if not bone.any():
         return ids, {}
-    grid = Grid.around(bone, np.array(spacing_mm, float))
-    coarse = grid.take(bone)
-    if middle_mm is None:
-        middle_mm = coarse.shape[2] * STEP_MM / 2
-    else:
-        middle_mm += grid.field_mm[0, 2]
-    labels, names = _name(coarse, grid.field_mm, middle_mm)
-    ids[grid.box] = grid.give_back(labels) * bone[grid.box]
+    (box,) = ndimage.find_objects(bone.view(np.uint8))
+    box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
+    sizes = bone[box].shape
+    counts = np.maximum(np.round(np.multiply(sizes, spacing_mm) / STEP_MM).astype(int), 1)
+    coarse = bone[box][np.ix_(*map(_nearest_indices, counts, sizes))]
+    if not coarse.any():  # specks between the grid's points
+        coarse = np.ones_like(coarse)
+    corner_mm = np.multiply([part.start for part in box], spacing_mm)
+    field = Field.of_scan(bone.shape, spacing_mm, corner_mm, body)
+    middle_mm = coarse.shape[2] * STEP_MM / 2
+    if body is not None:  # not the middle of the bone, which may show on one side only
+        halves = body.sum(axis=(0, 1)).cumsum()
+        middle_mm = np.searchsorted(halves, halves[-1] / 2) * spacing_mm[2] - corner_mm[2]
+    labels, names = _name(coarse, field, middle_mm)
+    nearest = ndimage.distance_transform_edt(
+        labels == 0, return_distances=False, return_indices=True
+    )
+    labels = labels[tuple(nearest)][np.ix_(*map(_nearest_indices, sizes, counts))]
+    ids[box] = labels * bone[box]
     return ids, names
 
 
-def _name(bone, field_mm, middle_mm) -> tuple[np.ndarray, dict[int, str]]:
-    """Return ids on the working grid, 0 for voxels that take their neighbours' id, and names."""
+def _nearest_indices(count: int, size: int) -> np.ndarray:
+    """Return the indices of `count` evenly spaced points among `size` voxels."""
+    return np.minimum(((np.arange(count) + 0.5) * size / count).astype(int), size - 1)
+
+
+def _name(bone, field, middle_mm) -> tuple[np.ndarray, dict[int, str]]:
+    """Return ids on the working grid, 0 for voxels that take their neighbours' id, and names.
+
+    Positions are in mm from the grid's corner.
+    """
     depth_mm = _depth(bone)
     pieces = _cut_at_narrows(bone, depth_mm)
     halved = block_reduce(bone, HALVING, np.max)
-    pose, fit = standard_pelvis.locate(halved, HALVING * STEP_MM, field_mm)
+    pose, fit = standard_pelvis.locate(halved, HALVING * STEP_MM, field)
     if fit >= MIN_FIT:
         kinds = _kinds_by_pelvis(bone, depth_mm, pieces, pose)
     else:
@@ -102,50 +121,6 @@ def _name(bone, field_mm, middle_mm) -> tuple[np.ndarray, dict[int, str]]:
     return ids, dict(enumerate(parts, start=1))
 
 
-# The working grid
-
-
-@dataclass(frozen=True)
-class Grid:
-    """An isotropic grid over the bounding box of a mask; positions are mm from its corner."""
-
-    box: tuple[slice, slice, slice]  # the mask's, with one voxel around it
-    indices: tuple[np.ndarray, ...]  # the box's voxels on the grid, for each axis
-    field_mm: np.ndarray  # lowest and highest corner of the scan, (2, 3)
-
-    @classmethod
-    def around(cls, bone: np.ndarray, spacing_mm: np.ndarray) -> "Grid":
-        """Return the grid over the bone of a mask (slice, row, column)."""
-        (box,) = ndimage.find_objects(bone.view(np.uint8))
-        box = tuple(
-            slice(max(part.start - 1, 0), min(part.stop + 1, size))
-            for part, size in zip(box, bone.shape, strict=True)
-        )
-        sizes = np.array([part.stop - part.start for part in box])
-        counts = np.maximum(np.round(sizes * spacing_mm / STEP_MM).astype(int), 1)
-        indices = tuple(map(_nearest_indices, counts, sizes))
-        corner_mm = np.array([part.start for part in box]) * spacing_mm
-        return cls(box, indices, np.stack([-corner_mm, bone.shape * spacing_mm - corner_mm]))
-
-    def take(self, bone: np.ndarray) -> np.ndarray:
-        """Return the mask on the grid; all true if its specks fall between the grid's points."""
-        taken = bone[self.box][np.ix_(*self.indices)]
-        return taken if taken.any() else np.ones_like(taken)
-
-    def give_back(self, labels: np.ndarray) -> np.ndarray:
-        """Return the grid's labels on the box's voxels; 0 takes the nearest label."""
-        nearest = ndimage.distance_transform_edt(
-            labels == 0, return_distances=False, return_indices=True
-        )
-        sizes = (part.stop - part.start for part in self.box)
-        return labels[tuple(nearest)][np.ix_(*map(_nearest_indices, sizes, labels.shape))]
-
-
-def _nearest_indices(count: int, size: int) -> np.ndarray:
-    """Return the indices of `count` evenly spaced points among `size` voxels."""
-    return np.minimum(((np.arange(count) + 0.5) * size / count).astype(int), size - 1)
-
-
 # Pieces of bone
 
 
@@ -163,16 +138,13 @@ def _cut_at_narrows(bone: np.ndarray, depth_mm: np.ndarray) -> np.ndarray:
     return watershed(-depth_mm, ndimage.label(tops, NEIGHBOURS)[0], mask=bone)
 
 
-def _nearest_of_each_piece(
-    pieces: np.ndarray, distances_mm: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the column in which a voxel's piece has the least mean distance, and that mean.
+def _mean_distances(pieces: np.ndarray, distances_mm: np.ndarray) -> np.ndarray:
+    """Return the mean distance of each piece to each bone, (piece, bone).
 
-    `pieces` holds the number of each voxel's piece, (voxel,); `distances_mm` is (voxel, column).
+    `pieces` holds the number of each voxel's piece, (voxel,); `distances_mm` is (voxel, bone).
     """
     counts = np.maximum(np.bincount(pieces), 1)
-    mean_mm = np.stack([np.bincount(pieces, column) / counts for column in distances_mm.T], axis=1)
-    return mean_mm.argmin(axis=1)[pieces], mean_mm.min(axis=1)[pieces]
+    return np.stack([np.bincount(pieces, column) / counts for column in distances_mm.T], axis=1)
 
 
 def _components(bone: np.ndarray) -> list[tuple[np.ndarray, tuple[slice, ...]]]:
@@ -199,14 +171,41 @@ def _column_mm(part: np.ndarray, first: int = 0) -> float:
 def _kinds_by_pelvis(bone, depth_mm, pieces, pose) -> np.ndarray:
     """Return for each voxel which of `NAMES` it is, from 1; 0: none of them, or no bone.
 
-    A piece belongs as a whole to the bone to which its voxels are nearest on average. One that
-    is far from all, such as the shaft of a bent leg, belongs to the bone it is connected to.
+    Each piece is split by the nearest bone of the standard. A part then belongs to the bone
+    that a random walker from it most likely reaches: it stops the likelier, the larger the part
+    is, and crosses wide contacts more often than narrow ones (Grady 2005, "with priors").
+    Parts far from all bones, such as the shaft of a bent leg, only pass it on.
     """
     far_mm = standard_pelvis.distances(pose, np.argwhere(bone) * STEP_MM)
-    nearest, mean_mm = _nearest_of_each_piece(pieces[bone], far_mm)
+    nearest = far_mm.argmin(axis=1)
+    _, part_of = np.unique(pieces[bone] * len(NAMES) + nearest, return_inverse=True)
+    mean_mm = _mean_distances(part_of, far_mm)
+    trust = TRUST * np.bincount(part_of) * (mean_mm.min(axis=1) < FAR_MM)
+    contacts = _contacts(bone, depth_mm, part_of)
+    walks = sparse.csgraph.laplacian(contacts) + sparse.diags(trust + ALMOST_NONE)
+    stops = trust[:, None] * softmax(-mean_mm / BLUR_MM, axis=1)
+    chances = sparse.linalg.spsolve(walks.tocsc(), stops)
     kinds = np.zeros(bone.shape, np.uint8)
-    kinds[bone] = np.where(mean_mm <= FAR_MM, 1 + nearest, 0)
-    return watershed(-depth_mm, kinds, mask=bone).astype(np.uint8)
+    reached = chances.max(axis=1) > MIN_CHANCE
+    kinds[bone] = np.where(reached, 1 + chances.argmax(axis=1), 0)[part_of]
+    return kinds
+
+
+def _contacts(bone: np.ndarray, depth_mm: np.ndarray, part_of: np.ndarray) -> sparse.csr_array:
+    """Return the summed depth in mm of the faces between any two parts, (part, part)."""
+    parts = np.full(bone.shape, -1)
+    parts[bone] = part_of
+    contacts = sparse.csr_array((part_of.max() + 1,) * 2)
+    for axis in range(bone.ndim):
+        ends = np.moveaxis(parts, axis, 0), np.moveaxis(depth_mm, axis, 0)
+        (one, one_mm), (other, other_mm) = (
+            [array[side] for array in ends] for side in np.s_[:-1, 1:]
+        )
+        touching = (one >= 0) & (other >= 0) & (one != other)
+        weights = np.minimum(one_mm, other_mm)[touching].astype(float)
+        pairs = one[touching], other[touching]
+        contacts += sparse.coo_array((weights, pairs), contacts.shape)
+    return contacts + contacts.T
 
 
 def _kinds_without_pelvis(bone, depth_mm, middle_mm) -> np.ndarray:
@@ -275,8 +274,8 @@ def _count_vertebrae(spine: np.ndarray, depth_mm: np.ndarray, pieces: np.ndarray
     if len(centres_mm) > 1:
         points_mm = np.argwhere(spine) * STEP_MM
         far_mm = np.stack(list(_vertebra_distances(centres_mm, points_mm)), axis=1)
-        nearest, _ = _nearest_of_each_piece(pieces[spine], far_mm)
-        counted[spine] = 1 + nearest
+        numbers = pieces[spine]
+        counted[spine] = 1 + _mean_distances(numbers, far_mm).argmin(axis=1)[numbers]
     return counted
 
 

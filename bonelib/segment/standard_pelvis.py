@@ -25,6 +25,7 @@ SPINE = "spine"
 NAMES = ("hip_left", "hip_right", "sacrum", "femur_left", "femur_right", SPINE)
 CAP_MM = 20.0  # distances are cut to this, so that bone without a counterpart has no pull
 CLOSE_MM = 8.0  # surfaces closer than this count as the same
+UNSEEN_MM = 10.0  # a point of the standard outside the scan counts as this far from bone
 SAMPLES = 1200  # surface points compared in each direction
 STARTS, START_STEP_MM = 4, 15.0
 MIN_VISIBLE = 0.15  # share of the standard's surface below the spine that the scan must show
@@ -54,6 +55,42 @@ class Pose:
         return points_mm @ np.linalg.inv(self.matrix).T + self.values[:3]
 
 
+@dataclass(frozen=True)
+class Field:
+    """What a scan shows of the space around a mask; positions are mm from the mask's corner."""
+
+    scanned: np.ndarray  # bool (slice, row, column)
+    spacing_mm: np.ndarray
+    corner_mm: np.ndarray  # the mask's, from the scan's
+
+    @classmethod
+    def of_scan(cls, shape, spacing_mm, corner_mm, body: np.ndarray | None) -> "Field":
+        """Return the field of a scan.
+
+        Empty slices, and what lies above or below the patient in a column, may be padding or
+        the corners of a straightened scan, so they count as not scanned.
+        """
+        scanned = np.broadcast_to(True, shape)
+        if body is not None:
+            below = np.maximum.accumulate(body, axis=0)
+            above = np.maximum.accumulate(body[::-1], axis=0)[::-1]
+            scanned = ((below & above) | ~body.any(axis=0)) & body.any(axis=(1, 2), keepdims=True)
+        return cls(scanned, np.array(spacing_mm, float), np.array(corner_mm, float))
+
+    def shows(self, points_mm: np.ndarray) -> np.ndarray:
+        """Tell which points (point, 3) were scanned."""
+        at = np.floor((points_mm + self.corner_mm) / self.spacing_mm).astype(int)
+        inside = ((at >= 0) & (at < self.scanned.shape)).all(axis=1)
+        inside[inside] = self.scanned[tuple(at[inside].T)]
+        return inside
+
+    def heights_mm(self) -> tuple[float, float]:
+        """Return the lowest and the highest z of what was scanned."""
+        slices = np.flatnonzero(self.scanned.any(axis=(1, 2)))
+        ends_mm = np.array([slices[0], slices[-1] + 1]) * self.spacing_mm[0]
+        return tuple(ends_mm - self.corner_mm[0])
+
+
 @cache
 def standard_bones() -> dict[str, Bone]:
     """Return the bones of the standard by name."""
@@ -80,12 +117,11 @@ def _signed_distance(inside, step_mm):
     return (step_mm * (measure(~inside) - measure(inside))).astype(np.float32)
 
 
-def locate(bone: np.ndarray, step_mm: float, field_mm: np.ndarray) -> tuple[Pose, float]:
+def locate(bone: np.ndarray, step_mm: float, field: Field) -> tuple[Pose, float]:
     """Return the best pose of the standard, and the share of its visible surface that fits.
 
     The share is 0 if too little of the standard is within the scan. `bone` is a mask on an
-    isotropic grid of `step_mm` whose corner is at 0; `field_mm` is the lowest and the highest
-    corner of the scan, (2, 3).
+    isotropic grid of `step_mm` whose corner is at 0.
     """
     surface = bone & ~ndimage.binary_erosion(bone, border_value=1)
     points = _some(np.argwhere(surface) * step_mm, SAMPLES)
@@ -100,7 +136,7 @@ def locate(bone: np.ndarray, step_mm: float, field_mm: np.ndarray) -> tuple[Pose
     def compare(pose: Pose) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         to_model = _sample(nearest, _as_thigh_below(pose.to_standard(points)), CAP_MM)
         back = pose.from_standard(model)
-        seen = ((back >= field_mm[0]) & (back <= field_mm[1])).all(axis=1)
+        seen = field.shows(back)
         to_mask = ndimage.map_coordinates(
             distance, (back / step_mm).T, order=1, mode="constant", cval=CAP_MM
         )
@@ -118,9 +154,10 @@ def locate(bone: np.ndarray, step_mm: float, field_mm: np.ndarray) -> tuple[Pose
 
     def cost(units: np.ndarray) -> float:
         _, _, seen = compare(Pose(units * UNITS))
-        return (residuals(units) ** 2).sum() if seen[pelvic].mean() >= MIN_VISIBLE else np.inf
+        unseen = UNSEEN_MM**2 * (1 - seen.mean())
+        return (residuals(units) ** 2).sum() + unseen
 
-    starts = sorted(_starts(bone, step_mm, field_mm), key=cost)[:STARTS]
+    starts = sorted(_starts(bone, step_mm, field), key=cost)[:STARTS]
     fits = [least_squares(residuals, start, diff_step=1e-2, max_nfev=25).x for start in starts]
     best = Pose(min(fits, key=cost) * UNITS)
     _, to_mask, seen = compare(best)
@@ -128,7 +165,7 @@ def locate(bone: np.ndarray, step_mm: float, field_mm: np.ndarray) -> tuple[Pose
     return best, float((to_mask[seen & pelvic] < CLOSE_MM).mean()) if enough else 0.0
 
 
-def _starts(bone, step_mm, field_mm):
+def _starts(bone, step_mm, field):
     """Yield upright poses at all heights, in units of the fit, with the centres of bone aligned.
 
     The scan may show half of the pelvis, so the standard's centre is that of all its bone, of
@@ -136,7 +173,7 @@ def _starts(bone, step_mm, field_mm):
     """
     points = _some(np.argwhere(bone) * step_mm, 20 * SAMPLES)
     model = _some(np.argwhere(standard().min(axis=0) <= 0) * STEP_MM + LOWEST_MM, 20 * SAMPLES)
-    low, high = field_mm[:, 0] + (-STEP_MM, STEP_MM)
+    low, high = np.add(field.heights_mm(), (-STEP_MM, STEP_MM))
     for height in np.arange(low - HIGHEST_MM[0], high - LOWEST_MM[0], START_STEP_MM):
         z, local = model[:, 0] + height, points[:, 0] - height
         seen = model[(z >= low) & (z <= high)]
