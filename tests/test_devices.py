@@ -15,8 +15,10 @@ def test_the_machine_is_described_without_its_name():
     ("flags", "capabilities", "backend", "policy"),
     [
         ("avx2", [], "tensorflow", "float32"),
-        ("avx2 avx512_bf16", [], "tensorflow", "mixed_bfloat16"),
-        ("avx2 avx512_bf16", [], "jax", "float32"),
+        ("AuthenticAMD avx512_bf16", [], "tensorflow", "mixed_bfloat16"),
+        ("GenuineIntel avx512_bf16", [], "tensorflow", "float32"),
+        ("GenuineIntel amx_bf16", [], "tensorflow", "mixed_bfloat16"),
+        ("AuthenticAMD avx512_bf16", [], "jax", "float32"),
         ("avx2", ["9.0", "8.0"], "jax", "mixed_bfloat16"),
         ("avx2 avx512_bf16", ["9.0", "7.5"], "jax", "mixed_float16"),
     ],
