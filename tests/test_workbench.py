@@ -67,12 +67,13 @@ def shown(bench):
 
 
 def test_a_scan_is_shown_as_it_is_opened_with_what_was_repaired(scan, tmp_path):
-    image = SimpleITK.ReadImage(str(scan))
+    image = SimpleITK.ReadImage(str(scan), SimpleITK.sitkInt32)
     image.SetSpacing((4, 3, 5))
+    image[3, 3, 3] = 40_000
     SimpleITK.WriteImage(image, str(scan))
     bench = workbench.Workbench(scan, tmp_path / "out")
     assert "72 x 64 x 6 voxels of 4 x 3 x 5 mm" in text(bench)
-    assert "pixels are not square" in text(bench)
+    assert "40000 HU are cut to 32767" in text(bench)
     assert shown(bench) == (1, []) and bench.files.value == ""
     assert not (tmp_path / "out").exists()
 
