@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import SimpleITK
 
-from bonelib import devices, labels, metrics, phantom
+from bonelib import devices, labels, metrics
 from bonelib.labels.grids import image_like
+from bonelib.phantom.series import make_series
+from bonelib.phantom.visits import series_seed
 from bonelib.segment import postprocess, pretrained, surfaces
 from bonelib.segment.probabilities import bone_on_scan, find_region, predict_bone
 from bonelib.settings import PAPER_SERIES, PRETRAINING
@@ -30,8 +32,8 @@ def make_patient(series: str) -> tuple[SimpleITK.Image, SimpleITK.Image]:
     settings = replace(
         PRETRAINING, phantom_matrix=MATRIX, phantom_slice_distance_mm=SLICE_DISTANCE_MM
     )
-    seed = phantom.series_seed(series, PRETRAINING)
-    made = phantom.make_series(seed, SERIES[series], settings)
+    seed = series_seed(series, PRETRAINING)
+    made = make_series(seed, SERIES[series], settings)
     return made.scan, made.bones > 0
 
 

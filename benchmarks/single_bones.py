@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import SimpleITK
 
-from bonelib.phantom import BONE_NAMES
 from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.patient import Patient
+from bonelib.phantom.skeleton import BONE_NAMES
 from bonelib.segment.bones import separate
 
 PHANTOM_SEEDS = (10, 11, 12)

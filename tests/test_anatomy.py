@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bonelib.phantom import BONE_NAMES, Tissue
 from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.patient import Patient
-from bonelib.phantom.skeleton import Ageing, Femur, build_skeleton
+from bonelib.phantom.skeleton import BONE_NAMES, Ageing, Femur, build_skeleton
+from bonelib.phantom.tissues import Tissue
 
 PIXELS_MM = np.arange(-300.0, 300.0, 1.5)
 NUMBERS = {name: number for number, name in BONE_NAMES.items()}

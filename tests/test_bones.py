@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from bonelib.phantom import BONE_NAMES
 from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.patient import Patient
+from bonelib.phantom.skeleton import BONE_NAMES
 from bonelib.segment.bones import separate
 
 SPACING_MM = (3.0, 2.0, 2.0)

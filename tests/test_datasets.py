@@ -118,7 +118,7 @@ def test_data_sets_by_name(tmp_path):
 
 
 def test_phantom_is_made_and_read_as_a_folder(write_dataset, monkeypatch, tmp_path):
-    from bonelib import phantom
+    from bonelib.phantom import visits
 
     asked = []
 
@@ -126,7 +126,7 @@ def test_phantom_is_made_and_read_as_a_folder(write_dataset, monkeypatch, tmp_pa
         asked.append((directory, settings.profile, workers))
         write_dataset(directory.name)
 
-    monkeypatch.setattr(phantom, "generate", generate)
+    monkeypatch.setattr(visits, "generate", generate)
     cases = find_cases("phantom", tmp_path / "made", SMOKE, workers=2)
     assert asked == [(tmp_path / "made", "smoke", 2)]
     assert [case.split for case in cases] == list(SPLITS)

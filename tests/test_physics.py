@@ -8,10 +8,10 @@ import pydicom
 import pytest
 import SimpleITK
 
-from bonelib.phantom import Tissue, make_series
 from bonelib.phantom.projection import artefacts
 from bonelib.phantom.rendering import Protocol, Scanner
-from bonelib.phantom.series import FIELD_OF_VIEW_MM, scan_slices, write_dicom
+from bonelib.phantom.series import FIELD_OF_VIEW_MM, make_series, scan_slices, write_dicom
+from bonelib.phantom.tissues import Tissue
 from bonelib.pretraining import realism
 from bonelib.settings import get_settings
 

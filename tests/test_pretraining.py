@@ -1,6 +1,9 @@
 """Tissue slabs -> samples of any appearance -> shipped weights."""
 
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -11,10 +14,12 @@ import pytest
 import SimpleITK
 
 from bonelib import __main__ as command
-from bonelib import augment, devices, phantom, slices
+from bonelib import augment, devices, slices
 from bonelib.models import build_model, load_pretrained, save_pretrained
-from bonelib.phantom import Tissue
-from bonelib.phantom.rendering import draw_texture
+from bonelib.paths import REPOSITORY
+from bonelib.phantom import visits
+from bonelib.phantom.texture import draw_texture
+from bonelib.phantom.tissues import Tissue
 from bonelib.pretraining import corpus_writer
 from bonelib.pretraining.corpus import PIXEL_MM as CORPUS_PIXEL_MM
 from bonelib.pretraining.corpus_writer import write_corpus
@@ -23,6 +28,7 @@ from bonelib.pretraining.pretrain import shift_bone
 from bonelib.pretraining.random_ct import random_slab
 from bonelib.settings import BACKGROUND, BONE, PATIENT, PRETRAINING
 from bonelib.slices import read_table
+from tests.test_headless import ABSENT
 
 TINY = replace(PRETRAINING, image_size=64, batch_size=2, loader_workers=0)
 PIXEL_MM = 1.0
@@ -118,7 +124,7 @@ def few():
         patch.setattr(corpus_writer, "SLABS", 4)
         patch.setattr(corpus_writer, "VALIDATION_SLICES", 3)
         splits = (("train01", "train"), ("validation01", "validation"), ("test01", "test"))
-        patch.setattr(phantom, "PAPER_SERIES", [(*pair, 40) for pair in splits])
+        patch.setattr(visits, "PAPER_SERIES", [(*pair, 40) for pair in splits])
         yield
 
 
@@ -187,6 +193,25 @@ def test_the_command_trains_goes_on_and_begins_with_given_weights(tmp_path, caps
     models = [load_pretrained("unet25d", 64, folder / "weights") for folder in (first, second)]
     for begun, ended in zip(*(model.trainable_weights for model in models), strict=True):
         np.testing.assert_allclose(begun, ended, rtol=1e-3, atol=1e-6)
+
+
+def test_a_copied_corpus_trains_on_a_bare_machine(corpus, tmp_path):
+    """With JAX, without the packages that read scans."""
+    lines = [f"sys.modules[{name!r}] = None" for name in ABSENT]
+    (tmp_path / "sitecustomize.py").write_text("\n".join(["import sys", *lines]))
+    shutil.copytree(corpus.root, tmp_path / "corpus")
+    settings = {"image_size": 64, "batch_size": 2, "steps_per_epoch": 1, "epochs_long": 1}
+    settings |= {"loader_workers": 0, "batch_norm_slices": 0}
+    command = [sys.executable, "-m", "bonelib.pretraining.train", "corpus", "out", "--set"]
+    subprocess.run(
+        [*command, *(f"{name}={value}" for name, value in settings.items())],
+        cwd=tmp_path,
+        env=os.environ
+        | {"KERAS_BACKEND": "jax", "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+        | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        check=True,
+    )
+    assert (tmp_path / "out" / "models" / "unet25d" / "best_of_1.keras").exists()
 
 
 @pytest.mark.parametrize("level", [-0.5, 0.3])

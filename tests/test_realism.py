@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bonelib.phantom import PhantomSeries, Tissue
+from bonelib.phantom.series import PhantomSeries
+from bonelib.phantom.tissues import Tissue
 from bonelib.pretraining import realism
 from bonelib.scans import read_scan
 from bonelib.settings import get_settings

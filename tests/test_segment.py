@@ -11,10 +11,12 @@ import SimpleITK
 import trimesh
 from scipy import ndimage
 
-from bonelib import metrics, models, phantom, scans, segment
+from bonelib import metrics, models, scans, segment
 from bonelib.errors import InputError
 from bonelib.paths import SegmentationFolder
-from bonelib.phantom.series import write_dicom
+from bonelib.phantom.series import make_series, write_dicom
+from bonelib.phantom.skeleton import BONE_NAMES
+from bonelib.phantom.visits import series_seed
 from bonelib.segment import postprocess, pretrained
 from bonelib.segment.probabilities import bone_on_scan, find_region, predict_bone
 from bonelib.settings import PRETRAINING, RESEARCH_ONLY, get_settings
@@ -26,7 +28,7 @@ SETTINGS = replace(PRETRAINING, phantom_matrix=160, phantom_slice_distance_mm=20
 @pytest.fixture(scope="module")
 def patient():
     """The series of somebody with both hips in view."""
-    return phantom.make_series(phantom.series_seed("test01", SETTINGS), 9, SETTINGS)
+    return make_series(series_seed("test01", SETTINGS), 9, SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,7 @@ def test_left_is_the_patients_left(made, patient):
     ids = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(folder.bones)))
     numbers = {name: int(number) for number, name in record["bone_ids"].items()}
     truth = SimpleITK.GetArrayFromImage(patient.bones)
-    true_numbers = {name: number for number, name in phantom.BONE_NAMES.items()}
+    true_numbers = {name: number for number, name in BONE_NAMES.items()}
     for name in ("femur_left", "femur_right", "hip_left", "hip_right"):
         overlap = (ids == numbers[name]) & (truth == true_numbers[name])
         assert overlap.sum() > 0.6 * (ids == numbers[name]).sum()

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bonelib import phantom, preparation
+from bonelib import preparation
 from bonelib.datasets import find_cases
 from bonelib.evaluation import variants
 from bonelib.paths import ResultFolder
+from bonelib.phantom.visits import series_seed
 from bonelib.provenance import write_json
 from bonelib.settings import MODEL_NAMES, get_settings, replaced
 from bonelib.tables import ablation_table
@@ -62,7 +63,7 @@ def test_a_random_encoder_is_tried_if_the_runs_own_is_from_imagenet(
 
 def test_a_replicate_has_the_same_patients_and_slices(write_dataset, tmp_path):
     other = replace(get_settings("smoke"), replicate=1)
-    assert phantom.series_seed("test01", other) == phantom.series_seed("test01", NIGHT)
+    assert series_seed("test01", other) == series_seed("test01", NIGHT)
     root = write_dataset()
     times = []
     for settings in (get_settings("smoke"), other):

@@ -8,7 +8,7 @@ import SimpleITK
 
 from bonelib import metrics
 from bonelib.models import WEIGHTS, load_pretrained, pretrained_names
-from bonelib.phantom import make_series
+from bonelib.phantom.series import make_series
 from bonelib.pretraining import model_card
 from bonelib.settings import BONE, PRETRAINING
 

@@ -36,10 +36,10 @@ def find_cases(
     """
     _check_name(dataset)
     if dataset == "phantom":
-        from bonelib import phantom  # slow to import
+        from bonelib.phantom import visits  # slow to import
 
         directory = directory or paths.raw_phantom(settings.profile)
-        phantom.generate(directory, settings, workers)
+        visits.generate(directory, settings, workers)
     try:
         found = cases(directory)
     except OSError as error:

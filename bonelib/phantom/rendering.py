@@ -18,15 +18,14 @@ import cv2
 import numpy as np
 import yaml
 from scipy import fft
-from scipy.ndimage import gaussian_filter
 
 from bonelib.phantom.projection import artefacts
+from bonelib.phantom.texture import draw_texture, texture_plane
 from bonelib.phantom.tissues import HEAVY, TISSUE_HU, Tissue
 
 NOISE_HU = 10.0  # standard deviation in the middle of 30 cm of water, usual protocol
 USUAL_THICKNESS_MM = 2.5
 LOW_NOISE_PER_MM = 0.1  # offset of the noise's power spectrum at low frequencies
-TEXTURE_VOXEL_MM = 4.0
 TEXTURE_GRAIN_MM = 0.5  # standard deviation of the blur of the fine texture
 SOFT_TISSUE_HU = 50.0
 
@@ -103,24 +102,6 @@ class Scanner:
         noise_hu = NOISE_HU * float(np.sqrt(USUAL_THICKNESS_MM / photons))
         image += hardening_hu + noise_hu * noise
         return np.clip(np.rint(image), -1024, 3071).astype(np.int16)
-
-
-def draw_texture(random) -> np.ndarray:
-    """Return a cyclic (slice, row, column) texture of `TEXTURE_VOXEL_MM`, unit variance."""
-    texture = gaussian_filter(random.normal(size=(48, 128, 128)), 0.9, mode="wrap")
-    return (texture / texture.std()).astype(np.float32)
-
-
-def texture_plane(texture, shape, spacing_mm: float, z_mm: float) -> np.ndarray:
-    """Return the plane at `z_mm` of a texture, (row, column) of `shape` and `spacing_mm`."""
-    level = z_mm / TEXTURE_VOXEL_MM
-    below = int(np.floor(level))
-    weight = np.float32(level - below)
-    planes = texture[[below % len(texture), (below + 1) % len(texture)]]
-    plane = (1 - weight) * planes[0] + weight * planes[1]
-    plane /= np.sqrt((1 - weight) ** 2 + weight**2)
-    extent = [int(np.ceil(size * spacing_mm / TEXTURE_VOXEL_MM)) for size in shape]
-    return cv2.resize(plane[: extent[0], : extent[1]], shape[::-1])
 
 
 def _grain(random, shape, sigma_pixels: float) -> np.ndarray:

@@ -10,7 +10,8 @@ from pathlib import Path
 from bonelib import scans
 from bonelib.datasets.folder import read_columns, read_names, read_split, start_conversion
 from bonelib.errors import InputError
-from bonelib.phantom import PhantomSeries, series_seed, write_dataset
+from bonelib.phantom.series import PhantomSeries, write_dataset
+from bonelib.phantom.visits import series_seed
 from bonelib.pretraining.annotated_patient import render_annotation
 from bonelib.pretraining.annotation import Annotation, bones_of, deform, read_annotation
 from bonelib.provenance import code_hash
@@ -98,7 +99,7 @@ def render(
     renderings: int = 1,
     workers: int = 1,
 ) -> None:
-    """Write CT series of `subjects` to `directory`, as `phantom.write_dataset` does.
+    """Write CT series of `subjects` to `directory`, as `series.write_dataset` does.
 
     The first series of a subject, `<name>_1`, keeps the anatomy as drawn; the others are also
     rotated and stretched at random.

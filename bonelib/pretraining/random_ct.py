@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from bonelib.phantom.projection import LOW_ENERGY_SHARE, artefacts
-from bonelib.phantom.rendering import texture_plane
+from bonelib.phantom.texture import texture_plane
 from bonelib.phantom.tissues import TISSUE_HU, Tissue
 from bonelib.settings import AIR_HU, BACKGROUND
 
