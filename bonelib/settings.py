@@ -157,7 +157,7 @@ class Settings:
         """
         table1 = (self.epochs,) if model in TABLE1_MODELS else ()
         table3 = (self.epochs_long,) if model in TABLE3_MODELS else ()
-        own = () if model in MODEL_NAMES else (self.epochs_long,)  # the shipped network
+        own = () if model in (*MODEL_NAMES, BASELINE) else (self.epochs_long,)  # the shipped one
         return tuple(dict.fromkeys(table1 + table3 + own))  # equal epoch counts are one task
 
 
