@@ -117,3 +117,9 @@ def test_the_committed_reference_results_are_small():
     directory = RESULTS / "reference"
     sizes = [path.stat().st_size for path in directory.rglob("*") if path.is_file()]
     assert sum(sizes) <= 4_000_000
+
+
+def test_the_kept_run_opens_whatever_settings_have_gone_since(tmp_path):
+    run, models, changes = reference.open_kept(RESULTS / "reference", ResultFolder(tmp_path))
+    assert run.settings.profile == "paper" and "unet" in models
+    assert changes.keys() <= vars(run.settings).keys()

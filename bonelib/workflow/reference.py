@@ -82,9 +82,8 @@ def open_kept(directory: Path, results: ResultFolder) -> tuple[Run, list[str], d
         raise InputError(f"{directory}: no reference results here; `make reference` keeps some")
     profile = manifest["profile"]
     usual = asdict(PROFILES[profile])
-    changes = {
-        name: value for name, value in manifest["settings"].items() if usual.get(name) != value
-    }
+    kept = manifest["settings"]  # an older run may have settings that are no more
+    changes = {name: kept[name] for name in usual if kept.get(name, usual[name]) != usual[name]}
     run = open_run(profile, manifest["dataset"], "", str(results.root), changes)
     return run, manifest["models"], changes
 
