@@ -1,5 +1,6 @@
 """The bones as signed distances, each in its own frame; `skeleton.yaml` holds the dimensions."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class Ageing:
 
 
 @dataclass(frozen=True)
-class Bone:
+class Bone(ABC):
     """One bone of a patient; subclasses have its shape."""
 
     number: int  # of BONE_NAMES
@@ -51,9 +52,9 @@ class Bone:
         """Return the dimensions in `skeleton.yaml`."""
         return _DIMENSIONS[type(self).__name__.lower()]
 
+    @abstractmethod
     def distance(self, points: Points) -> np.ndarray:
         """Return the distance to the surface in the frame, negative inside."""
-        raise NotImplementedError
 
     def cortex(self, points: Points) -> np.ndarray | float:
         """Return the thickness of the cortex in mm."""

@@ -26,9 +26,7 @@ background, patient and bone.
 - **Training data**: {phantoms} made-up patients and {maps}: {slabs} slabs of tissue, shown
   {samples} times, each time rotated, bent, and with a random contrast, blur and noise; the target
   is the share of each class in a pixel. No real CT took part in training or in the choice of the
-  weights. The annotations are those of `pelvic-annonation` (MIT; drawn on TCIA Pelvic-Reference-
-  Data, doi 10.7937/TCIA.2019.woskq5oo) and of TotalSegmentator v2 (CC BY 4.0, Wasserthal et al.
-  2023, Zenodo record 10047292).
+  weights. `data/README.md` names the annotations of the shipped weights, with their licences.
 - **Choice of weights**: best mean IoU on slices of validation series, whose people are not in the
   training: epoch {epoch}, bone Dice {validation} %. Bone is what leads the other classes by a
   margin of {level:+.2f}, the value with the highest Dice of whole validation scans.
