@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup smoke quick night paper report pdf reference lab test notebooks lock
+.PHONY: setup smoke quick night paper report pdf reference lab app test notebooks lock
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
@@ -39,6 +39,11 @@ reference: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
+
+# The buttons of notebook 09 alone, as an application in the browser; voila.json keeps it off
+# the network.
+app: $(READY)
+	cd notebooks && ../$(BIN)/voila app.py
 
 # Fast tests first; then the whole smoke run, and every notebook against its stored outputs.
 test: $(READY)

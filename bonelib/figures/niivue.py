@@ -37,6 +37,7 @@ class ScanViewer(ipywidgets.VBox):
             multiplanar_show_render=ShowRender.NEVER, drag_mode=DragMode.SLICER_3D,
             is_radiological_convention=True, sagittal_nose_left=True,
             crosshair_color=CROSSHAIR_RGBA, crosshair_width_unit="mm",
+            loading_text="the scan appears here",
         )  # fmt: skip
         self._window = ipywidgets.Dropdown(options=WINDOWS_HU, description="window")
         self._overlay = ipywidgets.FloatSlider(
@@ -105,7 +106,10 @@ def view_surfaces(surfaces: Mapping[str, trimesh.Trimesh]) -> ipywidgets.Widget:
     if triangles == 0:
         return ipywidgets.HTML("No bone was found, so there is no surface to show.")
     colours = [BONE_COLOUR] if len(surfaces) == 1 else SURFACE_COLOURS
-    niivue = NiiVue(height=HEIGHT_PIXELS, slice_type=SliceType.RENDER, back_color=(1, 1, 1, 1))
+    niivue = NiiVue(
+        height=HEIGHT_PIXELS, slice_type=SliceType.RENDER, back_color=(1, 1, 1, 1),
+        is_orient_cube=True,  # letters of the directions
+    )  # fmt: skip
     meshes, boxes = [], []
     for number, (name, surface) in enumerate(surfaces.items()):
         colour = colours[number % len(colours)]

@@ -23,7 +23,8 @@ BONE_COLOUR = "#E3DAC9"  # a surface of all bone
 # Surfaces of single bones: Paul Tol's scheme "light", which shading leaves distinguishable.
 SURFACE_COLOURS = (
     "#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00",
-    "#DDDDDD",
+    "#DDDDDD", "#CC6677", "#332288", "#DDCC77", "#117733", "#882255", "#999933", "#AA4499",
+    "#88CCEE", "#44AA99", "#555555", "#994F00", "#E1BE6A", "#5D3A9B", "#D35FB7",
 )  # fmt: skip
 WINDOW_HU = (-450, 1050)  # shows bone; scans in their own grey values
 MARKS = "os^Dv*"  # of curves, in order
