@@ -5,7 +5,6 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
-import pandas
 import pytest
 import SimpleITK
 from hypothesis import given
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bonelib import preparation, slices
-from bonelib.datasets import Case, find_cases
+from bonelib.datasets import find_cases
 from bonelib.errors import InputError
 from bonelib.paths import SliceFolder
 from bonelib.settings import AIR_HU, IGNORE, get_settings
@@ -222,22 +221,6 @@ def test_worker_processes_give_the_same_slices_and_refuse_bad_cases(write_datase
     assert not folder.description.exists() and not list(folder.root.glob("images/b_*"))
 
 
-def test_a_folder_that_cannot_be_listed_harms_no_other_series(write_dataset, prepare, monkeypatch):
-    whole = Case.source_files
-
-    def unreadable(case):
-        if case.series_id == "b":
-            raise InputError("b/ct: the folder cannot be read; check its rights")
-        return whole(case)
-
-    monkeypatch.setattr(Case, "source_files", unreadable)
-    root = write_dataset()
-    with pytest.raises(InputError, match="1 of 3 series cannot be used, .* b/ct: the folder"):
-        prepare(root)
-    folder = SliceFolder(root.parent / "prepared" / "scans")
-    assert sorted(file.stem for file in folder.root.glob("series/*")) == ["a", "c"]
-
-
 def test_real_series_of_two_formats(shared_data, tmp_path, prepare):
     root = tmp_path / "real"
     for series_id, kind, scan in (("one", "dicom", "ct"), ("two", "nifti", "ct.nii.gz")):
@@ -255,21 +238,3 @@ def test_real_series_of_two_formats(shared_data, tmp_path, prepare):
     images, labels = slices.load(folder.root, table)
     assert images[labels == 2].mean() > images[labels == 1].mean() + 20
     assert table.source[0] == "one/ct"
-
-
-def test_slices_of_another_class_scheme(write_dataset, prepare):
-    root = write_dataset()
-    (root / "bone_names.csv").write_text("id,name\n3,left hip\n")
-    table, folder = prepare(root)
-    plain, plain_labels = described(folder), slices.load(folder.root, table)[1]
-    bones = replace(SMOKE, class_scheme="bones")
-    again, _ = prepare(root, bones)
-    _, labels = slices.load(folder.root, again)
-    np.testing.assert_array_equal(labels, np.where(plain_labels == 2, 3, plain_labels))
-    pandas.testing.assert_frame_equal(again, table)  # as many pixels of bone
-    assert described(folder)["classes"] == list(bones.class_names)
-    assert described(folder)["fingerprint"] != plain["fingerprint"]
-    shares = slices.class_shares(folder.root, again)
-    assert list(shares) == list(bones.class_names)
-    assert (shares["hip bone"] > 0).all() and (shares["sacrum"] == 0).all()
-    np.testing.assert_allclose(shares.sum(axis=1), 100)
