@@ -34,8 +34,8 @@ PROFILE := night
 reference: $(READY)
 	$(BIN)/python run_all.py --profile $(PROFILE)
 	$(BIN)/python -c "from run_all import REFERENCE; from bonelib import paths; \
-		from bonelib.workflow import reference; \
-		reference.keep(paths.ResultFolder(paths.RESULTS / '$(PROFILE)'), REFERENCE)"
+		from bonelib.workflow import runs; \
+		runs.keep(paths.ResultFolder(paths.RESULTS / '$(PROFILE)'), REFERENCE)"
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks

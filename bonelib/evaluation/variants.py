@@ -1,4 +1,4 @@
-"""Repeated trainings with other settings: what the paper leaves open.
+"""Trainings of a run: its own, and repeated ones with other settings for open questions.
 
 Each variant of variants.toml is trained `REPLICATES` times from different random numbers, so
 that a difference can be told from chance. The first, `OWN`, has the run's own settings, and its
@@ -43,27 +43,29 @@ OWN = VARIANTS[0]
 class Training:
     """One training of a network in a variant."""
 
-    variant: Variant
     model: str
-    replicate: int
-
-    @property
-    def name(self) -> str:
-        """Return the name of its folder."""
-        return f"{self.variant.name}-{self.replicate}"
+    variant: Variant = OWN
+    replicate: int = 0
 
     @property
     def is_own(self) -> bool:
         """Tell whether this is the run's own training."""
         return self.variant == OWN and self.replicate == 0
 
+    @property
+    def name(self) -> str:
+        """Return its name among those of a run, such as unet-no_augmentation-0."""
+        return self.model if self.is_own else f"{self.model}-{self.variant.name}-{self.replicate}"
+
     def results(self, own: ResultFolder) -> ResultFolder:
         """Return its result folder, which lies in that of the run."""
-        return own if self.is_own else ResultFolder(own.root / "ablations" / self.name)
+        folder = f"{self.variant.name}-{self.replicate}"
+        return own if self.is_own else ResultFolder(own.root / "ablations" / folder)
 
     def overrides(self, settings: Settings) -> dict:
         """Return the settings of the run that it replaces."""
-        return self.variant.overrides | {"replicate": settings.replicate + self.replicate}
+        changes = self.variant.overrides | {"replicate": settings.replicate + self.replicate}
+        return {} if self.is_own else changes
 
 
 def starts_from_imagenet(results: ResultFolder, model: str, settings: Settings) -> bool:
@@ -77,14 +79,14 @@ def starts_from_imagenet(results: ResultFolder, model: str, settings: Settings) 
     return settings.encoder_weights != "none" and not settings.allow_random_encoder
 
 
-def trainings(results: ResultFolder, settings: Settings, models: Sequence[str]) -> list[Training]:
+def ablations(results: ResultFolder, settings: Settings, models: Sequence[str]) -> list[Training]:
     """Return the trainings to compare; the run's own comes first for each network.
 
     Variants that change none of the run's settings are left out. So are networks with an
     encoder that did not start from ImageNet: there is nothing to compare it with.
     """
     return [
-        Training(variant, model, replicate)
+        Training(model, variant, replicate)
         for model in TABLE3_MODELS
         if model in models
         and (model == WITHOUT_ENCODER or starts_from_imagenet(results, model, settings))
@@ -95,30 +97,22 @@ def trainings(results: ResultFolder, settings: Settings, models: Sequence[str]) 
     ]
 
 
-def find(model: str, overrides: dict, settings: Settings) -> Training:
-    """Return the training of `model` whose variant replaces these settings of the run.
-
-    Raises ValueError, which lists the variants, where there is none.
-    """
-    wanted = replaced(settings, overrides)
-    for variant in VARIANTS:
-        training = Training(variant, model, wanted.replicate - settings.replicate)
-        if training.replicate >= 0 and replaced(settings, training.overrides(settings)) == wanted:
-            return training
-    known = [f"{name}={value}" for one in VARIANTS for name, value in one.overrides.items()]
-    raise ValueError(
-        f"no variant replaces {overrides}: choose one of {', '.join(known)}, or replicate=1, 2, …"
-    )
+def trainings(
+    results: ResultFolder, settings: Settings, models: Sequence[str]
+) -> dict[str, Training]:
+    """Return all trainings of a run by name: the run's own, then the others of `ablations`."""
+    every = [*map(Training, models), *ablations(results, settings, models)]
+    return {training.name: training for training in every}
 
 
 def read_ablations(results: ResultFolder, settings: Settings) -> pd.DataFrame:
     """Return the scores of the trainings that were evaluated, one row per training.
 
-    `variant` is the variant's name, "bone" the pooled IoU of all bone in %, "mean" that of the
+    `variant` is the variant's name, "bone" the pooled IoU of bone in %, "mean" that of the
     classes. Empty where only the run itself has scores.
     """
     rows = []
-    for training in trainings(results, settings, TABLE3_MODELS):
+    for training in ablations(results, settings, TABLE3_MODELS):
         scores = scoring.read_scores(training.results(results), [training.model])
         scores = scoring.select(scores, training.model, settings.epochs_long)
         if not scores.empty:

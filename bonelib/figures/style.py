@@ -60,9 +60,9 @@ def label_edges(axes: np.ndarray, count: int, x: str = "", y: str = "") -> None:
         panel.set(xlabel=x if is_lowest else "", ylabel=y if is_leftmost else "")
 
 
-def save(figure: Figure, name: str, folder: Path, note: str = "") -> None:
-    """Write `figure` as `name`.png and .pdf, with its caption and `note` as metadata."""
-    caption = f"{CAPTIONS.get(name, name)} {note.strip()}".strip()
+def save(figure: Figure, name: str, folder: Path) -> None:
+    """Write `figure` as `name`.png and .pdf, with its caption as metadata."""
+    caption = CAPTIONS.get(name, name)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once for both files
     keys = {"png": {"Description": caption}, "pdf": {"Subject": caption, "CreationDate": None}}

@@ -179,13 +179,13 @@ class Table:
 
 
 def made(
-    name: str, rows: Iterable[dict], words: Mapping, notes: Iterable[str] = (), **options
+    name: str, rows: list[dict], notes: Iterable[str] = (), words: Mapping | None = None, **options
 ) -> Table:
     """Return a table of rows with its text in captions.yaml, or one that says it was not run.
 
     `words` fill in the text, `notes` stand before its own, `options` are those of `Table`.
     """
-    frame = pd.DataFrame(list(rows))
+    frame, words = pd.DataFrame(rows), words or {}
     whole = [column for column in frame.columns if column.split("_")[0] in WHOLE]
     text = TEXTS[name]
     own = [note.format(**words) for note in text.get("notes", [])]

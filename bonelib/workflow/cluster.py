@@ -18,7 +18,7 @@ from distributed import print as print_at_driver
 
 from bonelib import provenance
 from bonelib.errors import InputError
-from bonelib.workflow.execution import kernel_mark
+from bonelib.workflow.steps import kernel_mark
 
 GPU = "GPU"  # the dask resource that a worker with a card offers
 DISK_SECONDS = 60.0  # NFS may take this long to show a file that another machine wrote
@@ -50,10 +50,8 @@ def num_threads(client: Client) -> int:
 
 def description(client: Client) -> str:
     """Return one line about the workers."""
-    if not (found := workers(client)):
-        return "no worker has joined the cluster yet: waiting for one"
     return (
-        f"{len(found)} workers on the cluster, {num_gpus(client)} with a GPU, "
+        f"{len(workers(client))} workers on the cluster, {num_gpus(client)} with a GPU, "
         f"{num_threads(client)} notebooks at the same time"
     )
 
@@ -133,7 +131,10 @@ def _stopped_when_unwanted(worker, name: str) -> Iterator[None]:
             task = worker.state.tasks.get(key)
             is_wanted = task and task.state in ("executing", "long-running", "resumed")
             if not is_wanted or worker.status in (Status.closing, Status.closed, Status.failed):
-                _end_kernels(name)
+                for child in psutil.Process().children():
+                    with suppress(psutil.NoSuchProcess):
+                        if kernel_mark(name) in child.cmdline():
+                            child.kill()
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -142,10 +143,3 @@ def _stopped_when_unwanted(worker, name: str) -> Iterator[None]:
     finally:
         done.set()
         watcher.join()
-
-
-def _end_kernels(name: str) -> None:
-    for child in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):
-            if kernel_mark(name) in child.cmdline():
-                child.kill()

@@ -32,11 +32,12 @@ models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_une
 # %%
 from bonelib import datasets, tables
 from bonelib.evaluation import scoring
+from bonelib.settings import BASELINE
 from bonelib.workflow.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
-methods = run.settings.methods(models)
+methods = [*models, BASELINE]
 scores = scoring.read_scores(run.results, methods)
 records = scoring.read_records(run.results, methods)
 print(f"{len(scores):,} rows of counts of {scores['model'].nunique()} methods")

@@ -50,7 +50,7 @@ run = open_run(profile, dataset, data_dir, results_dir, overrides)
 table = slices.read_table(run.slices.root).query("split == 'test'")
 series = table["series"].value_counts().idxmax()
 case = next(case for case in run.cases() if case.series_id == series)
-scores = scoring.read_scores(run.results, run.settings.methods(models))
+scores = scoring.read_scores(run.results, models)
 histories = scoring.read_histories(run.results, models)
 best = scoring.network_with_bone(
     scores[scores["series"] == series], run.settings, histories
