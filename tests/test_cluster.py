@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster
 from bonelib import provenance
 from bonelib.errors import InputError
 from bonelib.paths import REPOSITORY, ResultFolder
-from bonelib.workflow import cluster, driver, execution, steps
+from bonelib.workflow import cluster, driver, steps
 from bonelib.workflow.runs import open_run
 
 TRAINING = "03_train_model-unet"
@@ -72,7 +72,7 @@ class Processes:
             (name, child)
             for name, process in self.all.items()
             for child in psutil.Process(process.pid).children()
-            if execution.kernel_mark(notebook) in child.cmdline()
+            if steps.kernel_mark(notebook) in child.cmdline()
         ]
 
 

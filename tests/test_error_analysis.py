@@ -152,24 +152,24 @@ def test_unknown_pixels_belong_to_no_structure():
     reference = np.full((3, 8, 8), PATIENT, np.uint8)
     reference[1, 2:4, 2:4], reference[1, 6, 6] = BONE, IGNORE
     predicted = np.where(reference == IGNORE, BONE, reference)
-    surfaces = error_analysis.measure_surfaces(reference, predicted, SPACING_MM, Settings())
+    surfaces = error_analysis.measure_surfaces(reference, predicted, SPACING_MM)
     assert surfaces["state"].tolist() == ["found", "found"]
     assert (surfaces[["assd_mm", "hd95_mm"]] == 0).all(axis=None)
 
 
-def test_each_class_of_bone_is_found_missed_invented_or_absent():
-    reference, predicted = np.full((2, 3, 8, 8), PATIENT, np.uint8)
-    femur, hip, sacrum = range(BONE, BONE + 3)
-    reference[1, 1, :3] = predicted[1, 1, :3] = femur
-    reference[1, 3, 3], predicted[1, 5, 5] = hip, sacrum
-    bones = Settings(class_scheme="bones")
-    surfaces = error_analysis.measure_surfaces(reference, predicted, SPACING_MM, bones)
-    assert dict(zip(surfaces["structure"], surfaces["state"], strict=True)) == {
-        "patient": "found", "femur": "found", "hip bone": "missed", "sacrum": "invented",
-        "vertebra": "absent",
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    ("is_there", "is_found", "state"),
+    [(True, True, "found"), (True, False, "missed"), (False, True, "invented"),
+     (False, False, "absent")],
+)  # fmt: skip
+def test_bone_is_found_missed_invented_or_absent(is_there, is_found, state):
+    pair = np.full((2, 3, 8, 8), PATIENT, np.uint8)
+    pair[0, 1, 1, :3], pair[1, 1, 1, :3] = PATIENT + is_there, PATIENT + is_found
+    surfaces = error_analysis.measure_surfaces(*pair, SPACING_MM).set_index("structure")
+    assert surfaces["state"].to_dict() == {"patient": "found", "bone": state}
     worst = np.linalg.norm(np.multiply((3, 8, 8), SPACING_MM))
-    assert surfaces["hd95_mm"].tolist() == pytest.approx([0, 0, worst, worst, np.nan], nan_ok=True)
+    expected = {"found": 0, "absent": np.nan}.get(state, worst)
+    assert surfaces["hd95_mm"].tolist() == pytest.approx([0, expected], nan_ok=True)
 
 
 PROBABILITIES = arrays(np.uint8, (2, 9, 8, 3), elements=st.integers(0, 255))

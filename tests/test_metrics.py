@@ -81,18 +81,6 @@ def test_bad_labels_are_refused(reference, prediction, message):
         metrics.confusion_matrix(reference, prediction)
 
 
-def test_classes_of_bone_count_as_one():
-    rng = np.random.default_rng(1)
-    reference, prediction = rng.integers(0, 6, (2, 3, 50))
-    each = [metrics.confusion_matrix(*pair, 6) for pair in zip(reference, prediction, strict=True)]
-    expected = [
-        metrics.confusion_matrix(*np.minimum(pair, 2))
-        for pair in zip(reference, prediction, strict=True)
-    ]
-    np.testing.assert_array_equal(metrics.bone_as_one(np.array(each)), expected)
-    np.testing.assert_array_equal(metrics.bone_as_one(expected[0]), expected[0])
-
-
 def test_surface_scores_are_those_of_simpleitks_contours_and_distance_maps():
     smooth = np.random.default_rng(0).normal(size=(2, 12, 20, 24))
     smooth = ndimage.gaussian_filter(smooth, (0, 2, 2, 2))

@@ -103,9 +103,9 @@ def world(scores=None, curves=None, records=None, false_bone=None, settings=PAPE
         histories | ({"unet": curves} if curves is not None else {}),
         pd.DataFrame(
             [("unet", SHORT, "test01", 0, cause, number) for cause, number in pixels.items()],
-            columns=scoring.FALSE_BONE_COLUMNS,
+            columns=scoring.COLUMNS["false_bone"],
         ),
-        pd.DataFrame(surfaces, columns=scoring.SURFACE_COLUMNS),
+        pd.DataFrame(surfaces, columns=scoring.COLUMNS["surfaces"]),
     )
 
 
@@ -362,8 +362,6 @@ def test_levels_causes_classes_and_more_than_one_slice_must_be_there():
     scores[[name for name in scoring.COUNT_COLUMNS if "2" in name]] = 0
     for item in report.findings(world(scores)).itertuples():
         assert item.verdict == UNTESTED or "IoU of bone" not in item.claim
-    found = report.findings(world(settings=replace(PAPER, class_scheme="bones")))
-    assert found["why"].str.contains("class scheme bones").all() and not found["ours"].any()
     untimed = with_records(fcn32={"milliseconds_per_slice": math.nan})
     assert claim("Both FCN take", untimed).why == "no milliseconds per slice of FCN32"
     scores = paper_scores()
@@ -474,9 +472,9 @@ def test_a_network_without_bone_and_a_missed_structure_are_said_in_words(tmp_pat
     scores = pd.read_csv(results.scores("pspnet"))
     scores[["n02", "n12", "n22"]] = 0
     scores.to_csv(results.scores("pspnet"), index=False)
-    surfaces = pd.read_csv(results.surfaces("vgg_unet"))
+    surfaces = pd.read_csv(results.scores("vgg_unet", "surfaces"))
     surfaces.loc[surfaces["structure"] == "bone", "state"] = "missed"
-    surfaces.to_csv(results.surfaces("vgg_unet"), index=False)
+    surfaces.to_csv(results.scores("vgg_unet", "surfaces"), index=False)
     text = report.write_report(results, SETTINGS, MODELS).read_text()
     assert text.count("no bone found") == 1 + 2 + 2  # chart, Table 1 and native: IoU and Dice
     assert "PSPNet last, since it finds none" in text
@@ -500,8 +498,6 @@ def test_sentences_are_computed(run):
     assert "5 of 5 networks have the paper's number" in made["table2"]
     assert "beside bone" in made["false_bone"]
     assert set(made) >= {"figure4", "figure5", "figure7", "table1", "table4", "surfaces"}
-    other = replace(SETTINGS, class_scheme="bones")
-    assert report.sentences(report.gather(run, MODELS, other)) == {}
     assert "table1" not in report.sentences(report.gather(run, ["unet"], SETTINGS))
 
 

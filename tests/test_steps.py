@@ -21,9 +21,9 @@ def record(results, model, settings, seconds):
 def test_more_work_takes_longer():
     for model in MODEL_NAMES:
         assert steps.epoch_seconds(model, PAPER) > 20 * steps.epoch_seconds(model, SMOKE)
-        once, twice = (steps.evaluation_seconds(model, PAPER, n, 1.0) for n in (1, 2))
-        assert twice - once == pytest.approx(once - steps.START_SECONDS)
-        assert steps.evaluation_seconds(BASELINE, PAPER, 1, 1.0) < once
+        assert steps.evaluation_seconds(BASELINE, PAPER, 1.0) < steps.evaluation_seconds(
+            model, PAPER, 1.0
+        )
     assert steps.preparation_seconds(PAPER) > 3 * steps.preparation_seconds(SMOKE)
 
 

@@ -3,7 +3,7 @@
 Every row has ours, the paper's and the difference where the paper has a value.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,16 @@ from bonelib.evaluation.error_analysis import BINS, CAUSES, expected_calibration
 from bonelib.evaluation.scoring import SCORE_COLUMNS, method_name, named, pooled, select
 from bonelib.paths import ResultFolder
 from bonelib.settings import BASELINE, CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
-from bonelib.tables.render import Table, made, save, shared
+from bonelib.tables.render import (
+    Records,
+    Table,
+    interval_note,
+    made,
+    notes_on,
+    save,
+    score_notes,
+    shared,
+)
 
 __all__ = [
     "Table", "ablation_table", "all_tables", "save", "table1", "table2", "table3", "table4",
@@ -28,8 +37,6 @@ PRINTED_OF_PAIRS = [
     "first", "against", "difference", "difference_low", "difference_high", "median_difference",
     "effect", "p_holm", "won", "result",
 ]  # fmt: skip
-
-Records = dict[str, dict]  # of the evaluations, by model
 
 
 def all_tables(
@@ -171,35 +178,6 @@ def beside_paper(
         row[f"{name}_paper"] = theirs = paper.get(name, np.nan)
         row[f"{name}_difference"] = round(value - theirs, 2)
     return row
-
-
-# Notes
-
-
-def score_notes(parts: Iterable[pd.DataFrame]) -> list[str]:
-    """Return the notes on sample size, pooling, intervals and marks of score rows."""
-    sizes = dict.fromkeys((len(part), part["series"].nunique()) for part in parts)
-    pooling = [shared("pooling", slices=slices, series=series) for slices, series in sizes]
-    series = min((series for _, series in sizes), default=0)
-    return [*pooling, interval_note(series), shared("marks"), shared("best")]
-
-
-def interval_note(series: int) -> str:
-    """Return the note on how the intervals are made and what they leave out."""
-    confidence, resamples = 100 * statistics.CONFIDENCE, statistics.RESAMPLES
-    return shared("intervals", confidence=confidence, resamples=resamples, series=series)
-
-
-def notes_on(not_run: Iterable[str] = (), records: Records | None = None) -> list[str]:
-    """Return the notes on models that were not run and on encoders that were not pretrained."""
-    random = [
-        model for model, one in (records or {}).items() if one.get("encoder_weights") == "random"
-    ]
-    return [
-        shared(note, names=", ".join(published.METHOD_NAMES[model] for model in models))
-        for note, models in {"not_run": not_run, "random_encoders": random}.items()
-        if models
-    ]
 
 
 # The supplement
