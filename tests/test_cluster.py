@@ -121,12 +121,6 @@ def test_a_run_goes_on_when_the_worker_that_trains_is_killed(disturbed):
     assert (results.tables / "table1.csv").exists()
 
 
-def test_workers_are_described(processes, disturbed):
-    with Client(processes.address) as client:
-        described = cluster.description(client)
-    assert described == "2 workers on the cluster, 1 with a GPU, 2 notebooks at the same time"
-
-
 def test_ctrl_c_at_the_driver_ends_the_kernels_of_its_workers(processes, small_scans, tmp_path):
     output = tmp_path / "output"
     with output.open("w") as file:

@@ -79,12 +79,6 @@ def test_the_margin_of_bone_crosses_slices(distance_mm, cause):
     assert found[0, 20, 22] == SOFT  # 5 mm and more
 
 
-def test_the_margin_includes_the_next_pixel_of_a_coarse_grid():
-    images, reference = patient()
-    found = causes(images, reference, (10.0, 7.5, 7.5))[0]
-    assert found[39, 39] == BESIDE and found[38, 45] == SOFT
-
-
 def test_unknown_pixels_count_as_bone_nearby():
     images, reference = patient()
     reference[0, 20, 20] = IGNORE
@@ -193,15 +187,6 @@ def test_reliability_is_scikit_learns_calibration_curve(probabilities, reference
         )
         np.testing.assert_allclose(positive / pixels, often)
         np.testing.assert_allclose(levels / 255 / pixels, mean)
-
-
-def test_reliability_by_hand():
-    probabilities = np.array([[[0, 255], [51, 204], [52, 203], [255, 0]]], np.uint8)
-    counts = error_analysis.reliability(probabilities, np.array([[1, 0, 1, IGNORE]], np.uint8))
-    first = {place: counts[0, place].tolist() for place in np.flatnonzero(counts[0, :, 0])}
-    assert first == {0: [1, 0, 0], 3: [1, 51, 1], 4: [1, 52, 0]}  # 51 of 255 is 20 %
-    second = {place: counts[1, place].tolist() for place in np.flatnonzero(counts[1, :, 0])}
-    assert second == {15: [2, 204 + 203, 1], 19: [1, 255, 1]}
 
 
 def slices_of(*rows):

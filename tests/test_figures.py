@@ -111,15 +111,6 @@ def test_save_writes_both_formats_and_the_caption(tmp_path, history):
     assert image.info["Description"] == figures.CAPTIONS["figure5"]
 
 
-def test_augmented_examples_differ_from_the_original_and_repeat(run):
-    original = pictures.read_example(run[0], at("train01", 2))
-    first, again = (pictures.augmented_examples(original, seed=3, count=3) for _ in range(2))
-    assert len(first) == 3
-    assert all((a.image == b.image).all() for a, b in zip(first, again, strict=True))
-    assert any((example.image != original.image).any() for example in first)
-    assert all(example.image.shape == example.labels.shape == (48, 48) for example in first)
-
-
 @pytest.fixture
 def example(run):
     """An example with all classes and an ignored part, and a wrong prediction."""
@@ -305,15 +296,6 @@ def scored(run):
 
 def by_title(figure):
     return {panel.get_title().split("\n")[0]: panel for panel in figure.axes}
-
-
-def test_methods_are_named_with_their_epochs_in_the_papers_order(scored):
-    rows, names = scored
-    assert list(rows["method"].cat.categories) == list(names.values())
-    assert names["unet", 2] == "U-net, 2 epochs" and names["threshold", 0] == "Threshold (baseline)"
-    records = {"vgg_unet": {"encoder_weights": "random"}}
-    random = paper.method_names(rows, records)["vgg_unet", 4]
-    assert random == "VGG-U-net (random encoder), 4 epochs"
 
 
 def test_figure_s1_draws_each_difference_with_its_interval(scored, monkeypatch):

@@ -94,14 +94,6 @@ def test_numbers_come_back_to_six_digits_and_counts_exactly(run, kept, tmp_path)
     assert text.count("which the reference results do not contain") >= 4
 
 
-def test_names_of_series_stay_as_they_are(tmp_path):
-    results = ResultFolder(tmp_path / "run")
-    write_text(results.scores("unet"), "series,slice,share\n007,3,0.123456789\n1.20,4,\n")
-    runs.keep(results, tmp_path / "kept")
-    text = (tmp_path / "kept" / "scores" / "unet.csv").read_text()
-    assert text == "series,slice,share\n007,3,0.123457\n1.20,4,\n"
-
-
 def test_there_must_be_something_to_keep_or_to_restore(run, kept, tmp_path):
     with pytest.raises(InputError, match="no scores to keep"):
         runs.keep(ResultFolder(tmp_path), tmp_path / "kept")

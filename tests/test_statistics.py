@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from bonelib import metrics
 from bonelib.evaluation import scoring, statistics
@@ -33,21 +32,6 @@ def test_two_series_give_the_interval_that_can_be_worked_out():
     assert statistics.intervals(rows, "iou")["bone"] == (40, 100)
 
 
-def test_a_single_series_is_scipys_bootstrap_of_its_slices():
-    counts = random_series(1, series=1, slices=60)["s0"]
-    right, pixels = np.array([(one[2, 2], one[2].sum()) for one in counts]).T
-
-    def share(right, pixels, axis):
-        return 100 * right.sum(axis=axis) / pixels.sum(axis=axis)
-
-    expected = stats.bootstrap(
-        (right, pixels), share, paired=True, n_resamples=4000, method="percentile",
-        rng=np.random.default_rng(5),
-    ).confidence_interval  # fmt: skip
-    limits = statistics.intervals(score_rows({"s0": counts}), "iou")["bone"]
-    assert limits == pytest.approx(expected, abs=0.25)
-
-
 def test_two_stages_equal_a_loop_that_draws_series_and_then_slices():
     series = random_series(2, slices=8, spread=0.1)
     rng, values = np.random.default_rng(3), []
@@ -58,14 +42,6 @@ def test_two_stages_equal_a_loop_that_draws_series_and_then_slices():
     limits = statistics.intervals(score_rows(series), "iou")["bone"]
     expected = np.quantile(values, [0.025, 0.975])
     assert limits == pytest.approx(expected, abs=0.08 * np.ptp(expected))
-
-
-def test_series_that_differ_widen_the_interval():
-    """Slices taken as independent would hide that patients differ."""
-    rows = score_rows(random_series(4, spread=0.1))
-    low, high = statistics.intervals(rows, "iou")["bone"]
-    alone = statistics.intervals(rows.assign(series="s0", slice=range(len(rows))), "iou")["bone"]
-    assert high - low > 3 * (alone[1] - alone[0])
 
 
 def test_the_same_rows_give_the_same_interval_in_any_order():

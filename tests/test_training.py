@@ -10,7 +10,7 @@ from PIL import Image
 from bonelib import metrics, models, prediction, provenance, slices, training
 from bonelib.evaluation import evaluate, scoring
 from bonelib.paths import ResultFolder
-from bonelib.settings import BASELINE, IGNORE, Settings, get_settings
+from bonelib.settings import IGNORE, Settings, get_settings
 from tests.synthetic_results import ellipses, write_slices
 
 SIZE = 32
@@ -182,13 +182,6 @@ def test_evaluation_counts_what_it_predicts(trained, folder):
     record = provenance.read_json(results.score_record("unet"))
     assert (record["parameters"], record["trainable_parameters"]) == (4_472_323, 4_468_995)
     assert record["milliseconds_per_slice"] > 0 and record["slices"] == 7
-
-
-def test_the_baseline_is_scored_like_a_network(folder, tmp_path):
-    scores = evaluate.evaluate(BASELINE, folder, ResultFolder(tmp_path), SETTINGS)
-    assert set(scores["epochs"]) == set(scores["epoch"]) == {0}
-    first, native = (scores[scores["resolution"] == name] for name in ("input", "native"))
-    np.testing.assert_array_equal(first[scoring.COUNT_COLUMNS], native[scoring.COUNT_COLUMNS])
 
 
 def test_a_class_that_the_reference_lacks_is_in_no_mean():

@@ -13,8 +13,6 @@ from bonelib.phantom.visits import series_seed
 from bonelib.provenance import write_json
 from bonelib.settings import MODEL_NAMES, get_settings, replaced
 from bonelib.tables import ablation_table
-from bonelib.workflow.runs import open_run
-from bonelib.workflow.steps import Plan
 from tests.synthetic_results import score_rows, write_text
 
 NIGHT = get_settings("night")
@@ -106,18 +104,3 @@ def test_trainings_may_be_missing(tmp_path):
     write_variants(results, own=(90,), relu_decoder=(91,))  # one training has no spread
     rows = ablation_table(results, NIGHT).frame.set_index("setting").loc["ReLU in the decoder"]
     assert rows["spread"].isna().all() and set(rows["beyond_spread"]) == {""}
-
-
-def test_the_steps_of_an_ablation_have_their_own_settings_and_folder(tmp_path):
-    run = open_run("night", results_dir=str(tmp_path))
-    steps = {step.name: step for step in Plan(run, ["unet"], {}).steps(True)}
-    given = dict(steps["04_evaluate_model-unet-own-1"].parameters)
-    assert given.pop("model") == "unet"
-    other = open_run(**given)
-    assert other.settings == replace(NIGHT, replicate=1)
-    assert other.settings.training_seed == run.settings.training_seed + 1
-    assert other.slices.root == run.slices.root
-    assert other.results.root == tmp_path / "ablations" / "own-1"
-    trained = steps["03_train_model-unet-own-1"].outputs
-    assert other.results.best("unet", NIGHT.epochs_long) in trained
-    assert other.results.scores("unet") in steps["05_tables"].inputs
