@@ -17,7 +17,6 @@ import sys
 import time
 from collections import deque
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -118,23 +117,6 @@ def run(trainings: list[Training], given: tuple, at_once: int, seconds: float) -
     return states
 
 
-def _manifest(
-    models: set[str], folder: SliceFolder, results: ResultFolder, settings: Settings
-) -> dict:
-    """Return the manifest of the results, updated for this run."""
-    described = provenance.read_json(folder.description)
-    manifest = provenance.read_json(results.manifest)
-    trained = models | {*manifest.get("models", [])}
-    return manifest | provenance.circumstances() | {
-        "profile": settings.profile,
-        "dataset": described.get("dataset", folder.root.name),
-        "models": [name for name in MODEL_NAMES if name in trained],
-        "seed": settings.seed,
-        "settings": asdict(settings),
-        "dataset_fingerprint": described.get("fingerprint"),
-    }  # fmt: skip
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for and return the exit code."""
     summary, _, details = __doc__.partition("\n\n")
@@ -165,8 +147,13 @@ def main(arguments: list[str] | None = None) -> int:
         environment["KERAS_BACKEND"] = "jax"
     os.environ |= environment | dict(os.environ)
     trainings = [known[name] for name in dict.fromkeys(options.models)]
-    models = {training.model for training in trainings}
-    provenance.write_json(results.manifest, _manifest(models, folder, results, settings))
+    described, manifest = map(provenance.read_json, (folder.description, results.manifest))
+    trained = {training.model for training in trainings} | {*manifest.get("models", [])}
+    models = [name for name in MODEL_NAMES if name in trained]
+    dataset = described.get("dataset", folder.root.name)
+    manifest |= provenance.manifest(settings, dataset, models)
+    manifest["dataset_fingerprint"] = described.get("fingerprint")
+    provenance.write_json(results.manifest, manifest)
     workers = max(num_cores() // at_once - 1, 1)
     sharing = {"loader_workers": workers} if settings.loader_workers < 0 else {}
     given = folder, results, replaced(settings, sharing)

@@ -12,7 +12,6 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 from skimage.color import rgb2lab
-from sklearn.calibration import calibration_curve
 
 from bonelib import figures
 from bonelib.evaluation import error_analysis, scoring, statistics
@@ -340,30 +339,6 @@ def test_figure_s2_pools_the_slices_of_a_level(scored):
     ]  # fmt: skip
 
 
-def test_figure_s3_has_a_dot_for_each_slice_with_bone(scored):
-    rows, _ = scored
-    figure, axes = figures.canvas(*paper.multiples_shape(rows), 150)
-    paper.figureS3(rows, axes)
-    panel = by_title(figure)["FCN8, 2 epochs"]
-    part = rows[(rows["model"] == "fcn8") & (rows["bone_mm2"] > 0)]
-    assert len(part) == 10 < (rows["model"] == "fcn8").sum()
-    dots, medians = panel.lines[0], panel.containers[0].lines[0]
-    assert dots.get_xdata() == pytest.approx(part["bone_mm2"] / 100)
-    assert dots.get_ydata() == pytest.approx(scoring.bone_iou(part))
-    order = np.argsort(dots.get_xdata(), kind="stable")
-    halves = np.array_split(dots.get_ydata()[order], 2)
-    assert medians.get_ydata() == pytest.approx([np.median(half) for half in halves])
-    assert "(cm²)" in figure.axes[-1].get_xlabel()
-
-
-@pytest.mark.parametrize(
-    ("share", "printed"),
-    [(0, "0"), (0.01, "<0.1"), (0.1, "0.1"), (99.9, "99.9"), (99.96, ">99.9"), (100, "100")],
-)
-def test_only_nothing_is_printed_as_0_and_only_all_as_100(share, printed):
-    assert paper.percent(share) == printed
-
-
 def test_figure_s4_prints_the_shares_of_each_row():
     counts = {"n00": 90, "n01": 10, "n11": 3, "n12": 1, "n21": 1, "n22": 1}
     columns = dict.fromkeys(scoring.COUNT_COLUMNS, 0) | counts
@@ -377,33 +352,6 @@ def test_figure_s4_prints_the_shares_of_each_row():
     bottom, top = axes[0, 0].get_ylim()
     assert bottom > top  # the first class of the reference is the highest row
     assert axes[0, 0].get_xlabel() == "predicted" and axes[0, 0].get_ylabel() == "reference"
-
-
-def test_figure_s5_agrees_with_scikit_learn():
-    rng = np.random.default_rng(3)
-    probability = rng.uniform(size=4000)
-    truth = rng.uniform(size=4000) < probability**2
-    place = np.minimum((20 * probability).astype(int), 19)
-    rows = pd.DataFrame(
-        {
-            "model": "unet", "epochs": 30, "series": np.where(place % 2, "a", "b"),
-            "class": "bone", "bin": place, "pixels": 1, "probability": probability,
-            "positive": truth.astype(int),
-        }
-    )  # fmt: skip
-    keys = ["model", "epochs", "series", "class", "bin"]
-    rows = rows.groupby(keys, as_index=False).sum()
-    rows = paper.by_method(rows, paper.method_names(rows))
-    _, axes = figures.canvas(2, 1, 80)
-    paper.figureS5(rows, axes)
-    diagonal, curve = axes[0, 0].lines
-    shares, means = calibration_curve(truth, probability, n_bins=20)
-    assert curve.get_xdata() == pytest.approx(means) and curve.get_ydata() == pytest.approx(shares)
-    sizes = np.bincount(place)
-    assert axes[1, 0].lines[0].get_ydata() == pytest.approx(sizes)
-    assert axes[1, 0].get_yscale() == "log" and axes[1, 0].get_ylabel() == "pixels"
-    error = 100 * (sizes * np.abs(shares - means)).sum() / 4000
-    assert axes[0, 0].get_title() == f"U-net, 30 epochs\nECE  ● {error:.2f}"
 
 
 def test_figure_s6_stacks_the_causes(run, scored):

@@ -56,8 +56,7 @@ def figure2(examples: Sequence[Example], axes: np.ndarray) -> None:
 def figure3(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
     """Draw the accuracy of training and validation by epoch."""
     columns = {"training": "accuracy", "validation": "val_accuracy"}
-    _draw_curves(history, columns, PAIR_COLOURS, axes, model)
-    axes.set_ylabel("pixel accuracy (%)")
+    _draw_curves(history, columns, PAIR_COLOURS, axes, model, "pixel accuracy (%)")
 
 
 def figure4(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
@@ -66,27 +65,27 @@ def figure4(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
         name.removeprefix("val_iou_") + (" (absent)" if history[name].isna().all() else ""): name
         for name in history.filter(like="val_iou_")
     }
-    _draw_curves(history, columns, CLASS_COLOURS, axes, model)
-    axes.set_ylabel("validation IoU (%)")
+    _draw_curves(history, columns, CLASS_COLOURS, axes, model, "validation IoU (%)")
 
 
 def figure5(history: pd.DataFrame, axes: Axes, model: str = "unet") -> None:
     """Draw the validation mean IoU and mean Dice coefficient by epoch."""
     columns = {"mean IoU": "val_mean_iou", "mean Dice": "val_mean_dice"}
-    _draw_curves(history, columns, PAIR_COLOURS, axes, model)
-    axes.set_ylabel("validation score (%)")
+    _draw_curves(history, columns, PAIR_COLOURS, axes, model, "validation score (%)")
 
 
-def _draw_curves(history: pd.DataFrame, columns: dict, colours, axes: Axes, model: str) -> None:
+def _draw_curves(
+    history: pd.DataFrame, columns: dict, colours, axes: Axes, model: str, label: str
+) -> None:
     """Draw columns of a history (label to column) in %, marked by shape as well as colour."""
-    for (label, column), colour, mark in zip(columns.items(), colours, MARKS, strict=False):
+    for (name, column), colour, mark in zip(columns.items(), colours, MARKS, strict=False):
         axes.plot(
-            history["epoch"], 100 * history[column], color=colour, marker=mark, label=label,
+            history["epoch"], 100 * history[column], color=colour, marker=mark, label=name,
             markeredgecolor=DARK, markeredgewidth=0.4, markevery=-(-len(history) // MAX_MARKS),
         )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(0.5, len(history) + 0.5)
-    axes.set_xlabel("epoch")
+    axes.set(xlabel="epoch", ylabel=label)
     # Above the axes, since no corner is free of curves in every run.
     axes.legend(
         title=METHOD_NAMES[model], loc="lower center", bbox_to_anchor=(0.5, 1), ncols=LEGEND_COLUMNS

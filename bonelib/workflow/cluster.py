@@ -38,22 +38,11 @@ def workers(client: Client) -> list[dict]:
     return list(client.scheduler_info(n_workers=-1)["workers"].values())
 
 
-def num_gpus(client: Client) -> int:
-    """Return the number of workers that offer a GPU."""
-    return sum(worker["resources"].get(GPU, 0) > 0 for worker in workers(client))
-
-
-def num_threads(client: Client) -> int:
-    """Return how many notebooks the workers run at the same time, at least 1."""
-    return max(1, sum(worker["nthreads"] for worker in workers(client)))
-
-
-def description(client: Client) -> str:
-    """Return one line about the workers."""
-    return (
-        f"{len(workers(client))} workers on the cluster, {num_gpus(client)} with a GPU, "
-        f"{num_threads(client)} notebooks at the same time"
-    )
+def capacity(client: Client) -> tuple[int, int, int]:
+    """Return the number of workers, of those with a GPU, and of notebooks at the same time."""
+    found = workers(client)
+    gpus = sum(worker["resources"].get(GPU, 0) > 0 for worker in found)
+    return len(found), gpus, max(1, sum(worker["nthreads"] for worker in found))
 
 
 def perform(
@@ -70,7 +59,7 @@ def perform(
     InputError where a worker does not see `inputs` or has another version of bonelib;
     RuntimeError where several workers die of the work.
     """
-    resources = {GPU: 1} if on_gpu and num_gpus(client) else None
+    resources = {GPU: 1} if on_gpu and capacity(client)[1] else None
     future = client.submit(
         _on_worker, work, name, inputs, package_hash(),
         key=f"{name}-{uuid4().hex[:8]}", resources=resources, pure=False,

@@ -97,8 +97,9 @@ class Driver:
         with cluster.connect(self.scheduler) if self.scheduler else nullcontext() as self.client:
             at_once = self.workers or len(self.waiting)  # on a cluster, its scheduler queues them
             if self.client:
-                self.workers = self.workers or cluster.num_threads(self.client)
-                print(cluster.description(self.client))
+                count, gpus, threads = cluster.capacity(self.client)
+                self.workers = self.workers or threads
+                print(f"{count} workers on the cluster, {gpus} with a GPU, {threads} at a time")
             print(self.plan(self.waiting), flush=True)
             if not self.waiting:
                 return True
@@ -206,15 +207,8 @@ class Driver:
 
     def _record_circumstances(self) -> None:
         run = self.run
-        self.manifest |= {
-            "profile": run.settings.profile,
-            "dataset": run.dataset,
-            "data_note": datasets.note(run.data_dir),
-            "models": self.models,
-            "seed": run.settings.seed,
-            "settings": asdict(run.settings),
-            **provenance.circumstances(),
-        }
+        self.manifest |= provenance.manifest(run.settings, run.dataset, self.models)
+        self.manifest["data_note"] = datasets.note(run.data_dir)
         provenance.write_json(run.results.manifest, self.manifest)
 
     def _record_notebook(self, name: str, record: dict | None = None) -> None:

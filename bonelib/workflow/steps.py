@@ -92,6 +92,7 @@ class Plan:
     def steps(self, with_ablations: bool = False) -> list[Step]:
         """Return all steps, each after those whose files it reads; ablations if asked."""
         run, results = self.run, self.run.results
+        per_slice = 0.15 + 0.25 * (run.settings.phantom_matrix / 512) ** 2  # generate, prepare
         slices, bone_model = [run.slices.description], [SegmentationFolder(results.meshes).record]
         trainings = variants.trainings(results, run.settings, self.models).values()
         others = [training for training in trainings if not training.is_own]
@@ -101,7 +102,8 @@ class Plan:
         steps = [
             self._step(
                 PREPARATION, outputs=[*slices, run.slices.table], state=run.slices.root,
-                seconds=preparation_seconds(run.settings), data_version=data_version(run.data_dir),
+                seconds=START_SECONDS + num_slices(run.settings, *SPLITS) * per_slice,
+                data_version=data_version(run.data_dir),
             ),
             self._step("02_preview_augmentation", inputs=slices),
         ]  # fmt: skip
@@ -212,12 +214,6 @@ def num_slices(settings: Settings, *splits: str) -> float:
     """Return the number of slices of the phantom in these splits."""
     paper = sum(count for _, split, count in PAPER_SERIES if split in splits)
     return paper * PAPER_SLICE_DISTANCE_MM / settings.phantom_slice_distance_mm
-
-
-def preparation_seconds(settings: Settings) -> float:
-    """Estimate the time to generate the phantom and to prepare its slices."""
-    per_slice = 0.15 + 0.25 * (settings.phantom_matrix / 512) ** 2
-    return START_SECONDS + num_slices(settings, *SPLITS) * per_slice
 
 
 def slice_seconds(model: str, settings: Settings) -> float:
