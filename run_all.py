@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from bonelib import datasets, errors, paths
-from bonelib.evaluation.variants import WITHOUT_ENCODER
+from bonelib.evaluation import variants
 from bonelib.settings import MODEL_NAMES, PROFILES, parse_overrides
 from bonelib.workflow import runs
 from bonelib.workflow.driver import Driver
@@ -62,8 +62,8 @@ def running(options: argparse.Namespace) -> Driver:
     """Return the driver of what the options name; raises ValueError for what cannot be run."""
     if options.workers is not None and options.workers < 1:
         raise ValueError(f"--workers takes a number from 1, not {options.workers}")
-    if options.ablations and WITHOUT_ENCODER not in options.models:
-        raise ValueError(f"--ablations compares trainings of {WITHOUT_ENCODER}: add it to --models")
+    if options.ablations and variants.MODEL not in options.models:
+        raise ValueError(f"--ablations compares trainings of {variants.MODEL}: add it to --models")
     if options.reference:
         return rebuilding(options)
     overrides, models = parse_overrides(options.set), list(dict.fromkeys(options.models))

@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     at_once = max(options.at_once, 1)
     try:
         settings = get_settings(options.profile, parse_overrides(options.set))
-        known = variants.trainings(results, settings, MODEL_NAMES)
+        known = variants.trainings(settings, MODEL_NAMES)
         if unknown := [name for name in options.models if name not in known]:
             raise ValueError(errors.unknown("training", unknown[0], known))
         read_table(folder.root)

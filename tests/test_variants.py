@@ -10,7 +10,6 @@ from bonelib.datasets import find_cases
 from bonelib.evaluation import variants
 from bonelib.paths import ResultFolder
 from bonelib.phantom.visits import series_seed
-from bonelib.provenance import write_json
 from bonelib.settings import MODEL_NAMES, get_settings, replaced
 from bonelib.tables import ablation_table
 from tests.synthetic_results import score_rows, write_text
@@ -20,10 +19,10 @@ NIGHT = get_settings("night")
 
 def test_each_variant_is_trained_three_times_and_the_runs_own_is_one(tmp_path):
     results = ResultFolder(tmp_path)
-    trainings = variants.ablations(results, NIGHT, MODEL_NAMES)
+    trainings = variants.ablations(NIGHT)
     names = [training.name for training in trainings]
     assert names[:4] == ["unet", "unet-own-1", "unet-own-2", "unet-relu_decoder-0"]
-    every = list(variants.trainings(results, NIGHT, MODEL_NAMES))
+    every = list(variants.trainings(NIGHT, MODEL_NAMES))
     assert every == [*MODEL_NAMES, *names[1:]]
     assert len(trainings) == 5 * 3
     assert [training.is_own for training in trainings] == [True] + 14 * [False]
@@ -33,26 +32,11 @@ def test_each_variant_is_trained_three_times_and_the_runs_own_is_one(tmp_path):
     assert chosen[0] == NIGHT and len(set(chosen)) == len(chosen)
 
 
-def test_a_variant_that_changes_nothing_is_left_out(tmp_path):
+def test_a_variant_that_changes_nothing_is_left_out():
     settings = replace(NIGHT, augment="none", replicate=4)
-    trainings = variants.ablations(ResultFolder(tmp_path), settings, ["unet"])
+    trainings = variants.ablations(settings)
     assert "no_augmentation" not in {training.variant.name for training in trainings}
     assert [training.overrides(settings)["replicate"] for training in trainings[1:3]] == [5, 6]
-
-
-@pytest.mark.parametrize(
-    ("record", "allowed", "compared"),
-    [("imagenet", True, True), ("random", False, False), (None, True, False), (None, False, True)],
-)
-def test_a_random_encoder_is_tried_if_the_runs_own_is_from_imagenet(
-    record, allowed, compared, tmp_path
-):
-    results, settings = ResultFolder(tmp_path), replace(NIGHT, allow_random_encoder=allowed)
-    if record:
-        write_json(results.training_record("vgg_unet"), {"encoder_weights": record})
-    trainings = variants.ablations(results, settings, ["unet", "vgg_unet"])
-    found = [one.variant.name for one in trainings if one.model == "vgg_unet"]
-    assert found == (["own"] * 3 + ["random_encoder"] * 3 if compared else [])
 
 
 def test_a_replicate_has_the_same_patients_and_slices(write_dataset, tmp_path):
@@ -69,7 +53,7 @@ def test_a_replicate_has_the_same_patients_and_slices(write_dataset, tmp_path):
 
 def write_variants(results, **right):
     """Write U-net's scores of replicates: of 100 pixels of bone, so many are `right`."""
-    for one in variants.ablations(results, NIGHT, ["unet"]):
+    for one in variants.ablations(NIGHT):
         for found in right.get(one.variant.name, ())[one.replicate :][:1]:
             counts = [[1000, 0, 0], [0, 900, 0], [0, 100 - found, found]]
             rows = score_rows({"test01": [counts]}, "unet", NIGHT.epochs_long)

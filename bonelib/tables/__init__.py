@@ -343,26 +343,25 @@ def false_bone_table(
 def ablation_table(results: ResultFolder, settings: Settings) -> Table:
     """Return the scores of each variant beside those of the run's own settings.
 
-    One row per network, variant and measure: the scores of the replicates in %, their mean and
+    One row per variant and measure: the scores of the replicates in %, their mean and
     sample standard deviation, the difference from the mean of the run's own settings, and
     whether it is larger than both standard deviations.
     """
     scores = variants.read_ablations(results, settings)
     known = {variant.name: variant for variant in variants.VARIANTS}
-    own = scores[scores["variant"] == variants.OWN.name].groupby("model")
+    own = scores[scores["variant"] == variants.OWN.name]
     rows = []
-    for (model, name), part in scores.groupby(["model", "variant"], sort=False):
+    for name, part in scores.groupby("variant", sort=False):
         for measure, title in {"bone": "IoU of bone", "mean": "mean IoU"}.items():
             values = part.set_index("replicate")[measure]
             difference, beyond = np.nan, ""
             if name != variants.OWN.name:
-                difference = values.mean() - own[measure].mean().get(model, np.nan)
-                spread = np.fmax(values.std(), own[measure].std().get(model, np.nan))
+                difference = values.mean() - own[measure].mean()
+                spread = np.fmax(values.std(), own[measure].std())
                 beyond = "" if np.isnan(spread) else "yes" if abs(difference) > spread else "no"
             trainings = values.reindex(range(variants.REPLICATES))
             rows.append(
                 {
-                    "name": method_name(model),
                     "setting": known[name].title,
                     "measure": title,
                     **{f"training_{index + 1}": value for index, value in trainings.items()},
@@ -377,4 +376,4 @@ def ablation_table(results: ResultFolder, settings: Settings) -> Table:
         for name in scores["variant"].unique()
     ]
     words = {"epochs": settings.epochs_long, "replicates": variants.REPLICATES}
-    return made("ablations", rows, questions, words, blocks="name")
+    return made("ablations", rows, questions, words, blocks="setting")

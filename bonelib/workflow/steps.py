@@ -94,7 +94,7 @@ class Plan:
         run, results = self.run, self.run.results
         per_slice = 0.15 + 0.25 * (run.settings.phantom_matrix / 512) ** 2  # generate, prepare
         slices, bone_model = [run.slices.description], [SegmentationFolder(results.meshes).record]
-        trainings = variants.trainings(results, run.settings, self.models).values()
+        trainings = variants.trainings(run.settings, self.models).values()
         others = [training for training in trainings if not training.is_own]
         compared = [training.results(results).scores(training.model) for training in others]
         if not with_ablations:
