@@ -54,9 +54,9 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env \
 		--nbval-cell-timeout 600 notebooks
 
-# Stores the outputs of a smoke run in the committed notebooks.
+# Makes the notebooks from their scripts, which are what one edits, and stores a smoke run's outputs.
 notebooks: $(READY)
-	$(BIN)/jupytext --sync notebooks/py/*.py
+	$(BIN)/jupytext --update --from py//py:percent --to ipynb notebooks/py/*.py
 	$(BIN)/python run_all.py --profile smoke
 	$(BIN)/python notebooks/store_outputs.py
 
