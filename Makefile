@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup smoke quick night paper report pdf reference lab test notebooks lock
+.PHONY: setup smoke quick night paper report pdf reference lab app test notebooks lock
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
@@ -40,6 +40,11 @@ reference: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
+# The buttons of notebook 09 alone, as an application in the browser; voila.json keeps it off
+# the network.
+app: $(READY)
+	cd notebooks && ../$(BIN)/voila app.py
+
 # Fast tests first; then the whole smoke run, and every notebook against its stored outputs.
 test: $(READY)
 	$(BIN)/ruff check .
@@ -49,9 +54,9 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env \
 		--nbval-cell-timeout 600 notebooks
 
-# Stores the outputs of a smoke run in the committed notebooks.
+# Makes the notebooks from their scripts, which are what one edits, and stores a smoke run's outputs.
 notebooks: $(READY)
-	$(BIN)/jupytext --sync notebooks/py/*.py
+	$(BIN)/jupytext --update --from py//py:percent --to ipynb notebooks/py/*.py
 	$(BIN)/python run_all.py --profile smoke
 	$(BIN)/python notebooks/store_outputs.py
 

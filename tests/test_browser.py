@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 
 import numpy as np
 import papermill
@@ -54,24 +55,31 @@ def lab(tmp_path):
     """Serve an empty folder with JupyterLab; return the folder and the address."""
     root = tmp_path / "notebooks"
     root.mkdir()
+    options = [
+        "--allow-root", "--ip=127.0.0.1", "--port-retries=0", "--IdentityProvider.token=",
+        "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None",
+    ]  # fmt: skip
+    with serve(tmp_path, root, "jupyterlab", *options) as address:
+        yield root, address
+
+
+@contextmanager
+def serve(home, folder, module, *options):
+    """Run a server's module in a folder; yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = [
-        "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--port-retries=0",
-        "--IdentityProvider.token=", f"--ServerApp.root_dir={root}",
-        "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None",
-    ]  # fmt: skip
     # A home of its own: no workspace or setting of the person who runs the tests.
-    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment = {**os.environ, "HOME": str(home)}
     address = f"http://127.0.0.1:{port}"
-    with (tmp_path / "server.log").open("w") as log:
+    with (home / "server.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], stdout=log, stderr=log, env=environment
-        )
+            [sys.executable, "-m", module, "--no-browser", f"--port={port}", *options],
+            stdout=log, stderr=log, env=environment, cwd=folder,
+        )  # fmt: skip
         try:
-            wait_for(f"{address}/api")
-            yield root, address
+            wait_for(address)
+            yield address
         finally:
             server.terminate()
             try:
@@ -311,6 +319,7 @@ def test_a_scan_is_chosen_segmented_looked_at_and_taken_away(
     controls = page.locator(".jp-OutputArea-output", has=page.get_by_text("single bones"))
     expect(controls).to_contain_text("150 x 90 x 8 voxels")
     expect(controls).to_contain_text("done in")
+    expect(page.locator("[data-mime-type$=stderr]", has_text="oneDNN")).to_have_count(0)
     wait_for_bone(page, controls.locator("canvas"))
 
     # Turn
@@ -342,3 +351,27 @@ def test_a_scan_is_chosen_segmented_looked_at_and_taken_away(
     expect(files).to_contain_text("segmentation.dcm")
     (other,) = set((root / "my results").iterdir()) - {folder}
     assert (other / "bone.stl").exists() and not (other / "bones").exists()
+
+
+def test_the_application_opens_empty_stops_and_segments(page, make_image, tmp_path):
+    folder = tmp_path / "app" / "notebooks"
+    shutil.copytree(paths.NOTEBOOKS, folder, ignore=shutil.ignore_patterns("*.ipynb", "py"))
+    scan = tmp_path / "thighs.nii.gz"
+    SimpleITK.WriteImage(make_image(thighs(8), (5, 2.5, 2.5)), str(scan))
+    asked = []
+    page.on("response", lambda response: asked.append(response.url))
+    with serve(tmp_path, folder, "voila", "app.py") as address:
+        page.goto(address)
+        field = page.get_by_label("path")
+        field.fill(str(scan))
+        field.press("Enter")
+        expect(page.get_by_text("150 x 90 x 8 voxels")).to_be_visible()
+        page.get_by_role("button", name="Segment").click()
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_text("stopped; no result was written")).to_be_visible()
+        page.get_by_role("button", name="Segment").click()
+        expect(page.get_by_text("done in")).to_be_visible()
+        wait_for_bone(page, page.locator("canvas").first)
+        expect(page.get_by_text("segmentation.nii.gz")).to_be_visible()
+        assert len(list((tmp_path / "app/results/segmentation").iterdir())) == 1
+    assert asked and all(url.startswith(OWN) for url in asked)  # nothing else may answer

@@ -3,6 +3,7 @@
 import shutil
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -299,13 +300,17 @@ def test_a_mask_whose_bone_lies_outside_is_refused(write_dataset, make_image, tr
 
 def test_a_mask_without_names_has_no_classes_of_bone(write_dataset):
     root = write_dataset()
-    bones = get_settings("smoke", {"class_scheme": "bones"})
+
+    def label_map():
+        case = find_cases("folder", root, get_settings("smoke"))[0]
+        return replace(case, class_scheme="bones").label_map()
+
     with pytest.raises(InputError) as raised:
-        find_cases("folder", root, bones)[0].label_map()
+        label_map()
     message = str(raised.value)
     assert message.startswith(f"{root / 'a' / 'mask.nii.gz'}: ") and "\n" not in message
     assert "bones" in message and "femur, hip bone, sacrum, vertebra" in message
     (root / "bone_names.csv").write_text("id,name\n3,sacrum\n")
-    classes = values(find_cases("folder", root, bones)[0].label_map())
+    classes = values(label_map())
     assert set(np.unique(classes)) == {0, 1, 4}
     np.testing.assert_array_equal(classes == 4, first_map(root)[1])

@@ -5,7 +5,6 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
-import pandas
 import pytest
 import SimpleITK
 from hypothesis import given
@@ -255,21 +254,3 @@ def test_real_series_of_two_formats(shared_data, tmp_path, prepare):
     images, labels = slices.load(folder.root, table)
     assert images[labels == 2].mean() > images[labels == 1].mean() + 20
     assert table.source[0] == "one/ct"
-
-
-def test_slices_of_another_class_scheme(write_dataset, prepare):
-    root = write_dataset()
-    (root / "bone_names.csv").write_text("id,name\n3,left hip\n")
-    table, folder = prepare(root)
-    plain, plain_labels = described(folder), slices.load(folder.root, table)[1]
-    bones = replace(SMOKE, class_scheme="bones")
-    again, _ = prepare(root, bones)
-    _, labels = slices.load(folder.root, again)
-    np.testing.assert_array_equal(labels, np.where(plain_labels == 2, 3, plain_labels))
-    pandas.testing.assert_frame_equal(again, table)  # as many pixels of bone
-    assert described(folder)["classes"] == list(bones.class_names)
-    assert described(folder)["fingerprint"] != plain["fingerprint"]
-    shares = slices.class_shares(folder.root, again)
-    assert list(shares) == list(bones.class_names)
-    assert (shares["hip bone"] > 0).all() and (shares["sacrum"] == 0).all()
-    np.testing.assert_allclose(shares.sum(axis=1), 100)

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import threading
 
 import ipywidgets
 import numpy as np
@@ -60,6 +61,14 @@ def text(bench):
     return " ".join(part.value for part in parts(bench.controls, ipywidgets.HTML))
 
 
+def click(bench, button):
+    """Click a button and wait for the thread that it starts."""
+    before = set(threading.enumerate())
+    named(bench.controls, button).click()
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+
+
 def shown(bench):
     """How many volumes the viewer holds, and what the surface's boxes name."""
     boxes = parts(bench.surface, ipywidgets.Checkbox)
@@ -101,7 +110,7 @@ def test_segment_shows_what_was_made(scan, calls, monkeypatch, tmp_path):
 def test_a_button_segments_with_the_ticked_options(scan, calls, tmp_path):
     bench = workbench.Workbench(scan, tmp_path / "out")
     named(bench.controls, "single bones").value = False
-    named(bench.controls, "Segment").click()
+    click(bench, "Segment")
     assert calls == [(scan, None, False, True)]
     assert shown(bench) == (2, ["bone"])
 
@@ -155,7 +164,7 @@ def test_a_button_says_in_one_line_what_went_wrong(scan, monkeypatch, tmp_path, 
 
     monkeypatch.setattr(segmentation, "segment", refuse)
     button = named(bench.controls, "Segment")
-    button.click()
+    click(bench, "Segment")
     assert said in text(bench)
     assert not button.disabled and shown(bench) == (1, [])
     with pytest.raises(type(error)):  # a cell of a notebook fails all the same
@@ -168,8 +177,35 @@ def test_a_path_that_cannot_be_opened_is_not_segmented(scan, calls, tmp_path):
     bench = workbench.Workbench(scan, tmp_path / "out")
     named(bench.controls, "path").value = str(tmp_path / "nothing")
     assert "no such file or folder" in text(bench) and "72 x 64 x 6 voxels" in text(bench)
-    named(bench.controls, "Segment").click()
+    click(bench, "Segment")
     assert "no such file or folder" in text(bench) and calls == []
+
+
+def test_without_a_scan_the_button_asks_for_one(calls, tmp_path):
+    bench = workbench.Workbench(None, tmp_path / "out")
+    click(bench, "Segment")
+    assert "no scan is chosen" in text(bench) and calls == []
+
+
+def test_stop_ends_a_segmentation_during_which_nothing_else_can_be_changed(
+    scan, calls, monkeypatch, tmp_path
+):
+    bench = workbench.Workbench(scan, tmp_path / "out")
+    stop, path = named(bench.controls, "Stop"), named(bench.controls, "path")
+
+    def segment(*_, progress, **__):
+        assert stop.layout.display is None and path.disabled
+        progress("predicting", 1, 3)
+        assert "predicting: 1 of 3" in text(bench)
+        stop.click()
+        progress("predicting", 2, 3)
+        raise AssertionError("not stopped")
+
+    monkeypatch.setattr(segmentation, "segment", segment)
+    click(bench, "Segment")
+    assert "stopped; no result was written" in text(bench)
+    assert stop.layout.display == "none" and not path.disabled
+    assert shown(bench) == (1, [])
 
 
 def test_files_have_links_where_jupyterlab_serves_them(scan, calls, monkeypatch, tmp_path):

@@ -20,10 +20,11 @@ IGNORE_COLOUR = "#BBBBBB"
 PAIR_COLOURS = ("#D55E00", "#56B4E9")  # two curves: the paper's orange and blue
 FAINT, MIDDLE, DARK = "#C8C8C8", "#888888", "#333333"  # greys
 BONE_COLOUR = "#E3DAC9"  # a surface of all bone
-# Surfaces of single bones: Paul Tol's scheme "light", which shading leaves distinguishable.
+# Surfaces of single bones: Paul Tol's scheme "light" first, which shading leaves distinguishable.
 SURFACE_COLOURS = (
     "#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00",
-    "#DDDDDD",
+    "#DDDDDD", "#CC6677", "#332288", "#DDCC77", "#117733", "#882255", "#999933", "#AA4499",
+    "#88CCEE", "#44AA99", "#555555", "#994F00", "#E1BE6A", "#5D3A9B", "#D35FB7",
 )  # fmt: skip
 WINDOW_HU = (-450, 1050)  # shows bone; scans in their own grey values
 MARKS = "os^Dv*"  # of curves, in order
@@ -69,3 +70,8 @@ def save(figure: Figure, name: str, folder: Path) -> None:
     for suffix, metadata in keys.items():
         with replacing(folder / f"{name}.{suffix}") as scratch:
             figure.savefig(scratch, dpi=DOTS_PER_INCH, metadata=metadata)
+
+
+def surface_colours(count: int) -> list[str]:
+    """Return a colour for each of several surfaces: bone's own if there is but one."""
+    return [BONE_COLOUR] if count == 1 else (SURFACE_COLOURS * count)[:count]

@@ -1,10 +1,11 @@
-"""A scan chosen by buttons -> its segmentation, to look at and to download, in JupyterLab."""
+"""A scan chosen by buttons -> its segmentation, to look at and to download, in a browser."""
 
 import html
 import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from urllib.parse import quote
 
 import ipywidgets
@@ -24,6 +25,10 @@ ERROR_COLOUR, NOTE_COLOUR = "#9c3d00", "#444444"
 LINK = '<a href="{}" download style="color: #0072B2; text-decoration: underline">{}</a>'
 
 
+class Stopped(Exception):
+    """The button Stop was clicked."""
+
+
 class Workbench:
     """Choose a scan, look at it, segment it, see and download the result.
 
@@ -31,9 +36,10 @@ class Workbench:
     `surface`, `measures` and `files`, which are empty until a scan is segmented.
     """
 
-    def __init__(self, scan: Path | str, output: Path | str, series: str | None = None):
+    def __init__(self, scan: Path | str | None, output: Path | str, series: str | None = None):
         """Open a scan, as `scans.read_scan` does; each scan gets a folder in `output`."""
-        self._output = Path(output)
+        self._output, self._path, self._series_read = Path(output), None, None
+        self._is_busy = self._is_stopping = False
         self.record = {}
         self.surface, self.measures = ipywidgets.VBox(), ipywidgets.Output()
         self.files = ipywidgets.HTML()
@@ -43,30 +49,34 @@ class Workbench:
             description="path", continuous_update=False, layout=wide,
             placeholder="a folder of DICOM slices, or a NIfTI, NRRD, MHA, zip or tar file",
         )  # fmt: skip
-        chooser = FileChooser(str(Path.cwd()), select_desc="Browse")
+        chooser = FileChooser(str(Path.home()), select_desc="Browse")
         self._series = ipywidgets.Text(
             value=series or "", description="series", continuous_update=False,
             placeholder="number or UID, of several",
         )  # fmt: skip
         self._bones = ipywidgets.Checkbox(value=True, description="single bones", indent=False)
         self._button = ipywidgets.Button(description="Segment", button_style="primary")
+        self._stop = ipywidgets.Button(description="Stop", layout={"display": "none"})
         self._bar = ipywidgets.IntProgress(layout={"display": "none"})
         self._stage, self._message = ipywidgets.HTML(), ipywidgets.HTML()
         self._viewer = ScanViewer()
         self._path_field.observe(lambda _: self._attempt(self._open_field), "value")
         self._series.observe(lambda _: self._attempt(self._open_field), "value")
-        self._button.on_click(lambda _: self._attempt(self.segment))
+        # In a thread, since a busy kernel hears no click on Stop.
+        self._button.on_click(lambda _: Thread(target=self._attempt, args=[self.segment]).start())
+        self._stop.on_click(lambda _: setattr(self, "_is_stopping", True))
         chooser.register_callback(self._take_choice)
         self.controls = ipywidgets.VBox(
             [
                 ipywidgets.HBox([self._path_field, chooser]),
                 ipywidgets.HBox([self._series, self._bones], layout=row),
-                ipywidgets.HBox([self._button, self._bar, self._stage], layout=row),
+                ipywidgets.HBox([self._button, self._stop, self._bar, self._stage], layout=row),
                 self._message,
                 self._viewer,
             ]
         )
-        self.open(scan)
+        if scan is not None:
+            self.open(scan)
 
     def open(self, path: Path | str) -> None:
         """Read another scan and show it; raises InputError as `scans.read_scan` does."""
@@ -86,23 +96,30 @@ class Workbench:
     def segment(self) -> dict:
         """Segment the scan that the fields name, show the result and return its record.
 
-        Raises InputError as `segment.segment` does.
+        Raises InputError as `segment.segment` does, and Stopped.
         """
         self._open_field()
         self._clear()
-        self._button.disabled, self._bar.layout.display = True, None
+        self._set_busy(True)
         try:
             record = segmentation.segment(
                 self._path, self.folder.root, series=self._series_read, bones=self._bones.value,
                 overwrite=True, progress=self._progress,
             )  # fmt: skip
         finally:
-            self._button.disabled, self._bar.layout.display = False, "none"
-            self._stage.value = ""
+            self._set_busy(False)
         mask = scans.read_volume(self.folder.label_map)
         self._viewer.show(self._scan, labels.on_grid(mask, self._scan))
         self._show_result(record)
         return record
+
+    def _set_busy(self, is_busy: bool) -> None:
+        self._is_busy, self._is_stopping = is_busy, False
+        for control in (self._button, self._path_field, self._series, self._bones):
+            control.disabled = is_busy
+        for control in (self._stop, self._bar):
+            control.layout.display = None if is_busy else "none"
+        self._stage.value = ""
 
     def _clear(self) -> None:
         self.record, self.surface.children, self.measures.outputs = {}, (), ()
@@ -130,8 +147,8 @@ class Workbench:
             action()
         except InputError as error:
             self._say([str(error)], ERROR_COLOUR)
-        except KeyboardInterrupt:
-            self._say(["stopped"], ERROR_COLOUR)
+        except (Stopped, KeyboardInterrupt):
+            self._say(["stopped; no result was written"], ERROR_COLOUR)
         except Exception as error:  # a widget's traceback would go to the log
             self._say([f"{type(error).__name__}: {error}".splitlines()[0]], ERROR_COLOUR)
 
@@ -140,16 +157,23 @@ class Workbench:
         self._message.value = f'<span style="color: {colour}">{text}</span>'
 
     def _progress(self, stage: str, done: int, total: int) -> None:
+        if self._is_stopping:
+            raise Stopped
         self._bar.max, self._bar.value = max(total, 1), done
         self._stage.value = f"{stage}: {done} of {total}"
 
     def _open_field(self) -> None:
         """Open the path and series that the fields hold, unless they are open already."""
-        path, series = Path(self._path_field.value.strip()), self._series.value.strip() or None
+        text, series = self._path_field.value.strip(), self._series.value.strip() or None
+        if not text:
+            raise InputError("no scan is chosen: paste its path, or click Browse")
+        path = Path(text).expanduser()
         if (path, series) != (self._path, self._series_read):
             self.open(path)
 
     def _take_choice(self, chooser: FileChooser) -> None:
+        if self._is_busy:
+            return
         path = Path(chooser.selected)
         # A file name chosen earlier stays when a folder is chosen.
         self._path_field.value = str(path if path.exists() else chooser.selected_path)

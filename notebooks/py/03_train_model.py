@@ -43,8 +43,10 @@ from bonelib.workflow.runs import open_run
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides, slices_dir)
 network = models.build_model(model, run.settings.image_size)
-print(f"{published.METHOD_NAMES[model]}: {network.count_params():,} parameters, "
-      f"{models.trainable_parameters(network):,} trainable")
+print(
+    f"{published.METHOD_NAMES[model]}: {network.count_params():,} parameters, "
+    f"{models.trainable_parameters(network):,} trainable"
+)
 
 # %% tags=["nbval-ignore-output"]
 network.summary(line_length=100)

@@ -52,9 +52,11 @@ scores = evaluate.evaluate(model, run.slices, run.results, run.settings)
 # class predicted as each class.
 
 # %%
-print(f"{scores['slice'].groupby(scores['series']).nunique().sum()} test slices, "
-      f"after {scores['epochs'].unique().tolist()} epochs, "
-      f"on grids {scores['resolution'].unique().tolist()}")
+print(
+    f"{scores['slice'].groupby(scores['series']).nunique().sum()} test slices, "
+    f"after {scores['epochs'].unique().tolist()} epochs, "
+    f"on grids {scores['resolution'].unique().tolist()}"
+)
 
 # %% tags=["nbval-ignore-output"]
 scores.head()

@@ -67,7 +67,9 @@ made["table2"]
 
 # %%
 for model in models:
-    print(f"{model:<14} {records[model]['parameters']:>12,} {records[model]['trainable_parameters']:>12,}")
+    print(
+        f"{model:<14} {records[model]['parameters']:>12,} {records[model]['trainable_parameters']:>12,}"
+    )
 
 # %% [markdown]
 # ## Table 3: backbones, long training
