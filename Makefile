@@ -34,8 +34,8 @@ PROFILE := night
 reference: $(READY)
 	$(BIN)/python run_all.py --profile $(PROFILE)
 	$(BIN)/python -c "from run_all import REFERENCE; from bonelib import paths; \
-		from bonelib.workflow import reference; \
-		reference.keep(paths.ResultFolder(paths.RESULTS / '$(PROFILE)'), REFERENCE)"
+		from bonelib.workflow import runs; \
+		runs.keep(paths.ResultFolder(paths.RESULTS / '$(PROFILE)'), REFERENCE)"
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
@@ -54,9 +54,9 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env \
 		--nbval-cell-timeout 600 notebooks
 
-# Stores the outputs of a smoke run in the committed notebooks.
+# Makes the notebooks from their scripts, which are what one edits, and stores a smoke run's outputs.
 notebooks: $(READY)
-	$(BIN)/jupytext --sync notebooks/py/*.py
+	$(BIN)/jupytext --update --from py//py:percent --to ipynb notebooks/py/*.py
 	$(BIN)/python run_all.py --profile smoke
 	$(BIN)/python notebooks/store_outputs.py
 

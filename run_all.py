@@ -22,11 +22,10 @@ from pathlib import Path
 import psutil
 
 from bonelib import datasets, errors, paths
-from bonelib.evaluation.variants import WITHOUT_ENCODER
+from bonelib.evaluation import variants
 from bonelib.settings import MODEL_NAMES, PROFILES, parse_overrides
-from bonelib.workflow import reference
+from bonelib.workflow import runs
 from bonelib.workflow.driver import Driver
-from bonelib.workflow.runs import open_run
 from bonelib.workflow.steps import Plan
 
 REFERENCE = paths.RESULTS / "reference"
@@ -63,12 +62,12 @@ def running(options: argparse.Namespace) -> Driver:
     """Return the driver of what the options name; raises ValueError for what cannot be run."""
     if options.workers is not None and options.workers < 1:
         raise ValueError(f"--workers takes a number from 1, not {options.workers}")
-    if options.ablations and WITHOUT_ENCODER not in options.models:
-        raise ValueError(f"--ablations compares trainings of {WITHOUT_ENCODER}: add it to --models")
+    if options.ablations and variants.MODEL not in options.models:
+        raise ValueError(f"--ablations compares trainings of {variants.MODEL}: add it to --models")
     if options.reference:
         return rebuilding(options)
     overrides, models = parse_overrides(options.set), list(dict.fromkeys(options.models))
-    run = open_run(options.profile, options.dataset, options.data, options.results, overrides)
+    run = runs.open_run(options.profile, options.dataset, options.data, options.results, overrides)
     datasets.check(run.dataset, run.data_dir, run.settings)
     workers = options.workers or (0 if options.scheduler else run.settings.parallel_notebooks)
     plan = Plan(run, models, overrides, options.force, 1 if options.scheduler else workers)
@@ -80,9 +79,9 @@ def rebuilding(options: argparse.Namespace) -> Driver:
     """Return the driver of kept results; raises ValueError where there are none."""
     kept = Path(options.reference)
     results = paths.ResultFolder(Path(options.results or REBUILT).resolve())
-    run, models, changes = reference.open_kept(kept, results)
+    run, models, changes = runs.open_kept(kept, results)
     if not options.list:
-        reference.restore(kept, results)
+        runs.restore(kept, results)
     workers = options.workers or run.settings.parallel_notebooks
     steps = Plan(run, models, changes).rebuilding()
     return Driver(run, models, steps, workers, force=options.force)

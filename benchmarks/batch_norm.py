@@ -15,19 +15,16 @@ import pandas as pd
 from bonelib import metrics, paths, slices, training
 from bonelib.augment import policy
 from bonelib.prediction import load_network, network_segmenter
-from bonelib.settings import MODEL_NAMES, PROFILES, get_settings
+from bonelib.settings import CLASS_NAMES, MODEL_NAMES, PROFILES, get_settings
 
 TEST_STEP = 12
 TRAINING_SLICES = 64
 
 
-def test_iou(model, images: np.ndarray, labels: np.ndarray, settings) -> np.ndarray:
+def test_iou(model, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the pooled IoU of each class in %."""
     predicted, _ = network_segmenter(model)(images)
-    counts = sum(
-        metrics.confusion_matrix(*pair, settings.num_classes)
-        for pair in zip(labels, predicted, strict=True)
-    )
+    counts = sum(metrics.confusion_matrix(*pair) for pair in zip(labels, predicted, strict=True))
     return 100 * metrics.iou(counts)
 
 
@@ -66,10 +63,10 @@ def main() -> None:
                     recompute = training.BatchNormStatistics(images)
                     recompute.set_model(model)
                     recompute.on_epoch_end(horizon)
-                iou = test_iou(model, *test, settings).round(2)
+                iou = test_iou(model, *test).round(2)
                 rows.append((name, horizon, statistics, *iou))
                 print(*rows[-1], flush=True)
-    columns = ["network", "epochs", "statistics", *settings.class_names]
+    columns = ["network", "epochs", "statistics", *CLASS_NAMES]
     print(pd.DataFrame(rows, columns=columns).to_markdown(index=False))
 
 

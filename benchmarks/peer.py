@@ -28,7 +28,7 @@ import psutil
 
 from bonelib import provenance
 from bonelib.paths import SliceFolder
-from bonelib.settings import Settings, get_settings
+from bonelib.settings import NUM_CLASSES, Settings, get_settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # in the child processes, too
 
@@ -89,7 +89,7 @@ def peer_seconds(site: Path, folder: Path, steps: int) -> np.ndarray:
     from keras_segmentation.data_utils.data_loader import image_segmentation_generator
     from keras_segmentation.models.unet import unet
 
-    size, classes = SETTINGS.image_size, SETTINGS.num_classes
+    size, classes = SETTINGS.image_size, NUM_CLASSES
     tf_keras.utils.set_random_seed(SETTINGS.seed)
     random.seed(SETTINGS.seed)
     model = unet(classes, size, size)

@@ -38,9 +38,20 @@ same order, in millimetres.
 """
 
 import os
+import sys
 
 __version__ = "0.1.0"
 
 # Same seed, same machine, same result; TensorFlow reads these when it is first imported.
 os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+if "ipykernel" in sys.modules:  # JupyterLab would show TensorFlow's greeting in red
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import keras  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)

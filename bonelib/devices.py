@@ -14,8 +14,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -119,40 +117,3 @@ def set_precision(settings: Settings) -> str:
         policy = fastest_precision(keras.backend.backend())
     keras.config.set_dtype_policy(policy)
     return policy
-
-
-@contextmanager
-def sharing(settings: Settings) -> Iterator[int]:
-    """Share each batch of a training between devices in this context; yield their number.
-
-    Raises ValueError if they cannot: only with JAX does batch normalisation see the whole
-    batch on every device.
-    """
-    import keras
-
-    if settings.devices == 1:
-        yield 1
-        return
-    if keras.backend.backend() != "jax":
-        raise ValueError(
-            f"setting devices={settings.devices}: {keras.backend.backend()} cannot share a batch "
-            "between devices here; set KERAS_BACKEND=jax, or devices=1"
-        )
-    present = keras.distribution.list_devices()
-    if settings.devices > len(present):
-        raise ValueError(f"setting devices={settings.devices}: this machine has {len(present)}")
-    # Settings refuse a batch that cannot be shared equally.
-    count = replace(settings, devices=settings.devices or len(present)).devices
-    with keras.distribution.DataParallel(devices=present[:count]).scope():
-        yield count
-
-
-def share(batch):
-    """Return a batch distributed over the devices of the `sharing` context, if it divides."""
-    import keras
-
-    distribution = keras.distribution.distribution()
-    if distribution is None or len(batch) % distribution.num_model_replicas:
-        return batch
-    layout = distribution.get_data_layout(batch.shape)
-    return keras.distribution.distribute_tensor(batch, layout)

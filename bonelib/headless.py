@@ -2,10 +2,10 @@
 
     python -m bonelib.headless SLICES RESULTS --models unet segnet --at-once 2 --minutes 50
 
-A job is a network, or a network with the settings of one of `bonelib.evaluation.variants`, such
-as `unet:replicate=1` or `unet:augment=none`. Finished jobs are skipped, and a training continues
-after its last finished epoch, here and in run_all.py. Needs Keras, JAX or TensorFlow, and
-imgaug, but no package that reads scans and no Jupyter.
+Names a network, or one of the trainings of `run_all.py --ablations`, such as unet-own-1 or
+unet-no_augmentation-0. Finished trainings are skipped, and others continue after their last
+finished epoch, here and in run_all.py. Needs Keras, JAX or TensorFlow, and imgaug, but no package
+that reads scans and no Jupyter.
 """
 
 import importlib.util
@@ -17,13 +17,13 @@ import sys
 import time
 from collections import deque
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from bonelib import errors, provenance
 from bonelib.devices import num_cores
 from bonelib.evaluation import variants
+from bonelib.evaluation.variants import Training
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.settings import (
     MODEL_NAMES,
@@ -51,18 +51,6 @@ ENVIRONMENT = {
 }
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training and its evaluation."""
-
-    name: str
-    model: str
-    folder: SliceFolder
-    results: ResultFolder
-    settings: Settings
-    horizons: tuple[int, ...] = ()  # epoch counts to evaluate; default: all
-
-
 class Prefixed(io.TextIOBase):
     """A text stream that prints complete lines, each after a name."""
 
@@ -79,44 +67,37 @@ class Prefixed(io.TextIOBase):
         return len(text)
 
 
-def perform(job: Job) -> None:
+def perform(training: Training, folder: SliceFolder, own: ResultFolder, settings: Settings) -> None:
     """Train and evaluate in this process."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # cleans up
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
-    with redirect_stdout(Prefixed(job.name)) as out, redirect_stderr(out):
-        from bonelib import training
-        from bonelib.evaluation import evaluate
+    settings = replaced(settings, training.overrides(settings))
+    given = training.model, folder, training.results(own), settings
+    with redirect_stdout(Prefixed(training.name)) as out, redirect_stderr(out):
+        from bonelib.evaluation.evaluate import evaluate
+        from bonelib.training import train
 
-        training.train(job.model, job.folder, job.results, job.settings)
+        train(*given)
         print("training is finished", flush=True)
-        evaluate.evaluate(job.model, job.folder, job.results, job.settings, job.horizons)
+        evaluate(*given)
 
 
-def parse_job(text: str, own: ResultFolder, folder: SliceFolder, settings: Settings) -> Job:
-    """Return the job that MODEL or MODEL:SETTING=VALUE,… names; raises ValueError."""
-    model, _, changes = text.partition(":")
-    if model not in MODEL_NAMES:
-        raise ValueError(errors.unknown("model", model, MODEL_NAMES))
-    overrides = parse_overrides(changes.split(",") if changes else [])
-    training = variants.find(model, overrides, settings)
-    changed = replaced(settings, training.overrides(settings))
-    horizons = () if training.is_own else (settings.epochs_long,)
-    return Job(text, model, folder, training.results(own), changed, horizons)
+def run(trainings: list[Training], given: tuple, at_once: int, seconds: float) -> dict[str, str]:
+    """Perform trainings in order, `at_once` at a time, until the time is up; return their states.
 
-
-def run(jobs: list[Job], at_once: int, seconds: float) -> dict[str, str]:
-    """Run jobs in order, `at_once` at a time, until the time is up; return the state of each."""
+    `given` are the other arguments of `perform`.
+    """
     context = multiprocessing.get_context("spawn")
     deadline = time.monotonic() + seconds
-    states, waiting, running = {job.name: "waiting" for job in jobs}, deque(jobs), {}
+    states, waiting, running = {one.name: "waiting" for one in trainings}, deque(trainings), {}
     try:
         while running or waiting:
             while waiting and len(running) < at_once:
-                job = waiting.popleft()
-                process = context.Process(target=perform, args=(job,), name=job.name)
+                one = waiting.popleft()
+                process = context.Process(target=perform, args=(one, *given), name=one.name)
                 process.start()
                 running[process.sentinel] = process
-                states[job.name] = "stopped"  # unless it ends in time
+                states[one.name] = "stopped"  # unless it ends in time
             left = None if seconds == float("inf") else max(deadline - time.monotonic(), 0)
             if not (ended := wait(running, left)):
                 break
@@ -136,21 +117,6 @@ def run(jobs: list[Job], at_once: int, seconds: float) -> dict[str, str]:
     return states
 
 
-def _manifest(results: ResultFolder, jobs: list[Job], settings: Settings) -> dict:
-    """Return the manifest of the results, updated for this run."""
-    described = provenance.read_json(jobs[0].folder.description)
-    manifest = provenance.read_json(results.manifest)
-    trained = {job.model for job in jobs} | {*manifest.get("models", [])}
-    return manifest | provenance.circumstances() | {
-        "profile": settings.profile,
-        "dataset": described.get("dataset", jobs[0].folder.root.name),
-        "models": [name for name in MODEL_NAMES if name in trained],
-        "seed": settings.seed,
-        "settings": asdict(settings),
-        "dataset_fingerprint": described.get("fingerprint"),
-    }  # fmt: skip
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for and return the exit code."""
     summary, _, details = __doc__.partition("\n\n")
@@ -159,8 +125,10 @@ def main(arguments: list[str] | None = None) -> int:
     add("slices", type=Path, help="a folder of prepared slices")
     add("results", type=Path, help="the folder of results")
     add("--profile", default="paper", choices=PROFILES, metavar="NAME", help=", ".join(PROFILES))
-    add("--models", nargs="+", default=list(MODEL_NAMES), metavar="JOB")
-    add("--at-once", type=int, default=1, metavar="N", help="jobs on one device")
+    add(
+        "--models", nargs="+", default=list(MODEL_NAMES), metavar="NAME", help="trainings, in order"
+    )
+    add("--at-once", type=int, default=1, metavar="N", help="trainings on one device")
     add("--minutes", type=float, default=float("inf"), help="time limit")
     add("--set", nargs="+", default=[], metavar="SETTING=VALUE")
     options = parser.parse_args(arguments)
@@ -168,12 +136,9 @@ def main(arguments: list[str] | None = None) -> int:
     at_once = max(options.at_once, 1)
     try:
         settings = get_settings(options.profile, parse_overrides(options.set))
-        workers = max(num_cores() // at_once - 1, 1)
-        sharing = {"loader_workers": workers} if settings.loader_workers < 0 else {}
-        jobs = [
-            parse_job(text, results, folder, replaced(settings, sharing))
-            for text in dict.fromkeys(options.models)
-        ]
+        known = variants.trainings(settings, MODEL_NAMES)
+        if unknown := [name for name in options.models if name not in known]:
+            raise ValueError(errors.unknown("training", unknown[0], known))
         read_table(folder.root)
     except ValueError as error:  # InputError is one
         return errors.fail("bonelib.headless", error)
@@ -181,11 +146,21 @@ def main(arguments: list[str] | None = None) -> int:
     if importlib.util.find_spec("tensorflow") is None:
         environment["KERAS_BACKEND"] = "jax"
     os.environ |= environment | dict(os.environ)
-    provenance.write_json(results.manifest, _manifest(results, jobs, settings))
+    trainings = [known[name] for name in dict.fromkeys(options.models)]
+    described, manifest = map(provenance.read_json, (folder.description, results.manifest))
+    trained = {training.model for training in trainings} | {*manifest.get("models", [])}
+    models = [name for name in MODEL_NAMES if name in trained]
+    dataset = described.get("dataset", folder.root.name)
+    manifest |= provenance.manifest(settings, dataset, models)
+    manifest["dataset_fingerprint"] = described.get("fingerprint")
+    provenance.write_json(results.manifest, manifest)
+    workers = max(num_cores() // at_once - 1, 1)
+    sharing = {"loader_workers": workers} if settings.loader_workers < 0 else {}
+    given = folder, results, replaced(settings, sharing)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        states = run(jobs, at_once, 60 * options.minutes)
+        states = run(trainings, given, at_once, 60 * options.minutes)
     except KeyboardInterrupt:
         print("Stopped; run the same command again to continue.", flush=True)
         return INTERRUPTED

@@ -4,14 +4,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from bonelib.settings import BONE, IGNORE, NUM_CLASSES
+from bonelib.settings import IGNORE, NUM_CLASSES
 
 SURFACE_SCORES = ("assd_mm", "hd95_mm", "nsd_1mm", "nsd_2mm")
-
-
-def count_columns(num_classes: int = NUM_CLASSES) -> list[str]:
-    """Return the column names of counts: n<reference class><predicted class>, row by row."""
-    return [f"n{row}{column}" for row in range(num_classes) for column in range(num_classes)]
 
 
 def confusion_matrix(reference, prediction, num_classes: int = NUM_CLASSES) -> np.ndarray:
@@ -33,15 +28,6 @@ def confusion_matrix(reference, prediction, num_classes: int = NUM_CLASSES) -> n
             raise ValueError(f"{name} has labels outside 0 to {num_classes - 1}")
     pairs = np.bincount(reference * num_classes + prediction, minlength=num_classes**2)
     return pairs.reshape(num_classes, num_classes)
-
-
-def bone_as_one(counts) -> np.ndarray:
-    """Return counts with all classes of bone merged: background, patient, bone.
-
-    `counts` has shape (..., classes, classes); the result has shape (..., 3, 3).
-    """
-    first = range(BONE + 1)
-    return np.add.reduceat(np.add.reduceat(counts, first, axis=-1), first, axis=-2)
 
 
 def _ratio(numerator, denominator) -> np.ndarray:

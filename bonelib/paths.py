@@ -73,24 +73,12 @@ class ResultFolder:
         """Return the model of the best of the first `epochs` epochs."""
         return self.training(model) / f"best_of_{epochs}.keras"
 
-    def scores(self, method: str) -> Path:
-        """Return the per-image confusion counts of a method."""
-        return self.root / "scores" / f"{method}.csv"
+    def scores(self, method: str, kind: str = "") -> Path:
+        """Return a table of a method's evaluation, of a kind in `scoring.COLUMNS`."""
+        return self.root / "scores" / f"{'_'.join(filter(None, (method, kind)))}.csv"
 
     def score_record(self, method: str) -> Path:
         return self.root / "scores" / f"{method}.json"
-
-    def surfaces(self, method: str) -> Path:
-        """Return the distances between a method's surfaces and the reference's, by series."""
-        return self.root / "scores" / f"{method}_surfaces.csv"
-
-    def reliability(self, method: str) -> Path:
-        """Return a network's probabilities and the observed frequencies, by series."""
-        return self.root / "scores" / f"{method}_reliability.csv"
-
-    def false_bone(self, method: str) -> Path:
-        """Return the false positive pixels of bone, by cause and slice."""
-        return self.root / "scores" / f"{method}_false_bone.csv"
 
     def prediction(self, method: str, series_id: str, slice_index: int) -> Path:
         """Return the predicted label map of one test slice after the longest training."""

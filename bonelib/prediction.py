@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage import morphology
 
 from bonelib import models
-from bonelib.devices import set_precision, share
+from bonelib.devices import set_precision
 from bonelib.settings import BACKGROUND, BONE, PATIENT, Settings
 
 # ImageNet's mean red, green and blue, which the paper's library subtracted from the channels.
@@ -30,10 +30,7 @@ def load_network(path: Path, name: str, settings: Settings) -> keras.Model:
     """Return network `name` with the weights of file `path`, at this machine's precision."""
     set_precision(settings)
     model = models.build_model(
-        name,
-        settings.image_size,
-        settings.num_classes,
-        decoder_activation=settings.decoder_activation,
+        name, settings.image_size, decoder_activation=settings.decoder_activation
     )
     model.load_weights(path)
     return model
@@ -73,7 +70,7 @@ def predict(model: keras.Model, images: np.ndarray, prepare: Callable = np.asarr
         batch = images[start : start + BATCH_SIZE]
         # Batches of equal size, so that the graph is compiled once.
         padded = np.resize(batch, (min(BATCH_SIZE, len(images)), *images.shape[1:]))
-        yield model.predict_on_batch(share(prepare(padded))), len(batch)
+        yield model.predict_on_batch(prepare(padded)), len(batch)
 
 
 def network_input(images):

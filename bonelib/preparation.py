@@ -19,7 +19,7 @@ from bonelib import labels, provenance
 from bonelib.devices import in_order
 from bonelib.errors import InputError, noting
 from bonelib.paths import SliceFolder
-from bonelib.settings import AIR_HU, BONE, IGNORE, Settings
+from bonelib.settings import AIR_HU, BONE, CLASS_NAMES, IGNORE, Settings
 from bonelib.slices import SLICES_AT_ONCE, read_table, window
 
 PREPARATION_SETTINGS = ("image_size", "field_of_view_mm", "window_low_hu", "window_high_hu")
@@ -261,7 +261,7 @@ def _describe(
     return {
         "dataset": folder.root.name,
         "fingerprint": provenance.text_hash(series, used),
-        "classes": list(settings.class_names),
+        "classes": list(CLASS_NAMES),
         "ignore": IGNORE,
         "settings": used,
         "series": series,

@@ -9,12 +9,14 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from bonelib.devices import machine
+from bonelib.settings import Settings
 
 PACKAGE = Path(__file__).resolve().parent
 CODE_SUFFIXES = (".py", ".csv", ".toml", ".yaml")
@@ -120,6 +122,17 @@ def git_commit() -> str:
         cwd=PACKAGE, capture_output=True, text=True,
     )  # fmt: skip
     return run.stdout.strip() or "unknown"
+
+
+def manifest(settings: Settings, dataset: str, models: list[str]) -> dict:
+    """Return the entries of a run's manifest that say what made its results."""
+    return circumstances() | {
+        "profile": settings.profile,
+        "dataset": dataset,
+        "models": models,
+        "seed": settings.seed,
+        "settings": asdict(settings),
+    }
 
 
 def circumstances() -> dict:

@@ -4,18 +4,18 @@ Section and table numbers are those of Krawczyk & Starzyński (2021).
 """
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from bonelib.errors import unknown
 
 CLASS_NAMES = ("background", "patient", "bone")  # section 4: classes 0, 1, 2
-BACKGROUND, PATIENT, BONE = range(3)  # in other schemes, classes of bone go on from BONE
+BACKGROUND, PATIENT, BONE = range(3)
 NUM_CLASSES = len(CLASS_NAMES)
 IGNORE = 255  # label of a pixel that neither trains a network nor counts in a score
 
-CLASS_SCHEMES = {  # classes of bone; `bone_names` recognises them by a bone's name
+CLASS_SCHEMES = {  # classes of bone, from BONE on, which `bone_names` tells by a bone's name
     "bone": ("bone",),
     "bones": ("femur", "hip bone", "sacrum", "vertebra"),  # the next step that the paper names
 }
@@ -48,14 +48,11 @@ BASELINE = "threshold"  # a classical segmentation, which the paper does not hav
 
 # Settings with a closed list of values.
 CHOICES = {
-    "class_scheme": tuple(CLASS_SCHEMES),
     "augment": ("imgaug", "none"),
     "optimizer": ("adadelta", "adam"),
 }
 # Settings of how a run is carried out, which do not change its results.
-NOT_IN_RESULT = {
-    "profile", "loader_workers", "parallel_notebooks", "allow_random_encoder", "devices",
-}  # fmt: skip
+NOT_IN_RESULT = {"profile", "loader_workers", "parallel_notebooks", "allow_random_encoder"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,6 @@ class Settings:
     window_high_hu: float = 600.0  # grey level 255; keeps fat, muscle and spongy bone apart
     phantom_matrix: int = 512  # pixels of the phantom's own slices
     phantom_slice_distance_mm: float = PAPER_SLICE_DISTANCE_MM
-    class_scheme: str = "bone"  # one of CLASS_SCHEMES
     neighbour_mm: float = 0.0  # shipped network: distance of the planes in the outer channels
 
     # Augmentation (section 4)
@@ -98,36 +94,11 @@ class Settings:
     # This machine
     loader_workers: int = -1  # processes that augment; -1: all cores but one
     parallel_notebooks: int = 1  # a GPU serves one training at a time
-    devices: int = 1  # devices that share each batch of a training; 0: all
 
     def __post_init__(self):
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(unknown(name, getattr(self, name), known))
-        if self.devices < 0 or self.batch_size % max(self.devices, 1):
-            raise ValueError(
-                f"setting devices={self.devices}: a batch of {self.batch_size} cannot be shared "
-                "equally; choose a batch_size that is a multiple of devices"
-            )
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Return the names of the classes from 0 on: background, patient, classes of bone."""
-        return *CLASS_NAMES[:BONE], *CLASS_SCHEMES[self.class_scheme]
-
-    @property
-    def num_classes(self) -> int:
-        """Return the number of classes that networks learn and scores count."""
-        return len(self.class_names)
-
-    @property
-    def has_papers_classes(self) -> bool:
-        """Return whether the classes are those of section 4."""
-        return self.class_names == CLASS_NAMES
-
-    def methods(self, models: Sequence[str]) -> list[str]:
-        """Return `models` and, if all bone is one class, the baseline."""
-        return [*models, *([BASELINE] if self.has_papers_classes else [])]
 
     @property
     def pixel_spacing_mm(self) -> float:
@@ -149,16 +120,17 @@ class Settings:
         """Return the settings that change the results of a run."""
         return {name: value for name, value in vars(self).items() if name not in NOT_IN_RESULT}
 
-    def horizons(self, model: str) -> tuple[int, ...]:
-        """Return the numbers of epochs after which `model` is evaluated.
+    def horizons(self, method: str) -> tuple[int, ...]:
+        """Return the numbers of epochs after which a method is scored; the baseline has 0.
 
         One training serves both tables: U-net's first epochs are Table 1's training, all of
         them Table 3's, since neither batches nor optimizer depend on the last epoch.
         """
-        table1 = (self.epochs,) if model in TABLE1_MODELS else ()
-        table3 = (self.epochs_long,) if model in TABLE3_MODELS else ()
-        own = () if model in (*MODEL_NAMES, BASELINE) else (self.epochs_long,)  # the shipped one
-        return tuple(dict.fromkeys(table1 + table3 + own))  # equal epoch counts are one task
+        if method == BASELINE:
+            return (0,)
+        is_long = method in TABLE3_MODELS or method not in TABLE1_MODELS  # or the shipped one
+        counts = {self.epochs} if method in TABLE1_MODELS else set()
+        return tuple(sorted(counts | ({self.epochs_long} if is_long else set())))
 
 
 TABLES = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text())

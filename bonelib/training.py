@@ -4,11 +4,10 @@ import importlib.util
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import keras
@@ -16,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from bonelib import augment, metrics, models, provenance, slices
-from bonelib.devices import set_precision, share, sharing
+from bonelib.devices import set_precision
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.prediction import network_input, network_segmenter
-from bonelib.settings import BONE, CLASS_NAMES, IGNORE, Settings
+from bonelib.settings import CLASS_NAMES, IGNORE, Settings
 
 STATISTICS_BATCH = 8  # slices per forward pass when batch-norm statistics are recomputed
 
@@ -39,11 +38,9 @@ class AugmentedSlices:
 
     def batches(self, output_size: int, first_epoch: int) -> Iterator:
         """Yield endless batches from epoch `first_epoch` on; see `augment.batches`."""
+        kinds = self.folder.image, self.folder.labels
         rows = self._rows().itertuples()
-        files = [
-            (self.folder.image(row.series, row.slice), self.folder.labels(row.series, row.slice))
-            for row in rows
-        ]
+        files = [tuple(kind(row.series, row.slice) for kind in kinds) for row in rows]
         workers = augment.num_workers(self.settings)
         return augment.batches(files, output_size, self.settings, first_epoch, workers)
 
@@ -91,19 +88,18 @@ def train(
     record |= provenance.circumstances()
     record |= {"precision": set_precision(settings), "backend": keras.backend.backend()}
     epochs_before = []
-    with sharing(settings) as record["devices"]:
-        if results.state(name).exists():
-            model = keras.models.load_model(results.state(name))
-            # Rounded up: float16's loss scaling now and then skips a step without counting it.
-            count = math.ceil(int(model.optimizer.iterations) / settings.steps_per_epoch)
-            epochs_before = pd.read_csv(results.history(name))[:count].to_dict("records")
-            print(f"{name} goes on after epoch {count}")
-        else:
-            model, record["encoder_weights"] = new_model(name, settings, samples.has_shares)
-            if start is not None:
-                model.load_weights(start)
-        provenance.write_json(results.training_record(name), record)
-        _fit(model, epochs_before, folder, results, settings, samples)
+    if results.state(name).exists():
+        model = keras.models.load_model(results.state(name))
+        # Rounded up: float16's loss scaling now and then skips a step without counting it.
+        count = math.ceil(int(model.optimizer.iterations) / settings.steps_per_epoch)
+        epochs_before = pd.read_csv(results.history(name))[:count].to_dict("records")
+        print(f"{name} goes on after epoch {count}")
+    else:
+        model, record["encoder_weights"] = new_model(name, settings, samples.has_shares)
+        if start is not None:
+            model.load_weights(start)
+    provenance.write_json(results.training_record(name), record)
+    _fit(model, epochs_before, folder, results, settings, samples)
     history = pd.read_csv(results.history(name))
     record |= {"finished": True, "seconds": round(history["seconds"].sum(), 1)}
     provenance.write_json(results.training_record(name), record)
@@ -151,25 +147,18 @@ def new_model(
 
     It learns label maps or, with `has_shares`, the classes' shares of each pixel.
     """
-    build = partial(
-        models.build_model,
-        name,
-        settings.image_size,
-        settings.num_classes,
-        decoder_activation=settings.decoder_activation,
-    )
-    if models.encoder_of(name) is None:
-        model, start = build(), None
-    elif settings.encoder_weights == "none":
-        model, start = build(), "random"
-    else:
+    options = {"decoder_activation": settings.decoder_activation}
+    model, start = None, models.encoder_of(name) and "random"
+    if start and settings.encoder_weights != "none":
+        weights = {"encoder_weights": settings.encoder_weights}
         try:
-            model, start = build(encoder_weights=settings.encoder_weights), "imagenet"
+            model = models.build_model(name, settings.image_size, **options, **weights)
+            start = "imagenet"
         except models.EncoderWeightsError as error:
             if not settings.allow_random_encoder:
                 raise
             print(f"{error}\nGoing on with a random encoder; the tables say so.")
-            model, start = build(), "random"
+    model = model or models.build_model(name, settings.image_size, **options)
     if has_shares:
         loss = keras.losses.CategoricalCrossentropy()
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
@@ -245,10 +234,9 @@ class EpochRecord(keras.callbacks.Callback):
         results, settings, name = self.results, self.settings, self.model.name
         # Slice by slice: ten times as fast as all at once, which exceeds the processor's cache.
         counts = sum(
-            metrics.confusion_matrix(*pair, settings.num_classes)
-            for pair in zip(self.labels, predicted, strict=True)
+            metrics.confusion_matrix(*pair) for pair in zip(self.labels, predicted, strict=True)
         )
-        logs |= validation_scores(counts, settings.class_names)
+        logs |= validation_scores(counts)
         row = {"epoch": epoch + 1} | {name: float(value) for name, value in logs.items()}
         row["seconds"] = round(time.perf_counter() - self.started, 2)
         is_best = all(row["val_mean_iou"] > past["val_mean_iou"] for past in self.rows)
@@ -269,20 +257,15 @@ class EpochRecord(keras.callbacks.Callback):
         epochs = self.params["epochs"]
         seconds = np.median([past["seconds"] for past in self.rows])
         left = timedelta(seconds=round(seconds * (epochs - row["epoch"])))
-        bones = [
-            f"{bone} IoU {row[f'val_iou_{bone}']:.4f}" for bone in self.settings.class_names[BONE:]
-        ]
         print(
             f"epoch {row['epoch']:2d}/{epochs}  loss {row['loss']:.4f}  validation: "
             f"accuracy {row['val_accuracy']:.4f}, mean IoU {row['val_mean_iou']:.4f}, "
-            f"{', '.join(bones)}  {row['seconds']:.0f} s, {left} left",
+            f"bone IoU {row['val_iou_bone']:.4f}  {row['seconds']:.0f} s, {left} left",
             flush=True,
         )
 
 
-def validation_scores(
-    counts: np.ndarray, class_names: Sequence[str] = CLASS_NAMES
-) -> dict[str, float]:
+def validation_scores(counts: np.ndarray) -> dict[str, float]:
     """Return the scores of pooled validation counts (classes, classes), named as in a history.
 
     Means are over the classes of the reference, so that they compare between epochs.
@@ -291,9 +274,9 @@ def validation_scores(
     present = counts.sum(axis=1) > 0
     return {
         "val_accuracy": metrics.overall_accuracy(counts),
-        **{f"val_iou_{name}": iou[index] for index, name in enumerate(class_names)},
+        **{f"val_iou_{name}": iou[index] for index, name in enumerate(CLASS_NAMES)},
         "val_mean_iou": iou[present].mean(),
-        **{f"val_dice_{name}": dice[index] for index, name in enumerate(class_names)},
+        **{f"val_dice_{name}": dice[index] for index, name in enumerate(CLASS_NAMES)},
         "val_mean_dice": dice[present].mean(),
     }
 
@@ -339,7 +322,7 @@ class BatchNormStatistics(keras.callbacks.Callback):
             layer.momentum = 0.0  # the "running average" is then that of the last batch
         statistics = []
         for batch in self.batches:
-            self.forward.predict_on_batch(share(network_input(batch)))
+            self.forward.predict_on_batch(network_input(batch))
             statistics.append([keras.ops.convert_to_numpy(variable) for variable in variables])
         for variable, values in zip(variables, zip(*statistics, strict=True), strict=True):
             variable.assign(np.mean(values, axis=0))

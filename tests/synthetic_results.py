@@ -80,7 +80,7 @@ def write_results(root, volumes, models=MODELS, settings=SETTINGS, random_encode
         rng = np.random.default_rng(sum(map(ord, model)))
         rows, surfaces, reliable, false = [], [], [], []
         for series, volume in tested.items():
-            for epochs in settings.horizons(model) or [0]:
+            for epochs in settings.horizons(model):
                 names = {"model": model, "epochs": epochs, "series": series}
                 error = ERRORS[model] * (0.9 if epochs == settings.epochs_long else 1.0)
                 predicted = np.stack([worsen(labels, error, rng) for labels in volume])
@@ -89,7 +89,7 @@ def write_results(root, volumes, models=MODELS, settings=SETTINGS, random_encode
                     rows += [[model, epochs, epochs, grid, series, index, *counts.ravel()]
                              for grid in ("input", "native")]  # fmt: skip
                     false += false_bone(names, index, counts)
-                measured = measure_surfaces(volume, predicted, SPACING_MM, settings)
+                measured = measure_surfaces(volume, predicted, SPACING_MM)
                 surfaces += measured.assign(**names).to_dict("records")
                 if model != "threshold":
                     reliable += reliability(names, volume, error)
@@ -97,13 +97,10 @@ def write_results(root, volumes, models=MODELS, settings=SETTINGS, random_encode
                 path = results.prediction(model, series, index)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(prediction.astype(np.uint8)).save(path)
-        write_scores(results, model, rows)
-        for path, columns, found in (
-            (results.surfaces(model), scoring.SURFACE_COLUMNS, surfaces),
-            (results.reliability(model), scoring.RELIABILITY_COLUMNS, reliable),
-            (results.false_bone(model), scoring.FALSE_BONE_COLUMNS, false),
-        ):
-            write_text(path, pd.DataFrame(found, columns=columns).to_csv(index=False))
+        tables = {"": rows, "surfaces": surfaces, "reliability": reliable, "false_bone": false}
+        for kind, found in tables.items():
+            frame = pd.DataFrame(found, columns=scoring.COLUMNS[kind])
+            write_text(results.scores(model, kind), frame.to_csv(index=False))
         paper = published.TABLE2.get(model, {"parameters": 0, "trainable": 0})
         encoder = {"vgg_unet": "imagenet", "resnet50_unet": "imagenet"}.get(model)
         write_text(results.score_record(model), json.dumps({
@@ -144,11 +141,6 @@ def false_bone(names, index, counts):
             for cause, pixels in wrong.items() if pixels]  # fmt: skip
 
 
-def write_scores(results, model, rows):
-    frame = pd.DataFrame(rows, columns=scoring.KEY_COLUMNS + scoring.COUNT_COLUMNS)
-    write_text(results.scores(model), frame.to_csv(index=False))
-
-
 def score_rows(series, model="unet", epochs=10):
     """Return score rows of {series: confusion counts of each slice}."""
     rows = [
@@ -156,8 +148,7 @@ def score_rows(series, model="unet", epochs=10):
         for name, slices in series.items()
         for index, counts in enumerate(slices)
     ]
-    size = len(next(iter(series.values()))[0])
-    return pd.DataFrame(rows, columns=scoring.KEY_COLUMNS + metrics.count_columns(size))
+    return pd.DataFrame(rows, columns=scoring.COLUMNS[""])
 
 
 def write_text(path, text):

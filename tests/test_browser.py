@@ -319,6 +319,7 @@ def test_a_scan_is_chosen_segmented_looked_at_and_taken_away(
     controls = page.locator(".jp-OutputArea-output", has=page.get_by_text("single bones"))
     expect(controls).to_contain_text("150 x 90 x 8 voxels")
     expect(controls).to_contain_text("done in")
+    expect(page.locator("[data-mime-type$=stderr]", has_text="oneDNN")).to_have_count(0)
     wait_for_bone(page, controls.locator("canvas"))
 
     # Turn

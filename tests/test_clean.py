@@ -55,10 +55,6 @@ def test_clean_says_how_much_there_is_and_each_kind_is_removed_alone(make):
     assert make("clean-all")[1] == set(NEVER)  # nothing left of a kind is no error
 
 
-def test_clean_all_leaves_the_user_s_files(make):
-    assert make("clean-all")[1] == set(NEVER)
-
-
 def test_the_makefile_knows_every_profile():
     lines = (REPOSITORY / "Makefile").read_text().splitlines()
     assert f"PROFILES := {' '.join(PROFILES)}" in lines

@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster
 from bonelib import provenance
 from bonelib.errors import InputError
 from bonelib.paths import REPOSITORY, ResultFolder
-from bonelib.workflow import cluster, driver, execution, steps
+from bonelib.workflow import cluster, driver, steps
 from bonelib.workflow.runs import open_run
 
 TRAINING = "03_train_model-unet"
@@ -72,7 +72,7 @@ class Processes:
             (name, child)
             for name, process in self.all.items()
             for child in psutil.Process(process.pid).children()
-            if execution.kernel_mark(notebook) in child.cmdline()
+            if steps.kernel_mark(notebook) in child.cmdline()
         ]
 
 
@@ -119,12 +119,6 @@ def test_a_run_goes_on_when_the_worker_that_trains_is_killed(disturbed):
     networks = (TRAINING, "04_evaluate_model-unet")  # they wait for a card
     assert {notebooks[name]["worker"] for name in networks} == {"another_gpu"}
     assert (results.tables / "table1.csv").exists()
-
-
-def test_workers_are_described(processes, disturbed):
-    with Client(processes.address) as client:
-        described = cluster.description(client)
-    assert described == "2 workers on the cluster, 1 with a GPU, 2 notebooks at the same time"
 
 
 def test_ctrl_c_at_the_driver_ends_the_kernels_of_its_workers(processes, small_scans, tmp_path):

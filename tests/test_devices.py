@@ -35,15 +35,3 @@ def test_the_fastest_precision_is_that_of_the_hardware(
 def test_precision_can_be_named():
     assert devices.set_precision(get_settings("smoke", {"precision": "float32"})) == "float32"
     assert keras.config.dtype_policy().name == "float32"
-
-
-def test_only_jax_shares_batches(monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
-    with devices.sharing(get_settings("paper")) as count:
-        assert count == 1
-    with (
-        pytest.raises(ValueError, match="set KERAS_BACKEND=jax") as caught,
-        devices.sharing(get_settings("paper", {"devices": 2})),
-    ):
-        pass
-    assert "\n" not in str(caught.value)

@@ -79,12 +79,6 @@ def test_the_margin_of_bone_crosses_slices(distance_mm, cause):
     assert found[0, 20, 22] == SOFT  # 5 mm and more
 
 
-def test_the_margin_includes_the_next_pixel_of_a_coarse_grid():
-    images, reference = patient()
-    found = causes(images, reference, (10.0, 7.5, 7.5))[0]
-    assert found[39, 39] == BESIDE and found[38, 45] == SOFT
-
-
 def test_unknown_pixels_count_as_bone_nearby():
     images, reference = patient()
     reference[0, 20, 20] = IGNORE
@@ -152,24 +146,24 @@ def test_unknown_pixels_belong_to_no_structure():
     reference = np.full((3, 8, 8), PATIENT, np.uint8)
     reference[1, 2:4, 2:4], reference[1, 6, 6] = BONE, IGNORE
     predicted = np.where(reference == IGNORE, BONE, reference)
-    surfaces = error_analysis.measure_surfaces(reference, predicted, SPACING_MM, Settings())
+    surfaces = error_analysis.measure_surfaces(reference, predicted, SPACING_MM)
     assert surfaces["state"].tolist() == ["found", "found"]
     assert (surfaces[["assd_mm", "hd95_mm"]] == 0).all(axis=None)
 
 
-def test_each_class_of_bone_is_found_missed_invented_or_absent():
-    reference, predicted = np.full((2, 3, 8, 8), PATIENT, np.uint8)
-    femur, hip, sacrum = range(BONE, BONE + 3)
-    reference[1, 1, :3] = predicted[1, 1, :3] = femur
-    reference[1, 3, 3], predicted[1, 5, 5] = hip, sacrum
-    bones = Settings(class_scheme="bones")
-    surfaces = error_analysis.measure_surfaces(reference, predicted, SPACING_MM, bones)
-    assert dict(zip(surfaces["structure"], surfaces["state"], strict=True)) == {
-        "patient": "found", "femur": "found", "hip bone": "missed", "sacrum": "invented",
-        "vertebra": "absent",
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    ("is_there", "is_found", "state"),
+    [(True, True, "found"), (True, False, "missed"), (False, True, "invented"),
+     (False, False, "absent")],
+)  # fmt: skip
+def test_bone_is_found_missed_invented_or_absent(is_there, is_found, state):
+    pair = np.full((2, 3, 8, 8), PATIENT, np.uint8)
+    pair[0, 1, 1, :3], pair[1, 1, 1, :3] = PATIENT + is_there, PATIENT + is_found
+    surfaces = error_analysis.measure_surfaces(*pair, SPACING_MM).set_index("structure")
+    assert surfaces["state"].to_dict() == {"patient": "found", "bone": state}
     worst = np.linalg.norm(np.multiply((3, 8, 8), SPACING_MM))
-    assert surfaces["hd95_mm"].tolist() == pytest.approx([0, 0, worst, worst, np.nan], nan_ok=True)
+    expected = {"found": 0, "absent": np.nan}.get(state, worst)
+    assert surfaces["hd95_mm"].tolist() == pytest.approx([0, expected], nan_ok=True)
 
 
 PROBABILITIES = arrays(np.uint8, (2, 9, 8, 3), elements=st.integers(0, 255))
@@ -193,15 +187,6 @@ def test_reliability_is_scikit_learns_calibration_curve(probabilities, reference
         )
         np.testing.assert_allclose(positive / pixels, often)
         np.testing.assert_allclose(levels / 255 / pixels, mean)
-
-
-def test_reliability_by_hand():
-    probabilities = np.array([[[0, 255], [51, 204], [52, 203], [255, 0]]], np.uint8)
-    counts = error_analysis.reliability(probabilities, np.array([[1, 0, 1, IGNORE]], np.uint8))
-    first = {place: counts[0, place].tolist() for place in np.flatnonzero(counts[0, :, 0])}
-    assert first == {0: [1, 0, 0], 3: [1, 51, 1], 4: [1, 52, 0]}  # 51 of 255 is 20 %
-    second = {place: counts[1, place].tolist() for place in np.flatnonzero(counts[1, :, 0])}
-    assert second == {15: [2, 204 + 203, 1], 19: [1, 255, 1]}
 
 
 def slices_of(*rows):

@@ -8,11 +8,10 @@ import pytest
 from bonelib import metrics, prediction, provenance, slices
 from bonelib.evaluation import error_analysis, evaluate, scoring
 from bonelib.paths import ResultFolder
-from bonelib.settings import BASELINE, BONE, IGNORE, PATIENT, Settings, get_settings
+from bonelib.settings import BASELINE, BONE, CLASS_NAMES, IGNORE, PATIENT, get_settings
 from tests.synthetic_results import ellipses, score_rows, write_slices
 
 SETTINGS = get_settings("smoke", {"epochs": 1, "epochs_long": 2})
-BONES = Settings(class_scheme="bones")
 SPACING_MM = (5.0, 7.5, 7.5)
 METHODS = ["unet", BASELINE]
 
@@ -51,8 +50,8 @@ def run(tmp_path_factory):
 
 
 def test_surfaces_are_measured_by_horizon_series_and_structure(run):
-    surfaces = scoring.read_surfaces(run[1], METHODS)
-    assert list(surfaces) == scoring.SURFACE_COLUMNS
+    surfaces = scoring.read_scores(run[1], METHODS, "surfaces")
+    assert list(surfaces) == scoring.COLUMNS["surfaces"]
     found = surfaces.groupby(["model", "epochs", "series"])["structure"].agg(list)
     assert set(map(tuple, found)) == {("patient", "bone")}
     assert found.index.tolist() == [
@@ -72,14 +71,14 @@ def test_surfaces_are_measured_by_horizon_series_and_structure(run):
 
 def test_reliability_is_that_of_the_networks_probabilities(run):
     folder, results = run
-    reliability = scoring.read_reliability(results, METHODS)
-    assert list(reliability) == scoring.RELIABILITY_COLUMNS
+    reliability = scoring.read_scores(results, METHODS, "reliability")
+    assert list(reliability) == scoring.COLUMNS["reliability"]
     assert set(reliability["model"]) == {"unet"} and set(reliability["epochs"]) == {1, 2}
     table = slices.read_table(folder.root)
     images, labels = slices.load(folder.root, table[table["series"] == "b"])
     *_, probabilities = segment(images)
     expected = error_analysis.reliability(probabilities, labels)
-    for counts, name in zip(expected, SETTINGS.class_names, strict=True):
+    for counts, name in zip(expected, CLASS_NAMES, strict=True):
         rows = reliability.query(f"`class` == '{name}' and series == 'b' and epochs == 2")
         assert rows["bin"].tolist() == list(range(error_analysis.BINS))
         found = rows[["pixels", "probability", "positive"]].to_numpy() * [1, 255, 1]
@@ -87,8 +86,8 @@ def test_reliability_is_that_of_the_networks_probabilities(run):
 
 
 def test_every_pixel_of_false_bone_has_one_cause(run):
-    false = scoring.read_false_bone(run[1], METHODS)
-    assert list(false) == scoring.FALSE_BONE_COLUMNS
+    false = scoring.read_scores(run[1], METHODS, "false_bone")
+    assert list(false) == scoring.COLUMNS["false_bone"]
     assert set(false["cause"]) <= set(error_analysis.CAUSES) and (false["pixels"] > 0).all()
     counts = scoring.read_scores(run[1], METHODS).query("resolution == 'input'")
     key = ["model", "epochs", "series", "slice"]
@@ -142,12 +141,10 @@ def test_validation_chooses_the_best_model():
     assert scoring.best_model(baseline, SETTINGS, histories) is None
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, BONES], ids=["bone", "bones"])
-def test_a_bone_model_needs_a_network_that_finds_bone(settings):
-    found = np.diag([9] * settings.num_classes)
-    little = np.diag([9, 9] + [1] * (settings.num_classes - 2))
-    little[BONE:, PATIENT] = 9
+def test_a_bone_model_needs_a_network_that_finds_bone():
+    found, little = np.diag([9, 9, 9]), np.diag([9, 9, 1])
+    little[BONE, PATIENT] = 9
     histories = {"unet": pd.DataFrame({"val_mean_iou": [0.5]})}
     for counts, network in ((found, "unet"), (little, None)):
         scores = score_rows({"a": [counts]})
-        assert scoring.network_with_bone(scores, settings, histories) == network
+        assert scoring.network_with_bone(scores, SETTINGS, histories) == network

@@ -12,14 +12,13 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 from skimage.color import rgb2lab
-from sklearn.calibration import calibration_curve
 
-from bonelib import figures, training
+from bonelib import figures
 from bonelib.evaluation import error_analysis, scoring, statistics
-from bonelib.figures import paper, pictures, style, supplement
+from bonelib.figures import paper, pictures, style
 from bonelib.figures.style import CLASS_COLOURS
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.settings import IGNORE, get_settings
+from bonelib.settings import CLASS_NAMES, IGNORE, get_settings
 from tests.synthetic_results import MODELS, small_results
 
 matplotlib.use("agg")
@@ -66,7 +65,7 @@ def test_quartiles_go_from_best_to_worst(run):
     assert chosen["bone_iou"].iloc[0] == np.nanmax(everything)
     assert chosen["bone_iou"].iloc[-1] == np.nanmin(everything)
     assert set(chosen["epochs"]) == {scores["epochs"].max()}
-    figure = figures.best_to_worst(*run, get_settings("smoke"), scores, "unet")
+    figure = figures.best_to_worst(*run, scores, "unet")
     for panel, row in zip(figure.axes[1::2], chosen.itertuples(), strict=True):
         assert f"bone IoU {row.bone_iou:.1f} %" in panel.get_title()
 
@@ -104,74 +103,59 @@ def test_figure6_scores_what_it_shows(run):
 def test_save_writes_both_formats_and_the_caption(tmp_path, history):
     figure, axes = figures.canvas(1, 1, 76.2, 101.6)
     paper.figure5(history, axes[0, 0])
-    figures.save(figure, "figure5", tmp_path, "Of U-net.")
+    figures.save(figure, "figure5", tmp_path)
     assert (tmp_path / "figure5.pdf").read_bytes().startswith(b"%PDF")
     image = Image.open(tmp_path / "figure5.png")
     assert image.size == (1200, 900)  # 300 dpi
-    assert image.info["Description"] == f"{figures.CAPTIONS['figure5']} Of U-net."
-
-
-def test_augmented_examples_differ_from_the_original_and_repeat(run):
-    original = pictures.read_example(run[0], at("train01", 2))
-    first, again = (pictures.augmented_examples(original, seed=3, count=3) for _ in range(2))
-    assert len(first) == 3
-    assert all((a.image == b.image).all() for a, b in zip(first, again, strict=True))
-    assert any((example.image != original.image).any() for example in first)
-    assert all(example.image.shape == example.labels.shape == (48, 48) for example in first)
-
-
-CLASS_NAMES = get_settings("smoke", {"class_scheme": "bones"}).class_names
+    assert image.info["Description"] == figures.CAPTIONS["figure5"]
 
 
 @pytest.fixture
-def six(run):
-    """An example with all classes of a scheme and an ignored part, and a wrong prediction."""
-    example = pictures.read_example(run[0], at("test01", 2))
+def example(run):
+    """An example with all classes and an ignored part, and a wrong prediction."""
     labels = np.zeros((48, 48), np.uint8)
-    labels[8:40, 4:44] = 1
-    for label in range(2, 6):
-        labels[10:20, 8 * label - 8 : 8 * label - 2] = label
-    labels[30:34, 20:24] = IGNORE
-    predicted = np.where(labels == 4, 3, np.where(labels == IGNORE, 2, labels))
+    labels[8:40, 4:44], labels[10:20, 8:14], labels[30:34, 20:24] = 1, 2, IGNORE
+    predicted = np.where(labels == IGNORE, 2, labels)
+    predicted[10:15, 8:14] = 1
     predictions = {"unet": predicted.astype(np.uint8)}
-    return replace(example, labels=labels, predictions=predictions)
+    read = pictures.read_example(run[0], at("test01", 2))
+    return replace(read, labels=labels, predictions=predictions)
 
 
-def test_slices_of_any_scheme_are_drawn_and_scored(six):
-    mean, bone = paper.image_scores(six, six.predictions["unet"], CLASS_NAMES)
-    assert bone == 100  # sacrum taken for hip bone is bone all the same, and ignored is ignored
-    assert mean == pytest.approx(100 * (1 + 1 + 1 + 0.5 + 0 + 1) / 6)
+def test_slices_are_drawn_and_scored_but_for_ignored_pixels(example):
+    mean, bone = paper.image_scores(example, example.predictions["unet"])
+    patient = (example.labels == 1).sum()
+    assert bone == 50
+    assert mean == pytest.approx(100 * (1 + patient / (patient + 30) + 0.5) / 3)
     figure, axes = figures.canvas(1, 3, 60)
-    paper.figure6(six, axes, CLASS_NAMES)
+    paper.figure6(example, axes)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [*CLASS_NAMES, "not scored"]
     drawn = axes[0, 1].images[0].get_array()
     colours = [to_hex(patch.get_facecolor()) for patch in legend.get_patches()]
-    assert len(set(colours)) == 7
-    for label, colour in zip([*range(6), IGNORE], colours, strict=True):
-        assert to_hex(drawn[six.labels == label][0]) == colour
+    assert len(set(colours)) == 4
+    for label, colour in zip([*range(3), IGNORE], colours, strict=True):
+        assert to_hex(drawn[example.labels == label][0]) == colour
 
 
-def test_curves_of_any_scheme():
-    counts = np.diag([9, 8, 7, 6, 5, 4])
-    scores = pd.DataFrame([training.validation_scores(counts, CLASS_NAMES)]).assign(epoch=1)
+def test_a_class_without_pixels_has_a_curve_marked_absent(history):
     _, axes = figures.canvas(1, 1, 60)
-    paper.figure4(scores.assign(val_iou_sacrum=np.nan), axes[0, 0])
-    labels = [line.get_label().removesuffix(" (absent)") for line in axes[0, 0].lines]
-    assert labels == list(CLASS_NAMES)
-    assert len({line.get_color() for line in axes[0, 0].lines}) == 6
-    assert len({line.get_marker() for line in axes[0, 0].lines}) == 6
-    assert axes[0, 0].lines[1].get_ydata() == pytest.approx(100 * scores["val_iou_patient"])
+    paper.figure4(history.assign(val_iou_bone=np.nan), axes[0, 0])
+    lines = axes[0, 0].lines
+    assert [line.get_label() for line in lines] == ["background", "patient", "bone (absent)"]
+    assert len({line.get_color() for line in lines}) == 3
+    assert len({line.get_marker() for line in lines}) == 3
+    assert lines[1].get_ydata() == pytest.approx(100 * history["val_iou_patient"])
 
 
-def test_pictures_and_planes_outline_every_class(six, make_image):
-    labels = np.stack([six.labels] * 6)
+def test_pictures_and_planes_outline_every_class(example, make_image):
+    labels = np.stack([example.labels] * 6)
+    labels[labels == IGNORE] = 0
     scan = make_image(np.zeros(labels.shape, np.int16), (10, 4, 2))
-    label_map = make_image(np.where(labels == IGNORE, 0, labels), (10, 4, 2))
-    gallery = pictures.draw_gallery({"draw": (six.image, six.labels)})
-    for figure in (gallery, pictures.draw_planes(scan, label_map)):
+    planes = pictures.draw_planes(scan, make_image(labels, (10, 4, 2)))
+    for figure in (pictures.draw_gallery({"draw": (example.image, labels[0])}), planes):
         colours = {to_hex(one.get_edgecolor()[0]) for one in figure.axes[0].collections}
-        assert colours == {colour.lower() for colour in CLASS_COLOURS[1:]}
+        assert colours == {colour.lower() for colour in CLASS_COLOURS[1:3]}
 
 
 def test_planes_are_upright_in_mm_and_cut_most_bone(make_image):
@@ -263,7 +247,7 @@ def as_deuteranope(rgb):
     return np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
 
 
-@pytest.mark.parametrize("colours", [CLASS_COLOURS, style.PAIR_COLOURS, supplement.CAUSE_COLOURS])
+@pytest.mark.parametrize("colours", [CLASS_COLOURS, style.PAIR_COLOURS, paper.CAUSE_COLOURS])
 def test_colours_differ_in_grey_and_to_colour_blind_readers(colours):
     rgb = np.array([to_rgb(colour) for colour in colours])
     lightness = rgb2lab(rgb)[:, 0]
@@ -304,8 +288,8 @@ def test_what_has_no_files_is_skipped_with_one_note(run, tmp_path):
 def scored(run):
     """Score rows of all methods on the input grid with their places, and the names."""
     scores = scoring.read_scores(run[1], MODELS)
-    names = supplement.method_names(scores)
-    rows = supplement.by_method(scores[scores["resolution"] == "input"], names)
+    names = paper.method_names(scores)
+    rows = paper.by_method(scores[scores["resolution"] == "input"], names)
     return rows.merge(scoring.read_slices(run[1]), on=["series", "slice"]), names
 
 
@@ -313,23 +297,14 @@ def by_title(figure):
     return {panel.get_title().split("\n")[0]: panel for panel in figure.axes}
 
 
-def test_methods_are_named_with_their_epochs_in_the_papers_order(scored):
-    rows, names = scored
-    assert list(rows["method"].cat.categories) == list(names.values())
-    assert names["unet", 2] == "U-net, 2 epochs" and names["threshold", 0] == "Threshold (baseline)"
-    records = {"vgg_unet": {"encoder_weights": "random"}}
-    random = supplement.method_names(rows, records)["vgg_unet", 4]
-    assert random == "VGG-U-net (random encoder), 4 epochs"
-
-
 def test_figure_s1_draws_each_difference_with_its_interval(scored, monkeypatch):
     rows, names = scored
     monkeypatch.setattr(statistics, "RESAMPLES", 20)
-    pairs = supplement.pairwise(rows, names)
+    pairs = paper.pairwise(rows, names)
     assert len(pairs) == 36 and (pairs["difference"] >= 0).all()
     pairs["p_holm"] = [0.01, *[0.2] * 35]
     _, axes = figures.canvas(1, 1, 170)
-    supplement.figureS1(pairs, axes[0, 0])
+    paper.figureS1(pairs, axes[0, 0])
     bars = axes[0, 0].containers
     assert len(bars) == 36
     labels = dict(zip(axes[0, 0].get_yticks(), axes[0, 0].get_yticklabels(), strict=True))
@@ -347,8 +322,8 @@ def test_figure_s1_draws_each_difference_with_its_interval(scored, monkeypatch):
 
 def test_figure_s2_pools_the_slices_of_a_level(scored):
     rows, _ = scored
-    figure, axes = figures.canvas(*supplement.multiples_shape(rows), 150)
-    supplement.figureS2(rows, axes)
+    figure, axes = figures.canvas(*paper.multiples_shape(rows), 150)
+    paper.figureS2(rows, axes)
     panel = by_title(figure)["U-net, 4 epochs"]
     part = rows[(rows["model"] == "unet") & (rows["epochs"] == 4)]
     curve, dots = panel.lines[-1], panel.lines[-2]
@@ -364,37 +339,13 @@ def test_figure_s2_pools_the_slices_of_a_level(scored):
     ]  # fmt: skip
 
 
-def test_figure_s3_has_a_dot_for_each_slice_with_bone(scored):
-    rows, _ = scored
-    figure, axes = figures.canvas(*supplement.multiples_shape(rows), 150)
-    supplement.figureS3(rows, axes)
-    panel = by_title(figure)["FCN8, 2 epochs"]
-    part = rows[(rows["model"] == "fcn8") & (rows["bone_mm2"] > 0)]
-    assert len(part) == 10 < (rows["model"] == "fcn8").sum()
-    dots, medians = panel.lines[0], panel.containers[0].lines[0]
-    assert dots.get_xdata() == pytest.approx(part["bone_mm2"] / 100)
-    assert dots.get_ydata() == pytest.approx(scoring.bone_iou(part))
-    order = np.argsort(dots.get_xdata(), kind="stable")
-    halves = np.array_split(dots.get_ydata()[order], 2)
-    assert medians.get_ydata() == pytest.approx([np.median(half) for half in halves])
-    assert "(cm²)" in figure.axes[-1].get_xlabel()
-
-
-@pytest.mark.parametrize(
-    ("share", "printed"),
-    [(0, "0"), (0.01, "<0.1"), (0.1, "0.1"), (99.9, "99.9"), (99.96, ">99.9"), (100, "100")],
-)
-def test_only_nothing_is_printed_as_0_and_only_all_as_100(share, printed):
-    assert supplement.percent(share) == printed
-
-
 def test_figure_s4_prints_the_shares_of_each_row():
     counts = {"n00": 90, "n01": 10, "n11": 3, "n12": 1, "n21": 1, "n22": 1}
     columns = dict.fromkeys(scoring.COUNT_COLUMNS, 0) | counts
     rows = pd.DataFrame([columns, columns]).assign(model="unet", epochs=30)
-    rows = supplement.by_method(rows, supplement.method_names(rows))
+    rows = paper.by_method(rows, paper.method_names(rows))
     _, axes = figures.canvas(1, 1, 60)
-    supplement.figureS4(rows, axes)
+    paper.figureS4(rows, axes)
     cells = {text.get_position(): text.get_text() for text in axes[0, 0].texts}
     printed = [[cells[column, row] for column in range(3)] for row in range(3)]
     assert printed == [["90.0", "10.0", "0"], ["0", "75.0", "25.0"], ["0", "50.0", "50.0"]]
@@ -403,38 +354,11 @@ def test_figure_s4_prints_the_shares_of_each_row():
     assert axes[0, 0].get_xlabel() == "predicted" and axes[0, 0].get_ylabel() == "reference"
 
 
-def test_figure_s5_agrees_with_scikit_learn():
-    rng = np.random.default_rng(3)
-    probability = rng.uniform(size=4000)
-    truth = rng.uniform(size=4000) < probability**2
-    place = np.minimum((20 * probability).astype(int), 19)
-    rows = pd.DataFrame(
-        {
-            "model": "unet", "epochs": 30, "series": np.where(place % 2, "a", "b"),
-            "class": "bone", "bin": place, "pixels": 1, "probability": probability,
-            "positive": truth.astype(int),
-        }
-    )  # fmt: skip
-    keys = ["model", "epochs", "series", "class", "bin"]
-    rows = rows.groupby(keys, as_index=False).sum()
-    rows = supplement.by_method(rows, supplement.method_names(rows))
-    _, axes = figures.canvas(2, 1, 80)
-    supplement.figureS5(rows, axes)
-    diagonal, curve = axes[0, 0].lines
-    shares, means = calibration_curve(truth, probability, n_bins=20)
-    assert curve.get_xdata() == pytest.approx(means) and curve.get_ydata() == pytest.approx(shares)
-    sizes = np.bincount(place)
-    assert axes[1, 0].lines[0].get_ydata() == pytest.approx(sizes)
-    assert axes[1, 0].get_yscale() == "log" and axes[1, 0].get_ylabel() == "pixels"
-    error = 100 * (sizes * np.abs(shares - means)).sum() / 4000
-    assert axes[0, 0].get_title() == f"U-net, 30 epochs\nECE  ● {error:.2f}"
-
-
 def test_figure_s6_stacks_the_causes(run, scored):
     rows, names = scored
-    false_bone = supplement.by_method(scoring.read_false_bone(run[1], MODELS), names)
+    false_bone = paper.by_method(scoring.read_scores(run[1], MODELS, "false_bone"), names)
     _, axes = figures.canvas(1, 2, 80)
-    supplement.figureS6(false_bone[false_bone["model"] != "fcn8"], rows, axes)
+    paper.figureS6(false_bone[false_bone["model"] != "fcn8"], rows, axes)
     left, right = axes[0]
     methods = [label.get_text() for label in left.get_yticklabels()]
     place, part = methods.index("PSPNet, 2 epochs"), rows[rows["model"] == "pspnet"]

@@ -13,7 +13,7 @@ from bonelib import headless, provenance
 from bonelib.evaluation import variants
 from bonelib.paths import REPOSITORY, ResultFolder
 from bonelib.settings import get_settings
-from bonelib.workflow import reference
+from bonelib.workflow import runs
 from tests.synthetic_results import ellipses, write_slices
 
 pytestmark = pytest.mark.skipif(
@@ -30,7 +30,7 @@ SMALL = {
     "image_size": 32, "steps_per_epoch": 2, "batch_size": 2, "epochs": 1, "epochs_long": 3,
     "batch_norm_slices": 0, "loader_workers": 1,
 }  # fmt: skip
-JOBS = ["unet", "unet:replicate=1"]
+JOBS = ["unet", "unet-own-1"]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_two_networks_are_trained_and_scored_at_once_and_then_skipped(root, stop
         ("own", 0), ("own", 1),
     }  # fmt: skip
     assert set(pd.read_csv(results.scores("unet"))["epochs"]) == {1, 3}
-    run, models, _ = reference.open_kept(results.root, results)
+    run, models, _ = runs.open_kept(results.root, results)
     assert run.settings == settings and models == ["unet"] and run.dataset == "phantom"
     manifest = provenance.read_json(results.manifest)
     assert manifest["dataset_fingerprint"] == "made"
@@ -115,15 +115,14 @@ def test_nothing_is_started_after_the_deadline(root, tmp_path):
     with start(root, tmp_path, "--minutes", "0") as run:
         said = run.communicate()[0]
     assert run.returncode == headless.TIME_IS_UP
-    assert said.splitlines()[-1] == "left: unet (stopped), unet:replicate=1 (waiting)"
+    assert said.splitlines()[-1] == "left: unet (stopped), unet-own-1 (waiting)"
 
 
 @pytest.mark.parametrize(
     ("job", "message"),
     [
-        ("segmet", "unknown model 'segmet': did you mean 'segnet'?"),
-        ("unet:batch_size=7", "no variant replaces"),
-        ("unet:fast", "'fast' is not SETTING=VALUE"),
+        ("segmet", "unknown training 'segmet': did you mean 'segnet'?"),
+        ("unet-own-7", "did you mean 'unet-own-2'?"),
     ],
 )
 def test_bad_input_is_one_line(root, tmp_path, capsys, job, message):

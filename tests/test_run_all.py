@@ -14,9 +14,9 @@ import pytest
 
 import run_all
 from bonelib import provenance
-from bonelib.paths import NOTEBOOKS, REPOSITORY, ResultFolder, prepared
+from bonelib.paths import REPOSITORY, ResultFolder, prepared
 from bonelib.settings import get_settings, replaced
-from bonelib.workflow import execution, reference, steps
+from bonelib.workflow import runs, steps
 from bonelib.workflow.runs import open_run
 
 from . import hospital
@@ -133,12 +133,12 @@ def test_ablations_add_their_trainings_and_what_reads_them(stale):
     added = [f"{step}_model-unet-relu_decoder-{number}"
              for number in range(3) for step in ("03_train", "04_evaluate")]  # fmt: skip
     assert [name for name in listed if name in added] == added
-    assert not any("own-0" in name or "random_encoder" in name for name in listed)
+    assert not any("own-0" in name for name in listed)
     assert listed[-3:] == ["11_ablations", "05_tables", "08_report"]
 
 
 def test_tables_curves_and_report_come_from_kept_scores_alone(finished, tmp_path, capsys):
-    reference.keep(finished[0], tmp_path / "kept")
+    runs.keep(finished[0], tmp_path / "kept")
     results = ResultFolder(tmp_path / "rebuilt")
     arguments = ["--reference", str(tmp_path / "kept"), "--results", str(results.root)]
     run = call(*arguments)
@@ -183,8 +183,6 @@ def test_a_step_of_an_ablation_has_settings_and_results_of_its_own_and_the_run_s
         assert own.slices.root == run.slices.root
         assert own.results.root == tmp_path / "ablations" / "no_augmentation-2"
         assert all(path.is_relative_to(own.results.root) for path in step.outputs)
-    assert step.parameters["horizons"] == [7]
-    assert step.seconds < planned["04_evaluate_model-unet"].seconds
     assert planned["03_train_model-unet-no_augmentation-2"].state == own.results.training("unet")
 
 
@@ -192,10 +190,9 @@ def test_a_step_of_an_ablation_has_settings_and_results_of_its_own_and_the_run_s
 def test_slices_of_other_settings_leave_the_profile_s_own_alone(results_dir):
     plain = open_run("smoke", results_dir=results_dir)
     assert plain.slices.root == prepared("smoke", "phantom")
-    run = open_run("smoke", results_dir=results_dir, overrides={"class_scheme": "bones"})
+    run = open_run("smoke", results_dir=results_dir, overrides={"seed": 7})
     assert run.slices.root.is_relative_to(run.results.root)
-    planned = planned_steps(run, ["unet"], {"class_scheme": "bones"})
-    assert not any("threshold" in name for name in planned)
+    planned = planned_steps(run, ["unet"], {"seed": 7})
     for step in planned.values():
         own = run_of_step(step)
         assert (own.settings, own.data_dir) == (run.settings, run.data_dir)
@@ -208,7 +205,6 @@ def test_tables_with_as_many_epochs_share_one_training(tmp_path):
     planned = planned_steps(run, ["unet"], overrides)
     targets = [output for step in planned.values() for output in step.outputs]
     assert len(targets) == len(set(targets))
-    assert planned["04_evaluate_model-unet"].parameters["horizons"] == [3]
 
 
 def test_a_list_writes_nothing(tmp_path, capsys):
@@ -230,13 +226,6 @@ def test_a_terminated_run_ends_its_processes(tmp_path):
     assert started and not psutil.wait_procs(started, timeout=20)[1]
 
 
-def test_a_step_depends_on_the_modules_that_its_notebook_imports():
-    figures = provenance.code_files(execution.code(NOTEBOOKS / "06_figures.ipynb"))
-    training = provenance.code_files(execution.code(NOTEBOOKS / "03_train_model.ipynb"))
-    assert "surfaces.py" not in {path.name for path in figures}
-    assert {"training.py", "policy.py", "unet.py"} <= {path.name for path in training}
-
-
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -245,7 +234,7 @@ def test_a_step_depends_on_the_modules_that_its_notebook_imports():
         (["--dataset", "fantom"], "did you mean 'phantom'? choose one of phantom, folder"),
         (["--set", "epoch=3"], "did you mean 'epochs'?"),
         (["--set", "epochs"], "SETTING=VALUE"),
-        (["--set", "class_scheme=bnes"], "did you mean 'bones'?"),
+        (["--set", "optimizer=adan"], "did you mean 'adam'?"),
         (["--workers", "0"], "from 1"),
         (["--ablations", "--models", "segnet"], "--models"),
         (["--reference", "/nowhere"], "/nowhere"),
@@ -289,7 +278,7 @@ def test_a_notebook_runs_in_this_python_whatever_kernels_are_installed(
     monkeypatch.setenv("JUPYTER_PATH", str(kernel.parents[1]))
     source = "import os, sys; print(x, sys.executable, os.environ['MALLOC_ARENA_MAX'])"
     executed = tmp_path / "executed" / "a.ipynb"
-    execution.execute_notebook(write_notebook(source, {"x": 5}), executed)
+    steps.execute_notebook(write_notebook(source, {"x": 5}), executed)
     (output,) = nbformat.read(executed, as_version=4).cells[-1].outputs
     assert output.text.split() == ["5", sys.executable, "1"]
 
@@ -297,7 +286,7 @@ def test_a_notebook_runs_in_this_python_whatever_kernels_are_installed(
 def test_a_parameter_that_the_notebook_does_not_declare_is_refused(write_notebook, tmp_path):
     step = write_notebook("", {"y": []})
     with pytest.raises(ValueError, match="'y': it declares x"):
-        execution.execute_notebook(step, tmp_path / "executed" / "a.ipynb")
+        steps.execute_notebook(step, tmp_path / "executed" / "a.ipynb")
     assert not (tmp_path / "executed").exists()
 
 

@@ -4,7 +4,6 @@ import pytest
 
 from bonelib.settings import (
     BASELINE,
-    CLASS_NAMES,
     DEVIATIONS,
     PAPER_SERIES,
     PROFILES,
@@ -54,17 +53,11 @@ def test_overrides_are_cast_and_counted_as_deviations():
         ("paper", {"augment": "perhaps"}, "'perhaps': choose one of imgaug, none$"),
         ("paper", {"allow_random_encoder": "perhaps"}, "bool"),
         ("paper", {"profile": "smoke"}, "unknown setting 'profile'"),
-        ("paper", {"devices": 4}, "devices=4: a batch of 2 cannot be shared"),
     ],
 )
 def test_a_misspelt_name_is_refused_with_the_valid_ones(profile, overrides, named):
     with pytest.raises(ValueError, match=named):
         get_settings(profile, overrides)
-
-
-@pytest.mark.parametrize("names", [("devices", "batch_size"), ("batch_size", "devices")])
-def test_overrides_apply_together(names):
-    assert get_settings("paper", dict.fromkeys(names, "4")).devices == 4
 
 
 def test_unet_is_evaluated_after_both_trainings():
@@ -73,6 +66,7 @@ def test_unet_is_evaluated_after_both_trainings():
     assert paper.horizons("segnet") == (10,)
     assert paper.horizons("vgg_unet") == (30,)
     assert get_settings("paper", {"epochs_long": 10}).horizons("unet") == (10,)
+    assert paper.horizons(BASELINE) == (0,)
 
 
 def test_every_setting_can_be_overridden():
@@ -80,14 +74,3 @@ def test_every_setting_can_be_overridden():
         if field.name != "profile":
             value = getattr(Settings(), field.name)
             assert get_settings("paper", {field.name: str(value)}) == replace(Settings())
-
-
-def test_a_class_scheme_names_the_classes():
-    paper, bones = Settings(), Settings(class_scheme="bones")
-    assert paper.class_names == CLASS_NAMES and paper.has_papers_classes
-    assert bones.class_names == (
-        "background", "patient", "femur", "hip bone", "sacrum", "vertebra",
-    )  # fmt: skip
-    assert (paper.num_classes, bones.num_classes) == (3, 6)
-    assert paper.methods(["unet"]) == ["unet", BASELINE]
-    assert bones.methods(["unet"]) == ["unet"]  # the baseline tells no bone from another

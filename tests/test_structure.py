@@ -154,11 +154,3 @@ def test_every_citation_names_the_same_version_title_and_date():
     assert versions == {bonelib.__version__} and zenodo["title"] == citation["title"]
     dates = {str(citation["date-released"]), zenodo["publication_date"], codemeta["dateModified"]}
     assert len(dates) == 1
-
-
-def test_this_environment_is_the_locked_one():
-    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
-    locked = dict(line.split("==") for line in lines if ";" not in line)
-    installed = provenance.versions()
-    for name in set(locked) & set(installed):
-        assert installed[name] == locked[name]

@@ -135,7 +135,7 @@ def test_stl_is_read_back(ball, tmp_path):
 @pytest.mark.parametrize("view", list(surfaces.VIEWS))
 def test_picture_shows_the_near_side_in_mm(ball, view):
     figure, axes = plt.subplots()
-    surfaces.draw_surface(ball, axes, view)
+    surfaces.draw_surfaces({"ball": ball}, axes, view)
     (patches,) = axes.collections
     assert 0.4 < len(patches.get_paths()) / len(ball.faces) < 0.6
     low, high = axes.get_ylim()

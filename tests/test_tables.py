@@ -10,10 +10,9 @@ from bonelib import published, tables
 from bonelib.evaluation import scoring, statistics
 from bonelib.paths import ResultFolder
 from bonelib.settings import CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
-from bonelib.tables import supplement_tables
 from tests.synthetic_results import MODELS, SETTINGS, score_rows, small_results
 
-PAPER, BONES = Settings(), Settings(class_scheme="bones")
+PAPER = Settings()
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +111,6 @@ def test_random_encoders_and_missing_models_are_named(made, scores):
     assert any("Not run: FCN32, PSPNet, SegNet" in note for note in table.notes)
 
 
-def test_table2_has_the_papers_counts(made):
-    frame = made["table2"].frame.set_index("name")
-    assert frame.loc["U-net", "parameters_difference"] == 0
-    assert frame.loc["U-net", "milliseconds"] == pytest.approx(13.2, abs=0.06)
-    assert pd.isna(frame.loc["VGG-U-net", "parameters_paper"])
-
-
 def test_table4_pairs_series_by_order(made, scores):
     frame = made["table4"].frame
     assert list(frame["series"]) == ["test01", "test02", "Combined"]
@@ -130,14 +122,14 @@ def test_table4_pairs_series_by_order(made, scores):
     first = statistics.intervals(rows[rows["series"] == "test01"], "iou")
     assert (frame["bone_low"][0], frame["bone_high"][0]) == first["bone"]
     seven = score_rows({f"s{number}": [np.diag([80, 15, 5])] for number in range(7)})
-    frame = tables.table4(seven, {}, PAPER, "unet").frame  # the paper has five
+    frame = tables.table4(seven, {}, "unet").frame  # the paper has five
     assert len(frame) == 8 and frame["mean_paper"].notna().sum() == 6
 
 
 def test_slices_without_bone_are_left_out_and_counted():
     missed, absent = [[9, 0, 0], [0, 9, 0], [0, 4, 0]], np.diag([9, 9, 0])
     rows = score_rows({"a": [np.diag([9, 9, 9]), missed, absent]})
-    row = supplement_tables.per_image_table(rows, PAPER, {}).frame.iloc[0]
+    row = tables.per_image_table(rows, PAPER, {}).frame.iloc[0]
     assert (row["images"], row["without_bone"]) == (2, 1)
     assert (row["minimum"], row["maximum"], row["mean"]) == (0, 100, 50)
     assert row["standard_deviation"] == 50 and row["mean_paper"] == 87.15
@@ -148,7 +140,7 @@ def test_native_scores_are_kept_apart(made, scores):
     before = tables.table1(changed, SETTINGS).frame
     changed.loc[changed["resolution"] == "native", "n22"] = 0
     assert tables.table1(changed, SETTINGS).frame.equals(before)
-    frame = supplement_tables.native_table(changed, SETTINGS, {}).frame
+    frame = tables.native_table(changed, SETTINGS, {}).frame
     assert (frame[frame["measure"] == "IoU"]["bone"] == 0).all()
     assert row_of(made["native"], "U-net")["mean_paper"] == 93.91
 
@@ -157,7 +149,7 @@ def test_a_pair_is_better_by_both_test_and_interval(scores, made):
     assert len(made["comparisons"].frame) == 9 * 8 / 2  # U-net is in Tables 1 and 3
     few = scores[scores["model"].isin(["unet", "fcn32", "threshold"])]
     many = pd.concat([few.assign(series=few["series"] + str(copy)) for copy in range(5)])
-    frame = supplement_tables.comparison_table(many, {}).frame
+    frame = tables.comparison_table(many, {}).frame
     certain = frame[frame["result"] != "unclear"]
     assert {"better", "worse"} == set(certain["result"]) and (certain["p_holm"] < 0.05).all()
     better = certain["result"] == "better"
@@ -172,13 +164,13 @@ def test_a_missed_structure_stays_in_the_mean_of_surfaces():
             ["unet", 10, "b", "bone", "missed", 99.0, 99.0, 0.0, 0.0],
             ["unet", 10, "c", "bone", "absent", np.nan, np.nan, np.nan, np.nan],
         ],
-        columns=scoring.SURFACE_COLUMNS,
+        columns=scoring.COLUMNS["surfaces"],
     )
-    row = supplement_tables.surface_table(surfaces, {}).frame.iloc[0]
+    row = tables.surface_table(surfaces, {}).frame.iloc[0]
     assert (row["assd_mm"], row["hd95_mm"]) == (50, 51.5)
     assert (row["nsd_1mm"], row["nsd_2mm"]) == (25, 37.5)
     assert (row["series"], row["missed"], row["invented"]) == (2, 1, 0)
-    frame = supplement_tables.surface_series_table(surfaces, "unet").frame
+    frame = tables.surface_series_table(surfaces, "unet").frame
     assert frame["state"].tolist() == ["found", "missed", "absent"]
     assert frame["nsd_2mm"][0] == 75
 
@@ -187,7 +179,7 @@ def test_levels_pool_their_own_slices():
     scores = score_rows({"a": [np.diag([9, 9, 6]), [[9, 0, 0], [0, 9, 0], [0, 3, 1]]]})
     slices = pd.DataFrame({"series": "a", "slice": [0, 1], "level": ["femur shaft", "sacrum"]})
     slices["level"] = pd.Categorical(slices["level"], ["femur shaft", "sacrum"], ordered=True)
-    table = supplement_tables.level_table(scores, slices, {})
+    table = tables.level_table(scores, slices, {})
     row = table.frame.iloc[0]
     assert (row["femur shaft"], row["sacrum"], row["all"]) == (100, 25, 70)
     assert any("femur shaft 1, sacrum 1" in note for note in table.notes)
@@ -198,11 +190,11 @@ def test_the_calibration_error_as_worked_by_hand():
     rows = pd.DataFrame(
         [["unet", 10, "a", "bone", 0, 50, 1.0, 3], ["unet", 10, "b", "bone", 0, 30, 1.0, 1],
          ["unet", 10, "a", "bone", 15, 20, 15.0, 12]],
-        columns=scoring.RELIABILITY_COLUMNS,
+        columns=scoring.COLUMNS["reliability"],
     )  # fmt: skip
     others = [rows.assign(**{"class": name, "positive": rows["probability"]})
               for name in ("background", "patient")]  # fmt: skip
-    table = supplement_tables.calibration_table(pd.concat([rows, *others]), PAPER, {})
+    table = tables.calibration_table(pd.concat([rows, *others]), {})
     row = table.frame.iloc[0]
     assert row["bone"] == 5 and row["bone_beyond_first_bin"] == 15
     assert row["ece"] == pytest.approx(5 / 3, abs=0.001)
@@ -213,10 +205,10 @@ def test_false_bone_is_shared_out_among_its_causes():
     scores = pd.concat([score_rows(right), score_rows(right, "fcn8")])
     wrong = pd.DataFrame(
         [["unet", 10, "a", 0, "beside bone", 30], ["unet", 10, "a", 0, "soft tissue", 10]],
-        columns=scoring.FALSE_BONE_COLUMNS,
+        columns=scoring.COLUMNS["false_bone"],
     )
     slices = pd.DataFrame({"series": ["a"], "slice": [0], "spacing": ["10.0 5.0 2.0"]})
-    frame = supplement_tables.false_bone_table(wrong, scores, slices, {}).frame.set_index("name")
+    frame = tables.false_bone_table(wrong, scores, slices, {}).frame.set_index("name")
     assert frame.loc["U-net", "ml"] == 4  # 40 pixels of 0.1 ml
     assert tuple(frame.loc["U-net", ["beside bone", "soft tissue"]]) == (75, 25)
     assert frame.loc["FCN8", "ml"] == 0 and np.isnan(frame.loc["FCN8", "soft tissue"])
@@ -296,38 +288,3 @@ def test_all_tables_compile_and_fit_the_page(made, tmp_path):
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-2000:]
     assert not re.findall("Overfull.*", run.stdout)
-
-
-def six_classes():
-    """Return the counts of two images: everything right, then hips for sacra and one for soft."""
-    wrong = np.diag([10, 20, 0, 30, 0, 0])
-    wrong[4, 3], wrong[1, 2] = 10, 5
-    return [np.diag([100, 50, 5, 10, 20, 8]), wrong]
-
-
-def test_each_class_of_a_scheme_has_its_column():
-    table = tables.table1(score_rows({"a": six_classes()}), BONES)
-    iou, dice, accuracy = (row for _, row in table.frame.iterrows())
-    expected = {
-        "background": 100, "patient": 100 * 70 / 75, "femur": 100 * 5 / 10,
-        "hip bone": 100 * 40 / 50, "sacrum": 100 * 20 / 30, "vertebra": 100,
-    }  # fmt: skip
-    assert {name: iou[name] for name in expected} == pytest.approx(expected, abs=0.005)
-    assert iou["mean"] == pytest.approx(np.mean(list(expected.values())), abs=0.005)
-    assert dice["sacrum"] == pytest.approx(100 * 40 / 50, abs=0.005)
-    assert accuracy["hip bone"] == pytest.approx(100 * 258 / 268, abs=0.005)
-    assert "femur, hip bone, sacrum, vertebra" in tables.scheme_note(BONES)
-    papers = {name for name in table.frame if name.endswith(("_paper", "_difference"))}
-    assert papers == {
-        "epoch_paper", "background_paper", "background_difference", "patient_paper",
-        "patient_difference",
-    }  # fmt: skip
-    assert iou["patient_paper"] == published.TABLE1["unet"]["iou"][2]
-
-
-def test_a_series_that_lacks_a_class_has_no_mean():
-    one, other = six_classes()
-    table = tables.table4(score_rows({"s1": [one], "s2": [other]}), {}, BONES, "unet")
-    assert list(table.frame["mean"].isna()) == [False, True, False]
-    assert list(table.frame["femur"].round(2)) == [100, 0, 50]
-    assert "mean_paper" not in table.frame

@@ -10,26 +10,20 @@ from bonelib.datasets import find_cases
 from bonelib.evaluation import variants
 from bonelib.paths import ResultFolder
 from bonelib.phantom.visits import series_seed
-from bonelib.provenance import write_json
 from bonelib.settings import MODEL_NAMES, get_settings, replaced
 from bonelib.tables import ablation_table
-from bonelib.workflow.runs import open_run
-from bonelib.workflow.steps import Plan
 from tests.synthetic_results import score_rows, write_text
 
 NIGHT = get_settings("night")
 
 
-def names(trainings):
-    return [(training.model, training.name) for training in trainings]
-
-
 def test_each_variant_is_trained_three_times_and_the_runs_own_is_one(tmp_path):
     results = ResultFolder(tmp_path)
-    trainings = variants.trainings(results, NIGHT, MODEL_NAMES)
-    assert names(trainings)[:4] == [
-        ("unet", "own-0"), ("unet", "own-1"), ("unet", "own-2"), ("unet", "relu_decoder-0"),
-    ]  # fmt: skip
+    trainings = variants.ablations(NIGHT)
+    names = [training.name for training in trainings]
+    assert names[:4] == ["unet", "unet-own-1", "unet-own-2", "unet-relu_decoder-0"]
+    every = list(variants.trainings(NIGHT, MODEL_NAMES))
+    assert every == [*MODEL_NAMES, *names[1:]]
     assert len(trainings) == 5 * 3
     assert [training.is_own for training in trainings] == [True] + 14 * [False]
     folders = [training.results(results).root for training in trainings]
@@ -38,27 +32,11 @@ def test_each_variant_is_trained_three_times_and_the_runs_own_is_one(tmp_path):
     assert chosen[0] == NIGHT and len(set(chosen)) == len(chosen)
 
 
-def test_a_variant_that_changes_nothing_is_left_out(tmp_path):
+def test_a_variant_that_changes_nothing_is_left_out():
     settings = replace(NIGHT, augment="none", replicate=4)
-    trainings = variants.trainings(ResultFolder(tmp_path), settings, ["unet"])
+    trainings = variants.ablations(settings)
     assert "no_augmentation" not in {training.variant.name for training in trainings}
-    assert [training.overrides(settings)["replicate"] for training in trainings[:3]] == [4, 5, 6]
-
-
-@pytest.mark.parametrize(
-    ("record", "allowed", "compared"),
-    [("imagenet", True, True), ("random", False, False), (None, True, False), (None, False, True)],
-)
-def test_a_random_encoder_is_tried_if_the_runs_own_is_from_imagenet(
-    record, allowed, compared, tmp_path
-):
-    results, settings = ResultFolder(tmp_path), replace(NIGHT, allow_random_encoder=allowed)
-    if record:
-        write_json(results.training_record("vgg_unet"), {"encoder_weights": record})
-    trainings = names(variants.trainings(results, settings, ["unet", "vgg_unet"]))
-    expected = [("vgg_unet", f"{variant}-{number}")
-                for variant in ("own", "random_encoder") for number in range(3)]  # fmt: skip
-    assert [one for one in trainings if one[0] == "vgg_unet"] == (expected if compared else [])
+    assert [training.overrides(settings)["replicate"] for training in trainings[1:3]] == [5, 6]
 
 
 def test_a_replicate_has_the_same_patients_and_slices(write_dataset, tmp_path):
@@ -75,7 +53,7 @@ def test_a_replicate_has_the_same_patients_and_slices(write_dataset, tmp_path):
 
 def write_variants(results, **right):
     """Write U-net's scores of replicates: of 100 pixels of bone, so many are `right`."""
-    for one in variants.trainings(results, NIGHT, ["unet"]):
+    for one in variants.ablations(NIGHT):
         for found in right.get(one.variant.name, ())[one.replicate :][:1]:
             counts = [[1000, 0, 0], [0, 900, 0], [0, 100 - found, found]]
             rows = score_rows({"test01": [counts]}, "unet", NIGHT.epochs_long)
@@ -110,18 +88,3 @@ def test_trainings_may_be_missing(tmp_path):
     write_variants(results, own=(90,), relu_decoder=(91,))  # one training has no spread
     rows = ablation_table(results, NIGHT).frame.set_index("setting").loc["ReLU in the decoder"]
     assert rows["spread"].isna().all() and set(rows["beyond_spread"]) == {""}
-
-
-def test_the_steps_of_an_ablation_have_their_own_settings_and_folder(tmp_path):
-    run = open_run("night", results_dir=str(tmp_path))
-    steps = {step.name: step for step in Plan(run, ["unet"], {}).steps(True)}
-    given = dict(steps["04_evaluate_model-unet-own-1"].parameters)
-    assert (given.pop("model"), given.pop("horizons")) == ("unet", [NIGHT.epochs_long])
-    other = open_run(**given)
-    assert other.settings == replace(NIGHT, replicate=1)
-    assert other.settings.training_seed == run.settings.training_seed + 1
-    assert other.slices.root == run.slices.root
-    assert other.results.root == tmp_path / "ablations" / "own-1"
-    trained = steps["03_train_model-unet-own-1"].outputs
-    assert other.results.best("unet", NIGHT.epochs_long) in trained
-    assert other.results.scores("unet") in steps["05_tables"].inputs

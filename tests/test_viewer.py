@@ -93,7 +93,7 @@ def test_many_triangles_are_reduced_smoothly_and_small_bones_keep_theirs():
     assert not re.search(r"<(script|link|img)[^>]*(src|href)=", page)  # complete in itself
 
 
-@pytest.mark.parametrize("surface", [None, trimesh.creation.box([48, 48, 80])])
+@pytest.mark.parametrize("surface", [{}, {"bone": trimesh.creation.box([48, 48, 80])}])
 def test_the_preview_shows_slices_planes_and_views(make_image, surface):
     row, column = np.mgrid[:60, :80]
     distance = np.hypot(row - 30, column - 40)
@@ -105,7 +105,7 @@ def test_the_preview_shows_slices_planes_and_views(make_image, surface):
     )
     upper, lower = (part.axes for part in figure.subfigs)
     assert len(upper) == 10 and len(lower[0].collections) == 1  # the patient fills the picture
-    titles = ["coronal", "sagittal", *["from the front", "from the left"] * (surface is not None)]
+    titles = ["coronal", "sagittal", *["from the front", "from the left"] * len(surface)]
     assert [axes.get_title() for axes in lower] == titles
     assert figure.get_suptitle() == RESEARCH_ONLY
     # Without the air around the patient, of 49 x 49 pixels.

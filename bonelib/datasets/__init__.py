@@ -3,7 +3,6 @@
 `data/README.md` shows the layout. Public data sets are converted to it first.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 from bonelib import paths, provenance
@@ -50,7 +49,7 @@ def find_cases(
     for split in splits:
         if split not in {case.split for case in found}:
             raise InputError(f"{directory / SPLIT_FILE}: no series for {split}; add at least one")
-    return [replace(case, class_scheme=settings.class_scheme) for case in found]
+    return found
 
 
 def check(dataset: str, directory: Path | None, settings: Settings) -> None:

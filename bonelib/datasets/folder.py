@@ -87,7 +87,7 @@ class Case:
             classes = ", ".join(CLASS_SCHEMES[self.class_scheme])
             raise InputError(
                 f"{self.mask_path}: has no bone of a class in the scheme '{self.class_scheme}' "
-                f"({classes}); name its bones in {BONE_NAMES_FILE}, or set class_scheme=bone"
+                f"({classes}); name its bones in {BONE_NAMES_FILE}"
             )
         return labels.label_map(scan, structures, names, class_scheme=self.class_scheme)
 

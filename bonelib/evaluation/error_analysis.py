@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from bonelib import metrics
 from bonelib.bone_names import class_of
-from bonelib.settings import BACKGROUND, BONE, CLASS_SCHEMES, IGNORE, PATIENT, Settings
+from bonelib.settings import BACKGROUND, BONE, CLASS_SCHEMES, IGNORE, PATIENT
 
 THIRDS = ("lower third", "middle third", "upper third")  # of a series with unnamed bones
 LEVELS = (  # from feet to head, named after the bones that a slice shows
@@ -48,20 +48,15 @@ STATES = {  # of a structure, by its presence in reference and prediction
 }
 
 
-def measure_surfaces(
-    reference: np.ndarray, predicted: np.ndarray, spacing_mm, settings: Settings
-) -> pd.DataFrame:
-    """Return the surface distances of the patient, bone included, and of each class of bone.
+def measure_surfaces(reference: np.ndarray, predicted: np.ndarray, spacing_mm) -> pd.DataFrame:
+    """Return the surface distances of the patient, bone included, and of bone.
 
     Both stacks are (slice, row, column); `IGNORE` pixels of the reference belong to neither.
     """
     known = reference != IGNORE
     rows = []
-    for label, structure in enumerate(("patient", *settings.class_names[BONE:]), PATIENT):
-        masks = [
-            known & (labels >= PATIENT if label == PATIENT else labels == label)
-            for labels in (reference, predicted)
-        ]
+    for structure, label in (("patient", PATIENT), ("bone", BONE)):
+        masks = [known & (labels >= label) for labels in (reference, predicted)]
         state = STATES[tuple(bool(mask.any()) for mask in masks)]
         scores = metrics.surface_scores(*masks, spacing_mm)
         rows.append({"structure": structure, "state": state} | scores)
@@ -176,7 +171,7 @@ def reliability(probabilities: np.ndarray, reference: np.ndarray) -> np.ndarray:
 def expected_calibration_error(rows: pd.DataFrame) -> float:
     """Return the mean gap in % between probability and truth, weighted by pixels.
 
-    `rows` are rows of scoring.read_reliability for one class. NaN without pixels.
+    `rows` are those of one class in the table `reliability`. NaN without pixels.
     """
     bins = rows.groupby("bin")[["pixels", "probability", "positive"]].sum()
     pixels = bins["pixels"].sum()

@@ -5,7 +5,6 @@ equal 2 IoU / (1 + IoU), which holds for pooled counts only. Scores are percenta
 to two decimals like the paper's.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,47 +15,35 @@ from bonelib import metrics, published
 from bonelib.evaluation.error_analysis import LEVELS
 from bonelib.paths import ResultFolder
 from bonelib.provenance import read_json
-from bonelib.settings import BONE, CLASS_NAMES, TABLE1_MODELS, TABLE3_MODELS, Settings
+from bonelib.settings import BONE, CLASS_NAMES, NUM_CLASSES, TABLE1_MODELS, TABLE3_MODELS, Settings
 
 MEASURES = {"iou": metrics.iou, "dice": metrics.dice, "accuracy": metrics.pixel_accuracy}
 
-SCORE_COLUMNS = ("mean", *CLASS_NAMES)  # of the paper
-
-# Files of an evaluation. `scores` has one row per image, horizon and resolution ("native": the
-# network's own output grid); n<reference class><predicted class> counts pixels.
+SCORE_COLUMNS = ("mean", *CLASS_NAMES)
 KEY_COLUMNS = ["model", "epochs", "epoch", "resolution", "series", "slice"]
-COUNT_COLUMNS = metrics.count_columns()
-# The structure is "patient" or a class of bone; the state is found, missed, invented or absent.
-SURFACE_COLUMNS = ["model", "epochs", "series", "structure", "state", *metrics.SURFACE_SCORES]
-# `pixels` lie in the bin, `probability` is the sum of their probabilities of the class, and
-# `positive` of them belong to it.
-RELIABILITY_COLUMNS = [
-    "model", "epochs", "series", "class", "bin", "pixels", "probability", "positive",
-]  # fmt: skip
-FALSE_BONE_COLUMNS = ["model", "epochs", "series", "slice", "cause", "pixels"]
+# n<reference class><predicted class> counts pixels.
+COUNT_COLUMNS = [f"n{row}{column}" for row, column in np.ndindex(NUM_CLASSES, NUM_CLASSES)]
+COLUMNS = {  # of the tables of an evaluation, by kind
+    # One row per image, horizon and resolution ("native": the network's own output grid).
+    "": KEY_COLUMNS + COUNT_COLUMNS,
+    # One row per horizon, series and structure: the state is found, missed, invented or absent.
+    "surfaces": ["model", "epochs", "series", "structure", "state", *metrics.SURFACE_SCORES],
+    # `pixels` lie in the bin, `probability` is the sum of their probabilities of the class, and
+    # `positive` of them belong to it.
+    "reliability": [
+        "model", "epochs", "series", "class", "bin", "pixels", "probability", "positive",
+    ],
+    # False positive pixels of bone.
+    "false_bone": ["model", "epochs", "series", "slice", "cause", "pixels"],
+}  # fmt: skip
 SLICE_COLUMNS = ["series", "slice", "position_mm", "spacing", "level", "bone_mm2"]
 
 MIN_BONE_FOUND = 0.3  # share of the reference's bone pixels that a surface needs
 
 
-def read_scores(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
-    """Return the confusion counts of `models`, one row per image, horizon and resolution."""
-    return _read(map(results.scores, models), KEY_COLUMNS + COUNT_COLUMNS)
-
-
-def read_surfaces(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
-    """Return surface distances of `models`, one row per horizon, test series and structure."""
-    return _read(map(results.surfaces, models), SURFACE_COLUMNS)
-
-
-def read_reliability(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
-    """Return how often probabilities came true, one row per horizon, series, class and bin."""
-    return _read(map(results.reliability, models), RELIABILITY_COLUMNS)
-
-
-def read_false_bone(results: ResultFolder, models: Sequence[str]) -> pd.DataFrame:
-    """Return the false-positive bone pixels of `models`, one row per slice and cause."""
-    return _read(map(results.false_bone, models), FALSE_BONE_COLUMNS)
+def read_scores(results: ResultFolder, models: Sequence[str], kind: str = "") -> pd.DataFrame:
+    """Return the rows of `models` in the tables of a kind of `COLUMNS`: the confusion counts."""
+    return _read([results.scores(model, kind) for model in models], COLUMNS[kind])
 
 
 def read_slices(results: ResultFolder) -> pd.DataFrame:
@@ -93,9 +80,7 @@ def select(scores: pd.DataFrame, model: str, epochs: int | None = None) -> pd.Da
 
 def counts(rows: pd.DataFrame) -> np.ndarray:
     """Return the counts of score rows, shape (rows, reference class, predicted class)."""
-    found = rows.filter(regex=r"^n\d\d$").to_numpy(np.int64)
-    num_classes = math.isqrt(found.shape[1])
-    return found.reshape(-1, num_classes, num_classes)
+    return rows[COUNT_COLUMNS].to_numpy(np.int64).reshape(-1, NUM_CLASSES, NUM_CLASSES)
 
 
 def pooled(rows: pd.DataFrame, measure: str) -> tuple[float, ...]:
@@ -108,18 +93,18 @@ def pooled(rows: pd.DataFrame, measure: str) -> tuple[float, ...]:
 
 
 def bone_iou(rows: pd.DataFrame) -> np.ndarray:
-    """Return the IoU in % of all bone in each score row, NaN where neither side has bone."""
-    return 100 * metrics.iou(metrics.bone_as_one(counts(rows)))[:, BONE]
+    """Return the IoU in % of bone in each score row, NaN where neither side has bone."""
+    return 100 * metrics.iou(counts(rows))[:, BONE]
 
 
 def pooled_bone_iou(rows: pd.DataFrame) -> float:
-    """Return the IoU in % of all bone, pooled over all pixels of score rows."""
-    return float(100 * metrics.iou(metrics.bone_as_one(counts(rows).sum(axis=0)))[BONE])
+    """Return the IoU in % of bone, pooled over all pixels of score rows."""
+    return float(100 * metrics.iou(counts(rows).sum(axis=0))[BONE])
 
 
-def named(values: Sequence, settings: Settings) -> dict:
+def named(values: Sequence) -> dict:
     """Return the values of the mean and of each class by name."""
-    return dict(zip(("mean", *settings.class_names), values, strict=True))
+    return dict(zip(SCORE_COLUMNS, values, strict=True))
 
 
 def methods(scores: pd.DataFrame) -> list[tuple[str, int]]:
@@ -158,6 +143,5 @@ def network_with_bone(
     A network trained for seconds may find little bone, and specks have no surface.
     """
     model = best_model(scores, settings, histories)
-    pixels = counts(select(scores, model)).sum(axis=0)
-    is_enough = pixels[BONE:, BONE:].sum() >= MIN_BONE_FOUND * pixels[BONE:].sum()
-    return model if is_enough else None
+    pixels = counts(select(scores, model)).sum(axis=0)[BONE]
+    return model if pixels[BONE] >= MIN_BONE_FOUND * pixels.sum() else None

@@ -30,21 +30,18 @@ COMPARISON_COLUMNS = (
 )  # fmt: skip
 
 
-def intervals(
-    rows: pd.DataFrame, measure: str, settings: Settings | None = None
-) -> dict[str, tuple[float, float]]:
+def intervals(rows: pd.DataFrame, measure: str) -> dict[str, tuple[float, float]]:
     """Return the interval in % of the mean and of each class's score, by name.
 
-    `rows` are score rows of one method, `measure` is a key of scoring.MEASURES; the names
-    follow `settings`, by default the paper's classes. With a single series its slices are
-    drawn alone; a single slice has no interval (NaN). Resamples that lack a class do not
-    count for its interval.
+    `rows` are score rows of one method, `measure` is a key of scoring.MEASURES. With a single
+    series its slices are drawn alone; a single slice has no interval (NaN). Resamples that
+    lack a class do not count for its interval.
     """
-    return scoring.named(_limits(_resampled(_ordered(rows), measure)), settings or Settings())
+    return scoring.named(_limits(_resampled(_ordered(rows), measure)))
 
 
 def difference(
-    rows_a: pd.DataFrame, rows_b: pd.DataFrame, measure: str, settings: Settings | None = None
+    rows_a: pd.DataFrame, rows_b: pd.DataFrame, measure: str
 ) -> dict[str, tuple[float, float, float]]:
     """Return the scores of method a minus those of b, with the interval, in points, by name.
 
@@ -56,11 +53,11 @@ def difference(
     limits = _limits(_resampled(rows_a, measure) - _resampled(rows_b, measure))
     values = np.subtract(scoring.pooled(rows_a, measure), scoring.pooled(rows_b, measure))
     found = [(round(float(value), 2), *ends) for value, ends in zip(values, limits, strict=True)]
-    return scoring.named(found, settings or Settings())
+    return scoring.named(found)
 
 
 def comparisons(scores: pd.DataFrame, methods: Sequence[tuple[str, int]]) -> pd.DataFrame:
-    """Compare every pair of (model, epochs) by IoU of all bone; return one row per pair.
+    """Compare every pair of (model, epochs) by IoU of bone; return one row per pair.
 
     Differences are a minus b in points: `difference` of the pooled IoU with its interval,
     `median_difference` over slices. `p` is from the two-sided Wilcoxon signed-rank test on
@@ -96,9 +93,8 @@ def signed_rank(differences: np.ndarray) -> tuple[float, float]:
 
 
 def _bone_scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return IoU in % of all bone: pooled, of each resample, series and slice of ordered rows."""
-    counts = metrics.bone_as_one(scoring.counts(rows))
-    sizes = _sizes(rows)
+    """Return IoU in % of bone: pooled, of each resample, series and slice of ordered rows."""
+    counts, sizes = scoring.counts(rows), _sizes(rows)
     parts = {
         "pooled": counts.sum(axis=0),
         "resamples": _drawn(counts, sizes),
@@ -109,7 +105,7 @@ def _bone_scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def _bone_iou(counts: np.ndarray) -> np.ndarray:
-    """Return the bone IoU in % of counts of three classes, 100 where neither side has bone."""
+    """Return the bone IoU in % of counts; 100 where neither side has bone, NaN where unknown."""
     has_no_bone = counts[..., BONE, :].sum(axis=-1) + counts[..., BONE].sum(axis=-1) == 0
     return np.where(has_no_bone, 100.0, 100 * metrics.iou(counts)[..., BONE])
 

@@ -1,4 +1,4 @@
-"""Repeated trainings with other settings: what the paper leaves open.
+"""Trainings of a run: its own, and repeated ones of U-net with other settings.
 
 Each variant of variants.toml is trained `REPLICATES` times from different random numbers, so
 that a difference can be told from chance. The first, `OWN`, has the run's own settings, and its
@@ -14,23 +14,21 @@ import pandas as pd
 
 from bonelib.evaluation import scoring
 from bonelib.paths import ResultFolder
-from bonelib.provenance import read_json
-from bonelib.settings import TABLE3_MODELS, Settings, replaced
+from bonelib.settings import Settings, replaced
 
 REPLICATES = 3  # the fewest that give a useful standard deviation
-WITHOUT_ENCODER = "unet"  # the network of Table 3 without a pretrained encoder
-COLUMNS = ["model", "variant", "replicate", "epoch", "bone", "mean"]
+MODEL = "unet"  # of Table 3 without a pretrained encoder: its trainings differ in nothing else
+COLUMNS = ["variant", "replicate", "epoch", "bone", "mean"]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Settings to replace in trainings of `models`, the question they answer, why it is open."""
+    """Settings to replace in a training, the question they answer, why it is open."""
 
     name: str  # of steps and folders
     title: str
     question: str
     reason: str
-    models: Sequence[str]
     overrides: dict = field(default_factory=dict)
 
 
@@ -43,88 +41,63 @@ OWN = VARIANTS[0]
 class Training:
     """One training of a network in a variant."""
 
-    variant: Variant
     model: str
-    replicate: int
-
-    @property
-    def name(self) -> str:
-        """Return the name of its folder."""
-        return f"{self.variant.name}-{self.replicate}"
+    variant: Variant = OWN
+    replicate: int = 0
 
     @property
     def is_own(self) -> bool:
         """Tell whether this is the run's own training."""
         return self.variant == OWN and self.replicate == 0
 
+    @property
+    def name(self) -> str:
+        """Return its name among those of a run, such as unet-no_augmentation-0."""
+        return self.model if self.is_own else f"{self.model}-{self.variant.name}-{self.replicate}"
+
     def results(self, own: ResultFolder) -> ResultFolder:
         """Return its result folder, which lies in that of the run."""
-        return own if self.is_own else ResultFolder(own.root / "ablations" / self.name)
+        folder = f"{self.variant.name}-{self.replicate}"
+        return own if self.is_own else ResultFolder(own.root / "ablations" / folder)
 
     def overrides(self, settings: Settings) -> dict:
         """Return the settings of the run that it replaces."""
-        return self.variant.overrides | {"replicate": settings.replicate + self.replicate}
+        changes = self.variant.overrides | {"replicate": settings.replicate + self.replicate}
+        return {} if self.is_own else changes
 
 
-def starts_from_imagenet(results: ResultFolder, model: str, settings: Settings) -> bool:
-    """Tell whether the run's own training of `model` starts from ImageNet weights.
+def ablations(settings: Settings) -> list[Training]:
+    """Return the trainings to compare; the run's own comes first.
 
-    Before the training has started, this is certain only where the settings require it.
-    """
-    record = read_json(results.training_record(model))
-    if "encoder_weights" in record:
-        return record["encoder_weights"] == "imagenet"
-    return settings.encoder_weights != "none" and not settings.allow_random_encoder
-
-
-def trainings(results: ResultFolder, settings: Settings, models: Sequence[str]) -> list[Training]:
-    """Return the trainings to compare; the run's own comes first for each network.
-
-    Variants that change none of the run's settings are left out. So are networks with an
-    encoder that did not start from ImageNet: there is nothing to compare it with.
+    Variants that change none of the run's settings are left out.
     """
     return [
-        Training(variant, model, replicate)
-        for model in TABLE3_MODELS
-        if model in models
-        and (model == WITHOUT_ENCODER or starts_from_imagenet(results, model, settings))
+        Training(MODEL, variant, replicate)
         for variant in VARIANTS
-        if model in variant.models
-        and (variant == OWN or replaced(settings, variant.overrides) != settings)
+        if variant == OWN or replaced(settings, variant.overrides) != settings
         for replicate in range(REPLICATES)
     ]
 
 
-def find(model: str, overrides: dict, settings: Settings) -> Training:
-    """Return the training of `model` whose variant replaces these settings of the run.
-
-    Raises ValueError, which lists the variants, where there is none.
-    """
-    wanted = replaced(settings, overrides)
-    for variant in VARIANTS:
-        training = Training(variant, model, wanted.replicate - settings.replicate)
-        if training.replicate >= 0 and replaced(settings, training.overrides(settings)) == wanted:
-            return training
-    known = [f"{name}={value}" for one in VARIANTS for name, value in one.overrides.items()]
-    raise ValueError(
-        f"no variant replaces {overrides}: choose one of {', '.join(known)}, or replicate=1, 2, …"
-    )
+def trainings(settings: Settings, models: Sequence[str]) -> dict[str, Training]:
+    """Return all trainings of a run by name: the run's own, then the others of `ablations`."""
+    others = ablations(settings) if MODEL in models else []
+    return {training.name: training for training in (*map(Training, models), *others)}
 
 
 def read_ablations(results: ResultFolder, settings: Settings) -> pd.DataFrame:
     """Return the scores of the trainings that were evaluated, one row per training.
 
-    `variant` is the variant's name, "bone" the pooled IoU of all bone in %, "mean" that of the
+    `variant` is the variant's name, "bone" the pooled IoU of bone in %, "mean" that of the
     classes. Empty where only the run itself has scores.
     """
     rows = []
-    for training in trainings(results, settings, TABLE3_MODELS):
-        scores = scoring.read_scores(training.results(results), [training.model])
-        scores = scoring.select(scores, training.model, settings.epochs_long)
+    for training in ablations(settings):
+        scores = scoring.read_scores(training.results(results), [MODEL])
+        scores = scoring.select(scores, MODEL, settings.epochs_long)
         if not scores.empty:
             bone = round(scoring.pooled_bone_iou(scores), 2)
             scored = scores["epoch"].iloc[0], bone, scoring.pooled(scores, "iou")[0]
-            rows.append((training.model, training.variant.name, training.replicate, *scored))
+            rows.append((training.variant.name, training.replicate, *scored))
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    is_own = (frame["variant"] == OWN.name) & (frame["replicate"] == 0)
-    return frame.head(0) if is_own.all() else frame
+    return frame.head(0) if set(frame["variant"]) <= {OWN.name} and len(frame) < 2 else frame

@@ -4,12 +4,11 @@
 
     style       colours, sizes in print, captions, files
     pictures    slices and scans: which slices are shown, how they are drawn
-    paper       Figures 1 to 7
-    supplement  Figures S1 to S6
+    paper       Figures 1 to 7, and S1 to S6 of the supplement
     niivue      scans and surfaces to scroll and turn, in a notebook
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -17,10 +16,10 @@ from matplotlib.figure import Figure
 
 from bonelib import slices
 from bonelib.evaluation import scoring
-from bonelib.figures import paper, pictures, supplement
+from bonelib.figures import paper, pictures
 from bonelib.figures.style import CAPTIONS, COLUMN_MM, canvas, save
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.settings import Settings
+from bonelib.settings import BASELINE, Settings
 
 __all__ = ["CAPTIONS", "all_figures", "best_to_worst", "canvas", "save", "summary"]
 
@@ -41,18 +40,18 @@ def all_figures(
     Figures 1 and 2 need prepared slices in `folder`, 6 and 7 predictions as well; 3 to 5 need a
     network's history, the supplement needs scores.
     """
-    methods = settings.methods(models)
+    methods = [*models, BASELINE]
     scores = scoring.read_scores(results, methods)
     predicted = [name for name in methods if (results.root / "predictions" / name).exists()]
     made = dict(_curves(scoring.read_histories(results, models)))
     if folder.description.exists():
         made |= dict(_slices(folder, settings))
         if predicted and len(scores):
-            made["figure6"] = _compared(folder, results, settings, scores)
+            made["figure6"] = _compared(folder, results, scores)
             model = pictures.choose_model(predicted)
-            made["figure7"] = best_to_worst(folder, results, settings, scores, model)
+            made["figure7"] = best_to_worst(folder, results, scores, model)
     if len(scores):
-        made |= dict(_supplement(results, settings, methods, scores))
+        made |= dict(_supplement(results, methods, scores))
     for figure in made.values():
         plt.close(figure)  # a notebook shows a figure where it names it
     return {name: made[name] for name in CAPTIONS if name in made}
@@ -85,65 +84,61 @@ def _slices(folder: SliceFolder, settings: Settings) -> Iterator[tuple[str, Figu
         yield draw.__name__, figure
 
 
-def _compared(
-    folder: SliceFolder, results: ResultFolder, settings: Settings, scores: pd.DataFrame
-) -> Figure:
+def _compared(folder: SliceFolder, results: ResultFolder, scores: pd.DataFrame) -> Figure:
     """Draw Figure 6."""
     row = pictures.choose_compared(scores)
     methods = list(scores["model"].unique())
     example = pictures.read_example(folder, row, results, methods)
     count = len(example.predictions) + 2
     figure, axes = pictures.picture_canvas([example], 5, count, lines=3, legend_lines=1)
-    records = scoring.read_records(results, methods)
-    paper.figure6(example, axes, settings.class_names, records)
+    paper.figure6(example, axes, scoring.read_records(results, methods))
     return figure
 
 
 def best_to_worst(
-    folder: SliceFolder, results: ResultFolder, settings: Settings, scores: pd.DataFrame, model: str
+    folder: SliceFolder, results: ResultFolder, scores: pd.DataFrame, model: str
 ) -> Figure:
     """Draw Figure 7 of any network: four test slices from its best to its worst."""
     chosen = pictures.choose_quartiles(scores, model).itertuples()
     shown = [pictures.read_example(folder, row, results, [model]) for row in chosen]
     figure, axes = pictures.picture_canvas(shown, columns=4, count=8, lines=2, legend_lines=2)
-    paper.figure7(shown, axes, model, settings.class_names)
+    paper.figure7(shown, axes, model)
     return figure
 
 
 def _supplement(
-    results: ResultFolder, settings: Settings, methods: Sequence[str], scores: pd.DataFrame
+    results: ResultFolder, methods: Sequence[str], scores: pd.DataFrame
 ) -> Iterator[tuple[str, Figure]]:
-    names = supplement.method_names(scores, scoring.read_records(results, methods))
-    rows = supplement.by_method(scores[scores["resolution"] == "input"], names)
+    names = paper.method_names(scores, scoring.read_records(results, methods))
+    rows = paper.by_method(scores[scores["resolution"] == "input"], names)
     placed = rows.merge(scoring.read_slices(results), on=["series", "slice"])
-    reliability = supplement.by_method(scoring.read_reliability(results, methods), names)
-    false_bone = supplement.by_method(scoring.read_false_bone(results, methods), names)
-    down, across = supplement.multiples_shape(rows)
-    multiples = (down, across, down * PANEL_MM + MARGIN_MM)
-
+    reliability, false_bone = (
+        paper.by_method(scoring.read_scores(results, methods, kind), names)
+        for kind in ("reliability", "false_bone")
+    )
     if len(names) > 1:
-        pairs = supplement.pairwise(rows, names)
-        lines = len(pairs) + (1 + supplement.BLOCK_GAP) * pairs["first"].nunique()
+        pairs = paper.pairwise(rows, names)
+        lines = len(pairs) + (1 + paper.BLOCK_GAP) * pairs["first"].nunique()
         figure, axes = canvas(1, 1, lines * FOREST_ROW_MM + MARGIN_MM)
-        supplement.figureS1(pairs, axes[0, 0])
+        paper.figureS1(pairs, axes[0, 0])
         yield "figureS1_comparisons", figure
-    for draw, name in (
-        (supplement.figureS2, "figureS2_levels"),
-        (supplement.figureS3, "figureS3_bone_size"),
-    ):
-        figure, axes = canvas(*multiples)
-        draw(placed, axes)
-        yield name, figure
-    figure, axes = canvas(*multiples)
-    supplement.figureS4(rows, axes, settings.class_names)
-    yield "figureS4_confusion", figure
+    down, across = paper.multiples_shape(rows)
+    multiples = (down, across, down * PANEL_MM + MARGIN_MM)
+    yield "figureS2_levels", _drawn(paper.figureS2, canvas(*multiples), placed)
+    yield "figureS3_bone_size", _drawn(paper.figureS3, canvas(*multiples), placed)
+    yield "figureS4_confusion", _drawn(paper.figureS4, canvas(*multiples), rows)
     if len(reliability):
-        down, across = supplement.multiples_shape(reliability)
-        height_mm = down * RELIABILITY_MM + MARGIN_MM
-        figure, axes = canvas(2 * down, across, height_mm, height_ratios=[3, 1.3] * down)
-        supplement.figureS5(reliability, axes)
-        yield "figureS5_reliability", figure
+        down, across = paper.multiples_shape(reliability)
+        height_mm, ratios = down * RELIABILITY_MM + MARGIN_MM, [3, 1.3] * down
+        empty = canvas(2 * down, across, height_mm, height_ratios=ratios)
+        yield "figureS5_reliability", _drawn(paper.figureS5, empty, reliability)
     if len(false_bone):
-        figure, axes = canvas(1, 2, rows["method"].nunique() * BAR_MM + MARGIN_MM)
-        supplement.figureS6(false_bone, rows, axes)
-        yield "figureS6_false_bone", figure
+        empty = canvas(1, 2, rows["method"].nunique() * BAR_MM + MARGIN_MM)
+        yield "figureS6_false_bone", _drawn(paper.figureS6, empty, false_bone, rows)
+
+
+def _drawn(draw: Callable, empty: tuple, *data: pd.DataFrame) -> Figure:
+    """Draw data on an empty canvas, its figure and axes."""
+    figure, axes = empty
+    draw(*data, axes)
+    return figure

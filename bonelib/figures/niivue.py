@@ -15,7 +15,7 @@ from ipyniivue import DragMode, Mesh, NiiVue, ShowRender, SliceType, Volume
 from matplotlib.colors import to_rgb
 
 from bonelib.datasets import Case
-from bonelib.figures.style import BONE_COLOUR, CLASS_COLOURS, SURFACE_COLOURS, WINDOW_HU
+from bonelib.figures.style import CLASS_COLOURS, WINDOW_HU, surface_colours
 from bonelib.settings import BACKGROUND, PATIENT
 
 WINDOWS_HU = {"bone": WINDOW_HU, "soft tissue": (-160, 240), "wide": (-1000, 1500)}
@@ -105,14 +105,13 @@ def view_surfaces(surfaces: Mapping[str, trimesh.Trimesh]) -> ipywidgets.Widget:
     triangles = sum(len(surface.faces) for surface in surfaces.values())
     if triangles == 0:
         return ipywidgets.HTML("No bone was found, so there is no surface to show.")
-    colours = [BONE_COLOUR] if len(surfaces) == 1 else SURFACE_COLOURS
     niivue = NiiVue(
         height=HEIGHT_PIXELS, slice_type=SliceType.RENDER, back_color=(1, 1, 1, 1),
         is_orient_cube=True,  # letters of the directions
     )  # fmt: skip
     meshes, boxes = [], []
-    for number, (name, surface) in enumerate(surfaces.items()):
-        colour = colours[number % len(colours)]
+    colours = surface_colours(len(surfaces))
+    for number, ((name, surface), colour) in enumerate(zip(surfaces.items(), colours, strict=True)):
         rgba = [round(255 * value) for value in (*to_rgb(colour), 1)]
         most = max(len(surface.faces) * MAX_TRIANGLES // triangles, MIN_TRIANGLES)
         meshes.append(Mesh(data=_ply(surface, most), name=f"{number}.ply", rgba255=rgba))

@@ -13,7 +13,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from bonelib.augment.policy import augment_slice
+from bonelib import slices
+from bonelib.augment import augment_slice
 from bonelib.evaluation import scoring
 from bonelib.figures.style import (
     CLASS_COLOURS,
@@ -25,7 +26,7 @@ from bonelib.figures.style import (
     label_edges,
 )
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.settings import BACKGROUND, BASELINE, BONE, IGNORE, PATIENT
+from bonelib.settings import BACKGROUND, BASELINE, BONE, CLASS_NAMES, IGNORE, PATIENT
 
 MARGIN_MM = 15.0  # around the patients, in the patient's mm
 # In print: labels of the y axis and of the x axis; ticks of a panel; a line of its title; a
@@ -54,18 +55,15 @@ class Example:
 
 
 def read_example(
-    slices: SliceFolder, row, results: ResultFolder | None = None, methods: Sequence[str] = ()
+    folder: SliceFolder, row, results: ResultFolder | None = None, methods: Sequence[str] = ()
 ) -> Example:
     """Read the slice that a table's `row` names by series and slice.
 
     Of `methods` the predictions that exist in `results` are read, too.
     """
-    table = pd.read_csv(slices.table, dtype={"series": str}, index_col=["series", "slice"])
+    table = pd.read_csv(folder.table, dtype={"series": str}, index_col=["series", "slice"])
     spacing_mm = tuple(map(float, table.loc[(row.series, row.slice), "spacing"].split()))
-    image, labels = (
-        np.asarray(Image.open(path(row.series, row.slice)))
-        for path in (slices.image, slices.labels)
-    )
+    (image,), (labels,) = slices.load(folder.root, pd.DataFrame([row])[["series", "slice"]])
     paths = {name: results.prediction(name, row.series, row.slice) for name in methods}
     found = {name: np.asarray(Image.open(path)) for name, path in paths.items() if path.exists()}
     return Example(image, labels, spacing_mm[-2:], row.series, int(row.slice), found)
@@ -186,15 +184,13 @@ def picture_canvas(
     return figure, axes
 
 
-def class_legend(
-    figure: Figure, class_names: Sequence[str], examples: Sequence[Example], title: str = ""
-) -> None:
+def class_legend(figure: Figure, examples: Sequence[Example], title: str = "") -> None:
     """Name the colours of the classes, and of ignored pixels if there are any, above all panels."""
     handles = [
         Patch(color=colour, label=name)
-        for name, colour in zip(class_names, CLASS_COLOURS, strict=False)
+        for name, colour in zip(CLASS_NAMES, CLASS_COLOURS, strict=False)
     ]
-    handles[BACKGROUND] = Patch(facecolor="white", edgecolor=MIDDLE, label=class_names[BACKGROUND])
+    handles[BACKGROUND] = Patch(facecolor="white", edgecolor=MIDDLE, label=CLASS_NAMES[BACKGROUND])
     if any((example.labels == IGNORE).any() for example in examples):
         handles.append(Patch(color=IGNORE_COLOUR, label="not scored"))
     figure.legend(handles=handles, loc="outside upper center", ncols=LEGEND_COLUMNS, title=title)

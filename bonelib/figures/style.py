@@ -20,7 +20,7 @@ IGNORE_COLOUR = "#BBBBBB"
 PAIR_COLOURS = ("#D55E00", "#56B4E9")  # two curves: the paper's orange and blue
 FAINT, MIDDLE, DARK = "#C8C8C8", "#888888", "#333333"  # greys
 BONE_COLOUR = "#E3DAC9"  # a surface of all bone
-# Surfaces of single bones: Paul Tol's scheme "light", which shading leaves distinguishable.
+# Surfaces of single bones: Paul Tol's scheme "light" first, which shading leaves distinguishable.
 SURFACE_COLOURS = (
     "#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00",
     "#DDDDDD", "#CC6677", "#332288", "#DDCC77", "#117733", "#882255", "#999933", "#AA4499",
@@ -61,12 +61,17 @@ def label_edges(axes: np.ndarray, count: int, x: str = "", y: str = "") -> None:
         panel.set(xlabel=x if is_lowest else "", ylabel=y if is_leftmost else "")
 
 
-def save(figure: Figure, name: str, folder: Path, note: str = "") -> None:
-    """Write `figure` as `name`.png and .pdf, with its caption and `note` as metadata."""
-    caption = f"{CAPTIONS.get(name, name)} {note.strip()}".strip()
+def save(figure: Figure, name: str, folder: Path) -> None:
+    """Write `figure` as `name`.png and .pdf, with its caption as metadata."""
+    caption = CAPTIONS.get(name, name)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once for both files
     keys = {"png": {"Description": caption}, "pdf": {"Subject": caption, "CreationDate": None}}
     for suffix, metadata in keys.items():
         with replacing(folder / f"{name}.{suffix}") as scratch:
             figure.savefig(scratch, dpi=DOTS_PER_INCH, metadata=metadata)
+
+
+def surface_colours(count: int) -> list[str]:
+    """Return a colour for each of several surfaces: bone's own if there is but one."""
+    return [BONE_COLOUR] if count == 1 else (SURFACE_COLOURS * count)[:count]

@@ -3,8 +3,7 @@
 ::
 
     evidence    results on disk -> numbers with intervals -> holds, uncertain, does not hold
-    measures    the test of each kind of claim
-    claims      the paper's claims -> findings
+    claims      the paper's claims and the test of each kind -> findings
     templates/  the claims, a sentence for each table and figure, and the parts of the page
 """
 
@@ -27,7 +26,7 @@ from bonelib.provenance import read_json, replacing
 from bonelib.report import claims, evidence
 from bonelib.report.claims import findings, verdict
 from bonelib.report.evidence import Evidence, gather
-from bonelib.settings import BASELINE, Settings, deviations
+from bonelib.settings import BASELINE, CLASS_NAMES, Settings, deviations
 
 __all__ = ["Evidence", "findings", "gather", "sentences", "verdict", "write_report"]
 
@@ -39,8 +38,6 @@ ENVIRONMENT = jinja2.Environment(
 
 def sentences(found: Evidence) -> dict[str, str]:
     """Return a sentence for each table and figure that has the numbers it needs, by name."""
-    if not found.settings.has_papers_classes:
-        return {}
     template = ENVIRONMENT.get_template("sentences.html.j2")
     names = vars(evidence) | {"evidence": found, "max": max}
     module = template.make_module(names | {"published": published, "scores": found.scores_of})
@@ -51,12 +48,12 @@ def sentences(found: Evidence) -> dict[str, str]:
     return {name: text for name, text in made.items() if text}
 
 
-def _pictures(results: ResultFolder, settings: Settings) -> dict[str, dict]:
+def _pictures(results: ResultFolder) -> dict[str, dict]:
     """Return each figure's caption and, if it was drawn, its data URI and width in print."""
     pictures = {}
     for name, caption in figures.CAPTIONS.items():
         path = results.figures / f"{name}.png"
-        picture = {"caption": f"{caption} {tables.scheme_note(settings)}".strip()}
+        picture = {"caption": caption}
         if path.exists():
             with Image.open(path) as image:
                 picture["width_mm"] = round(MM_PER_INCH * image.width / image.info["dpi"][0], 1)
@@ -81,11 +78,12 @@ def write_report(results: ResultFolder, settings: Settings, models: Sequence[str
         tested=findings(found),
         claims=claims,
         tables=tables.all_tables(results, models, settings, data_note),
-        pictures=_pictures(results, settings),
+        pictures=_pictures(results),
         sentences=sentences(found),
         surface=surface_page.read_text() if surface_page.exists() else "",
         meshes=[path.relative_to(results.root).as_posix() for path in meshes],
         settings=settings,
+        class_names=CLASS_NAMES,
         deviations=deviations(settings),
         published=published,
         augmentation=policy,

@@ -137,15 +137,13 @@ class Evidence:
     def require(self, groups: Groups) -> None:
         """Raise NotTestable unless all groups have scores and the encoders they need."""
         reasons = {"not trained": [], "random encoder, not ImageNet's": []}
-        absent, random = reasons.values()
         for group in groups.values():
             encoder = self.records.get(group.model, {}).get("encoder_weights")
             if self.rows(group).empty:
-                absent.append(name_of(group.model))
+                reasons["not trained"].append(name_of(group.model))
             elif group.encoder and encoder == "random":
-                random.append(name_of(group.model))
-        if absent or random:
-            found = [f"{why}: {', '.join(names)}" for why, names in reasons.items() if names]
+                reasons["random encoder, not ImageNet's"].append(name_of(group.model))
+        if found := [f"{why}: {', '.join(names)}" for why, names in reasons.items() if names]:
             raise NotTestable("; ".join(found))
 
     def untrained(self, groups: Groups) -> str:
@@ -154,19 +152,21 @@ class Evidence:
         A training falls short if it has fewer steps, counted in the paper's batches, or if
         its network finds no bone.
         """
-        trained = [group for group in groups.values() if group.horizon]
-        reasons = []
-        for group in trained:
+        reasons, blind = [], []
+        slices = self.settings.batch_size * self.settings.steps_per_epoch
+        for group in groups.values():
+            if not group.horizon:
+                continue
             epochs = self.epochs(group)
             epochs = len(self.histories.get(group.model, range(epochs))[:epochs])
-            slices = self.settings.batch_size * self.settings.steps_per_epoch
             steps = epochs * slices // Settings.batch_size
             papers_steps = getattr(Settings, group.horizon) * Settings.steps_per_epoch
             if steps < papers_steps:
                 reasons.append(f"{steps:,} of {papers_steps:,} steps")
-        blind = [group for group in trained if not self.rows(group)[f"n{BONE}{BONE}"].any()]
-        if names := list(dict.fromkeys(name_of(group.model) for group in blind)):
-            reasons.append(f"{', '.join(names)} {'finds' if len(names) == 1 else 'find'} no bone")
+            if not self.rows(group)[f"n{BONE}{BONE}"].any():
+                blind.append(name_of(group.model))
+        if blind:
+            reasons.append(f"{', '.join(blind)} {'finds' if len(blind) == 1 else 'find'} no bone")
         return f"not trained: {'; '.join(dict.fromkeys(reasons))}" if reasons else ""
 
     def epochs(self, group: Group) -> int:
@@ -198,7 +198,7 @@ class Evidence:
     def estimates(self, group: Group, measure: str = "iou") -> dict[str, Estimate]:
         """Return the score in % of each class, and the mean over classes, over all pixels."""
         rows = self.rows(group)
-        values = scoring.named(scoring.pooled(rows, measure), self.settings)
+        values = scoring.named(scoring.pooled(rows, measure))
         ends = statistics.intervals(rows, measure)
         return {name: Estimate(value, *ends[name]) for name, value in values.items()}
 
@@ -279,6 +279,6 @@ def gather(results: ResultFolder, methods: Iterable[str], settings: Settings) ->
         scoring.read_scores(results, methods).merge(levels, "left", ["series", "slice"]),
         scoring.read_records(results, methods),
         scoring.read_histories(results, methods),
-        scoring.read_false_bone(results, methods),
-        scoring.read_surfaces(results, methods),
+        scoring.read_scores(results, methods, "false_bone"),
+        scoring.read_scores(results, methods, "surfaces"),
     )

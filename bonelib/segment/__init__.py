@@ -187,13 +187,13 @@ def _write(
     for name, surface in model.surfaces.items():
         file = folder.surface if name == ALL_BONE else folder.bone_surface(name)
         surfaces.write_stl(surface, file)
-    if model.surfaces:
-        single = {name: one for name, one in model.surfaces.items() if name != ALL_BONE}
-        shown = {name.replace("_", " "): one for name, one in (single or model.surfaces).items()}
+    single = {name: one for name, one in model.surfaces.items() if name != ALL_BONE}
+    shown = {name.replace("_", " "): one for name, one in (single or model.surfaces).items()}
+    if shown:
         folder.viewer.write_text(viewer.surface_page(shown, "bone model"), encoding="utf-8")
     else:
         notes.append("no bone was found, so there is no surface")
-    figure = preview.draw_preview(model.scan, model.label_map, model.surfaces.get(ALL_BONE))
+    figure = preview.draw_preview(model.scan, model.label_map, shown)
     figure.savefig(folder.preview, dpi=PREVIEW_DPI)
     return notes
 

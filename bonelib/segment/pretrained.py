@@ -9,7 +9,7 @@ import keras
 from bonelib import models, provenance
 from bonelib.errors import InputError
 from bonelib.paths import ResultFolder
-from bonelib.settings import PRETRAINING, Settings
+from bonelib.settings import NUM_CLASSES, PRETRAINING, Settings
 
 SHIPPED = "unet"
 TRAINING_RECORD = "training.json"  # written beside the weights by a training
@@ -32,7 +32,6 @@ class Network:
         model = models.build_model(
             self.name,
             (rows, columns),
-            self.settings.num_classes,
             decoder_activation=self.settings.decoder_activation,
         )
         try:
@@ -42,7 +41,7 @@ class Network:
         except (ValueError, OSError, KeyError, UserWarning) as error:
             raise InputError(
                 f"{self.weights}: holds no weights of the network '{self.name}' for "
-                f"{self.settings.num_classes} classes; name the network they belong to"
+                f"{NUM_CLASSES} classes; name the network they belong to"
             ) from error
         return model
 

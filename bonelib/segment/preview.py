@@ -1,4 +1,6 @@
-"""Scan, label map and surface -> preview.png, which shows whether a segmentation is right."""
+"""Scan, label map and surfaces -> preview.png, which shows whether a segmentation is right."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import SimpleITK
@@ -8,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from bonelib.figures.pictures import draw_plane, most_bone
 from bonelib.figures.style import CLASS_COLOURS
-from bonelib.segment.surfaces import VIEWS, draw_surface
+from bonelib.segment.surfaces import VIEWS, draw_surfaces
 from bonelib.settings import BONE, CLASS_NAMES, PATIENT, RESEARCH_ONLY
 
 MONTAGE = (2, 5)  # rows and columns of axial slices
@@ -16,11 +18,11 @@ SIZE_INCHES, HEIGHT_RATIOS = (15.0, 10.5), (5, 5.5)  # axial slices above, plane
 
 
 def draw_preview(
-    scan: SimpleITK.Image, label_map: SimpleITK.Image, surface: trimesh.Trimesh | None
+    scan: SimpleITK.Image, label_map: SimpleITK.Image, surfaces: Mapping[str, trimesh.Trimesh]
 ) -> Figure:
-    """Draw axial slices, a coronal and a sagittal plane with outlines, and the surface, in mm.
+    """Draw axial slices, a coronal and a sagittal plane with outlines, and surfaces, in mm.
 
-    `label_map` lies on the scan's grid; `surface` is all bone in patient coordinates, or None.
+    `label_map` lies on the scan's grid; `surfaces` are in patient coordinates.
     The slices are evenly spaced from head to feet.
     """
     shape = SimpleITK.LabelShapeStatisticsImageFilter()
@@ -43,9 +45,9 @@ def draw_preview(
         for label in (PATIENT, BONE)
     ]
     upper.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    panels = lower.subplots(1, 2 if surface is None else 4)
+    panels = lower.subplots(1, 4 if surfaces else 2)
     for axis in (1, 2):
         draw_plane(scan, label_map, axis, most_bone(label_map, axis), panels[axis - 1])
     for panel, view in zip(panels[2:], VIEWS, strict=False):
-        draw_surface(surface, panel, view)
+        draw_surfaces(surfaces, panel, view)
     return figure

@@ -1,5 +1,6 @@
 """Bone as voxels -> a closed surface in patient coordinates (x, y, z in mm, LPS) -> STL."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 from skimage.measure import marching_cubes
 
-from bonelib.figures.style import BONE_COLOUR
+from bonelib.figures.style import surface_colours
 from bonelib.provenance import replacing
 
 GRID_MM = 1.0  # voxel size for marching cubes; larger pixels are not refined
@@ -148,22 +149,29 @@ def compare(surface: trimesh.Trimesh, reference: trimesh.Trimesh) -> dict[str, f
     return {"mean mm": both.mean(), "median mm": np.median(both)}
 
 
-def draw_surface(surface: trimesh.Trimesh, axes: Axes, view: str = "front") -> None:
-    """Draw a shaded surface in mm, seen from the front or from the patient's left side.
+def draw_surfaces(surfaces: Mapping[str, trimesh.Trimesh], axes: Axes, view: str = "front") -> None:
+    """Draw shaded surfaces in mm, seen from the front or from the patient's left side.
 
     The projection is parallel; triangles are painted from far to near, without those that
     face away.
     """
     across, towards, label = VIEWS[view]
-    if surface.is_empty:
+    total = sum(len(surface.faces) for surface in surfaces.values())
+    if not total:
         axes.set_title("no bone found")
         return
-    coarse = coarsen(surface, DRAWN_TRIANGLES)
+    parts = [
+        coarsen(surface, DRAWN_TRIANGLES * len(surface.faces) // total)
+        for surface in surfaces.values()
+    ]
+    colours = np.array([to_rgb(colour) for colour in surface_colours(len(parts))])
+    colours = np.repeat(colours, [len(part.faces) for part in parts], axis=0)
+    coarse = trimesh.util.concatenate(parts)
     order = np.argsort(coarse.triangles_center @ towards)
     seen = order[coarse.face_normals[order] @ towards > 0]
     light = np.add(towards, LIGHT) / np.linalg.norm(np.add(towards, LIGHT))
     brightness = np.clip(coarse.face_normals[seen] @ light, 0, 1)
-    rgb = (0.25 + 0.75 * brightness[:, None]) * to_rgb(BONE_COLOUR)
+    rgb = (0.25 + 0.75 * brightness[:, None]) * colours[seen]
     corners = coarse.triangles[seen][:, :, [across, 2]]
     # Edges in the colour of their face close the hairlines between the faces.
     axes.add_collection(

@@ -10,7 +10,7 @@ from trimesh.viewer.notebook import scene_to_html
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
-from bonelib.figures.style import BONE_COLOUR, SURFACE_COLOURS
+from bonelib.figures.style import surface_colours
 from bonelib.segment.surfaces import coarsen
 from bonelib.settings import RESEARCH_ONLY
 
@@ -35,7 +35,7 @@ def surface_page(surfaces: Mapping[str, trimesh.Trimesh], title: str) -> str:
     have one colour each and a legend.
     """
     names = [html.escape(name) for name in surfaces]
-    colours = (SURFACE_COLOURS * len(names))[: len(names)] if len(names) > 1 else [BONE_COLOUR]
+    colours = surface_colours(len(names))
     share = MAX_TRIANGLES / sum(len(surface.faces) for surface in surfaces.values())
     scene = trimesh.Scene()
     for (name, surface), colour in zip(surfaces.items(), colours, strict=True):

@@ -17,7 +17,11 @@ import yaml
 from pandas.api.types import is_integer, is_number, is_numeric_dtype
 from pandas.io.formats.style import Styler
 
+from bonelib import published
+from bonelib.evaluation import statistics
 from bonelib.provenance import replacing, text_hash
+
+Records = dict[str, dict]  # of the evaluations, by model
 
 # Columns of whole numbers, some of which may be missing.
 WHOLE = {"epochs", "epoch", "images", "parameters", "trainable"}
@@ -179,13 +183,13 @@ class Table:
 
 
 def made(
-    name: str, rows: Iterable[dict], words: Mapping, notes: Iterable[str] = (), **options
+    name: str, rows: list[dict], notes: Iterable[str] = (), words: Mapping | None = None, **options
 ) -> Table:
     """Return a table of rows with its text in captions.yaml, or one that says it was not run.
 
     `words` fill in the text, `notes` stand before its own, `options` are those of `Table`.
     """
-    frame = pd.DataFrame(list(rows))
+    frame, words = pd.DataFrame(rows), words or {}
     whole = [column for column in frame.columns if column.split("_")[0] in WHOLE]
     text = TEXTS[name]
     own = [note.format(**words) for note in text.get("notes", [])]
@@ -200,6 +204,32 @@ def made(
 def shared(name: str, **words) -> str:
     """Return a note that several tables share."""
     return TEXTS["shared"][name].format(**words)
+
+
+def score_notes(parts: Iterable[pd.DataFrame]) -> list[str]:
+    """Return the notes on sample size, pooling, intervals and marks of score rows."""
+    sizes = dict.fromkeys((len(part), part["series"].nunique()) for part in parts)
+    pooling = [shared("pooling", slices=slices, series=series) for slices, series in sizes]
+    series = min((series for _, series in sizes), default=0)
+    return [*pooling, interval_note(series), shared("marks"), shared("best")]
+
+
+def interval_note(series: int) -> str:
+    """Return the note on how the intervals are made and what they leave out."""
+    confidence, resamples = 100 * statistics.CONFIDENCE, statistics.RESAMPLES
+    return shared("intervals", confidence=confidence, resamples=resamples, series=series)
+
+
+def notes_on(not_run: Iterable[str] = (), records: Records | None = None) -> list[str]:
+    """Return the notes on models that were not run and on encoders that were not pretrained."""
+    random = [
+        model for model, one in (records or {}).items() if one.get("encoder_weights") == "random"
+    ]
+    return [
+        shared(note, names=", ".join(published.METHOD_NAMES[model] for model in models))
+        for note, models in {"not_run": not_run, "random_encoders": random}.items()
+        if models
+    ]
 
 
 def save(table: Table, name: str, folder: Path) -> None:

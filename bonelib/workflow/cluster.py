@@ -18,7 +18,7 @@ from distributed import print as print_at_driver
 
 from bonelib import provenance
 from bonelib.errors import InputError
-from bonelib.workflow.execution import kernel_mark
+from bonelib.workflow.steps import kernel_mark
 
 GPU = "GPU"  # the dask resource that a worker with a card offers
 DISK_SECONDS = 60.0  # NFS may take this long to show a file that another machine wrote
@@ -38,24 +38,11 @@ def workers(client: Client) -> list[dict]:
     return list(client.scheduler_info(n_workers=-1)["workers"].values())
 
 
-def num_gpus(client: Client) -> int:
-    """Return the number of workers that offer a GPU."""
-    return sum(worker["resources"].get(GPU, 0) > 0 for worker in workers(client))
-
-
-def num_threads(client: Client) -> int:
-    """Return how many notebooks the workers run at the same time, at least 1."""
-    return max(1, sum(worker["nthreads"] for worker in workers(client)))
-
-
-def description(client: Client) -> str:
-    """Return one line about the workers."""
-    if not (found := workers(client)):
-        return "no worker has joined the cluster yet: waiting for one"
-    return (
-        f"{len(found)} workers on the cluster, {num_gpus(client)} with a GPU, "
-        f"{num_threads(client)} notebooks at the same time"
-    )
+def capacity(client: Client) -> tuple[int, int, int]:
+    """Return the number of workers, of those with a GPU, and of notebooks at the same time."""
+    found = workers(client)
+    gpus = sum(worker["resources"].get(GPU, 0) > 0 for worker in found)
+    return len(found), gpus, max(1, sum(worker["nthreads"] for worker in found))
 
 
 def perform(
@@ -72,7 +59,7 @@ def perform(
     InputError where a worker does not see `inputs` or has another version of bonelib;
     RuntimeError where several workers die of the work.
     """
-    resources = {GPU: 1} if on_gpu and num_gpus(client) else None
+    resources = {GPU: 1} if on_gpu and capacity(client)[1] else None
     future = client.submit(
         _on_worker, work, name, inputs, package_hash(),
         key=f"{name}-{uuid4().hex[:8]}", resources=resources, pure=False,
@@ -133,7 +120,10 @@ def _stopped_when_unwanted(worker, name: str) -> Iterator[None]:
             task = worker.state.tasks.get(key)
             is_wanted = task and task.state in ("executing", "long-running", "resumed")
             if not is_wanted or worker.status in (Status.closing, Status.closed, Status.failed):
-                _end_kernels(name)
+                for child in psutil.Process().children():
+                    with suppress(psutil.NoSuchProcess):
+                        if kernel_mark(name) in child.cmdline():
+                            child.kill()
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -142,10 +132,3 @@ def _stopped_when_unwanted(worker, name: str) -> Iterator[None]:
     finally:
         done.set()
         watcher.join()
-
-
-def _end_kernels(name: str) -> None:
-    for child in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):
-            if kernel_mark(name) in child.cmdline():
-                child.kill()

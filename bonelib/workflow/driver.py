@@ -5,7 +5,6 @@ its parameters and on the files that earlier tasks write.
 """
 
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -19,7 +18,6 @@ from doit.api import run_tasks
 from doit.cmd_base import ModuleTaskLoader
 from doit.control import TaskControl
 from doit.dependency import Dependency, JsonDB
-from doit.reporter import ConsoleReporter
 from doit.task import dict_to_task
 from doit.tools import config_changed
 
@@ -27,9 +25,8 @@ from bonelib import datasets, provenance
 from bonelib.errors import InputError
 from bonelib.settings import PROFILES
 from bonelib.workflow import cluster
-from bonelib.workflow.execution import code, execute_notebook
 from bonelib.workflow.runs import Run
-from bonelib.workflow.steps import PREPARATION, Step
+from bonelib.workflow.steps import PREPARATION, TRAINING, Step, code, execute_notebook
 
 NAME_WIDTH = 34  # characters for the name of a step
 LONG_SECONDS = 2 * 3600.0  # more work than this is asked for at a terminal
@@ -51,7 +48,7 @@ class Driver:
         self.lock = threading.Lock()
         self.manifest = provenance.read_json(run.results.manifest)
         self.state_file = str(run.results.root / ".doit.json")  # what is up to date
-        self.waiting: set[str] = set()
+        self.waiting: list[str] = []
         self.refused = False  # whether a notebook failed because of bad input
 
     def tasks(self) -> Iterator:
@@ -96,35 +93,39 @@ class Driver:
         With `ask`, more than two hours of work have to be confirmed. Raises ValueError where
         they are not, and where no dask scheduler answers at the address.
         """
-        stale = self.stale()
-        self.waiting = set(stale)
+        self.waiting = self.stale()
         with cluster.connect(self.scheduler) if self.scheduler else nullcontext() as self.client:
-            at_once = self.workers or len(stale)  # on a cluster, its scheduler queues them
+            at_once = self.workers or len(self.waiting)  # on a cluster, its scheduler queues them
             if self.client:
-                self.workers = self.workers or cluster.num_threads(self.client)
-                print(cluster.description(self.client))
-            print(self.plan(stale), flush=True)
-            if not stale:
+                count, gpus, threads = cluster.capacity(self.client)
+                self.workers = self.workers or threads
+                print(f"{count} workers on the cluster, {gpus} with a GPU, {threads} at a time")
+            print(self.plan(self.waiting), flush=True)
+            if not self.waiting:
                 return True
-            if ask and self.seconds(stale) > LONG_SECONDS:
+            if ask and self.seconds(self.waiting) > LONG_SECONDS:
                 self._confirm()
-            self._record_environment()
+            self._record_circumstances()
             options = {
                 "backend": "bonelib",
                 "dep_file": self.state_file,
-                "reporter": Progress(self),
+                "reporter": "zero",
                 "num_process": at_once,
                 "par_type": "thread",
                 "continue": True,
                 "always": self.force,
-                "verbosity": 2,
             }
-            backend = {"bonelib": f"{StateFile.__module__}:{StateFile.__qualname__}"}
-            return not run_tasks(
+            failed = run_tasks(
                 ModuleTaskLoader({"task_notebooks": self.tasks}),
                 dict.fromkeys(self.steps, {}),
-                {"GLOBAL": options, "BACKEND": backend},
+                {
+                    "GLOBAL": options,
+                    "BACKEND": {"bonelib": f"{StateFile.__module__}:{StateFile.__qualname__}"},
+                },
             )
+        for name in self.waiting:
+            self._say(name, "not run, since a notebook before it failed")
+        return not failed
 
     def _confirm(self) -> None:
         names = list(PROFILES)
@@ -150,26 +151,27 @@ class Driver:
 
     def expected(self, name: str) -> float:
         """Return the seconds that a step took last time, or an estimate."""
-        step = self.steps[name]
-        last = self.manifest.get("notebooks", {}).get(name, {})
-        if step.notebook.stem == "03_train_model":  # the last time may have been a part of it
-            return step.seconds
-        return last["seconds"] if last.get("status") == "done" else step.seconds
+        step, last = self.steps[name], self.manifest.get("notebooks", {}).get(name, {})
+        # The last time of a training may have been a part of it.
+        is_known = last.get("status") == "done" and step.notebook.stem != TRAINING
+        return last["seconds"] if is_known else step.seconds
 
     def seconds(self, names: Collection[str]) -> float:
         """Return roughly the seconds that these steps take, several at the same time."""
         at_once = min(self.workers or 1, len(names) or 1)
         return sum(map(self.expected, names)) / at_once
 
-    def execute(self, step: Step) -> None:
-        """Execute one notebook, here or on the cluster, and record how it ended."""
+    def execute(self, step: Step) -> bool:
+        """Execute one notebook, here or on the cluster; record and say how it ended."""
+        start = "sent to the cluster" if self.client else "started"
+        self._say(step.name, f"{start}, about {clock(self.seconds(self.waiting))} left")
         if self.force and step.state:
             shutil.rmtree(step.state, ignore_errors=True)
         results = self.run.results
         executed = results.notebook(step.name)
         for output in step.outputs:
             output.parent.mkdir(parents=True, exist_ok=True)
-        record = {"status": "failed"}
+        record = {"status": "failed", "notebook": str(executed.relative_to(results.root))}
         started = time.perf_counter()
         self._record_notebook(step.name)
         work = partial(execute_notebook, step, executed)
@@ -184,22 +186,29 @@ class Driver:
             if missing := [str(output) for output in step.outputs if not output.exists()]:
                 raise RuntimeError(f"{step.name} did not write {', '.join(missing)}")
             record["status"] = "done"
-        finally:
-            record.setdefault("seconds", round(time.perf_counter() - started, 1))
-            record["notebook"] = str(executed.relative_to(results.root))
-            self._record_notebook(step.name, record)
+        except Exception as error:
+            # Papermill's error has the name and the text of the notebook's.
+            name = getattr(error, "ename", type(error).__name__).rpartition(".")[2]
+            message = str(getattr(error, "evalue", error)).strip().rpartition("\n")[2]
+            self.refused |= name == InputError.__name__
+            self._say(step.name, f"FAILED: {name}: {message}\n        see {executed}")
+        record.setdefault("seconds", round(time.perf_counter() - started, 1))
+        self._record_notebook(step.name, record)
+        self.waiting.remove(step.name)
+        is_done = record["status"] == "done"
+        if is_done:
+            self._say(step.name, f"done in {clock(record['seconds'])}")
+        return is_done
 
-    def _record_environment(self) -> None:
+    def _say(self, name: str, message: str) -> None:
+        position = list(self.steps).index(name) + 1
+        line = f"[{position:2d}/{len(self.steps)}] {name}: {message}\n"
+        print(line, end="", flush=True)  # one write, since several threads print
+
+    def _record_circumstances(self) -> None:
         run = self.run
-        self.manifest |= {
-            "profile": run.settings.profile,
-            "dataset": run.dataset,
-            "data_note": datasets.note(run.data_dir),
-            "models": self.models,
-            "seed": run.settings.seed,
-            "settings": asdict(run.settings),
-            **provenance.circumstances(),
-        }
+        self.manifest |= provenance.manifest(run.settings, run.dataset, self.models)
+        self.manifest["data_note"] = datasets.note(run.data_dir)
         provenance.write_json(run.results.manifest, self.manifest)
 
     def _record_notebook(self, name: str, record: dict | None = None) -> None:
@@ -228,47 +237,6 @@ class StateFile(JsonDB):
         super().set(task_id, dependency, value)
         if dependency == "deps:":
             self.dump()
-
-
-class Progress(ConsoleReporter):
-    """doit's reporter: one line when a step starts and one when it ends."""
-
-    def __init__(self, driver: Driver):
-        super().__init__(sys.stdout, {})
-        self.driver = driver
-
-    def _say(self, task, message: str) -> None:
-        position = list(self.driver.steps).index(task.name) + 1
-        line = f"[{position:2d}/{len(self.driver.steps)}] {task.name}: {message}\n"
-        print(line, end="", flush=True)  # one write, since several threads print
-
-    def execute_task(self, task):
-        """Say that a step starts, and how long the rest takes."""
-        start = "sent to the cluster" if self.driver.client else "started"
-        self._say(task, f"{start}, about {clock(self.driver.seconds(self.driver.waiting))} left")
-
-    def skip_uptodate(self, task):
-        """Say nothing: the plan has said it."""
-
-    def add_success(self, task):
-        """Say that a step is done."""
-        self.driver.waiting.discard(task.name)
-        self._say(task, f"done in {clock(self.driver.manifest['notebooks'][task.name]['seconds'])}")
-
-    def add_failure(self, task, fail):
-        """Say where the executed notebook with its traceback is."""
-        self.driver.waiting.discard(task.name)
-        if not task.executed:
-            self._say(task, "not run, since a notebook before it failed")
-            return
-        message = [line.strip() for line in fail.get_msg().splitlines() if line.strip()][-1]
-        error = message.partition(":")[0].split(".")[-1]
-        self.driver.refused |= error == InputError.__name__
-        executed = self.driver.run.results.notebook(task.name)
-        self._say(task, f"FAILED: {message}\n        see {executed}")
-
-    def complete_run(self):
-        """Say nothing: each failure has been told."""
 
 
 def clock(seconds: float) -> str:

@@ -1,15 +1,24 @@
-"""A run -> its steps: notebooks with parameters, the files that they read and write, their time."""
+"""A run -> its steps: notebooks, the files that they read and write, their time, execution."""
 
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 
+import nbformat
 import pandas as pd
+import papermill
+import traitlets
+from distributed import print as print_at_driver
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from traitlets.config import Config
 
-from bonelib import provenance
-from bonelib.evaluation import variants
-from bonelib.paths import NOTEBOOKS, ResultFolder, SegmentationFolder
+from bonelib import paths, provenance
+from bonelib.evaluation import scoring, variants
+from bonelib.paths import ResultFolder, SegmentationFolder
 from bonelib.settings import (
     BASELINE,
     MODEL_NAMES,
@@ -21,9 +30,10 @@ from bonelib.settings import (
 )
 from bonelib.workflow.runs import Run
 
-PREPARATION = "01_prepare_data"
+PREPARATION, TRAINING = "01_prepare_data", "03_train_model"
 ALL_FIGURES = range(1, 8)
 CURVES = range(3, 6)  # the figures that need neither slices nor label maps
+PROGRESS_SECONDS = 10.0  # between two lines of a progress bar
 
 # Times on two idle CPU cores, for slices of 512 x 512 pixels.
 START_SECONDS = 9.0  # a kernel, TensorFlow and the first compilation
@@ -35,6 +45,14 @@ FEEDING = 1.15  # a training step with its loader, relative to one without
 FORWARD = 1 / 3  # a prediction, relative to a training step
 SCORING_SECONDS = 0.05  # a slice: mostly distances between surfaces
 
+# Without these, glibc returns the memory of every large tensor to the system and faults it in
+# again a moment later: a fifth of the processor's time in FCN8's training.
+KERNEL_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**34),
+}
+
 
 @dataclass(frozen=True)
 class Step:
@@ -45,7 +63,7 @@ class Step:
     parameters: dict
     inputs: list[Path]
     outputs: list[Path]
-    seconds: float  # estimate of a first run
+    seconds: float = START_SECONDS  # estimate of a first run
     state: Path | None = None  # folder that --force removes
     data_version: str = ""  # changes when the user's own data change
 
@@ -68,64 +86,51 @@ class Plan:
     ):  # fmt: skip
         self.run, self.models, self.overrides, self.force = run, models, overrides, force
         self.paces = paces(run.results, run.settings, models, at_once)
-        methods = run.settings.methods(models)
-        self.scores = [file for method in methods for file in scored(method, run.results)]
+        self.scores = [file for one in (*models, BASELINE) for file in scored(one, run.results)]
         self.histories = [run.results.history(model) for model in models]
 
     def steps(self, with_ablations: bool = False) -> list[Step]:
         """Return all steps, each after those whose files it reads; ablations if asked."""
         run, results = self.run, self.run.results
-        slices = [run.slices.description]
-        bone_model = SegmentationFolder(results.meshes).record
-        trainings = variants.trainings(results, run.settings, self.models)
-        ablations = [training for training in trainings if not training.is_own]
-        ablation_scores = [one.results(results).scores(one.model) for one in ablations]
+        per_slice = 0.15 + 0.25 * (run.settings.phantom_matrix / 512) ** 2  # generate, prepare
+        slices, bone_model = [run.slices.description], [SegmentationFolder(results.meshes).record]
+        trainings = variants.trainings(run.settings, self.models).values()
+        others = [training for training in trainings if not training.is_own]
+        compared = [training.results(results).scores(training.model) for training in others]
         if not with_ablations:
-            ablations = []
-            ablation_scores = [file for file in ablation_scores if file.exists()]
+            others, compared = [], [file for file in compared if file.exists()]
         steps = [
             self._step(
-                PREPARATION,
-                outputs=[*slices, run.slices.table],
-                seconds=preparation_seconds(run.settings),
-                state=run.slices.root,
+                PREPARATION, outputs=[*slices, run.slices.table], state=run.slices.root,
+                seconds=START_SECONDS + num_slices(run.settings, *SPLITS) * per_slice,
                 data_version=data_version(run.data_dir),
             ),
             self._step("02_preview_augmentation", inputs=slices),
-        ]
+        ]  # fmt: skip
         if run.dataset == "phantom":
             steps.append(self._step("10_phantom_versus_reality", seconds=50.0))
-        for model in self.models:
-            steps += self._network(variants.Training(variants.OWN, model, 0))
-        if BASELINE in run.settings.methods(self.models):
-            steps.append(self._scoring(BASELINE, results, run.settings))
-        for training in ablations:
-            steps += self._network(training)
+        for training in (*map(variants.Training, (*self.models, BASELINE)), *others):
+            steps += self._method(training)
         return [
             *steps,
-            self._step("11_ablations", inputs=self.scores + ablation_scores),
+            self._step("11_ablations", inputs=self.scores + compared),
             self._step(
-                "07_bone_model",
-                inputs=self.scores + self.histories,
-                outputs=[bone_model],
+                "07_bone_model", inputs=self.scores + self.histories, outputs=bone_model,
                 models=self.models,
             ),
-            *self._presentation(ALL_FIGURES, slices, ablation_scores, [bone_model]),
+            *self._presentation(ALL_FIGURES, slices, compared, bone_model),
             self._step(
-                "09_segment_your_scan",
-                inputs=slices,
-                outputs=[results.segmentation],
-                seconds=60.0,
+                "09_segment_your_scan", inputs=slices, outputs=[results.segmentation], seconds=60.0
             ),
-        ]
+        ]  # fmt: skip
 
     def rebuilding(self) -> list[Step]:
         """Return the steps that need scores and histories alone, no data and no networks."""
-        return self._presentation(CURVES, [], [], [])
+        return self._presentation(CURVES)
 
     def _step(
-        self, notebook, name="", *, inputs=(), outputs=(), seconds=START_SECONDS,
-        state=None, data_version="", **own,
+        self, notebook, name="", *, inputs=(), outputs=(), seconds=START_SECONDS, state=None,
+        data_version="", **own,
     ) -> Step:  # fmt: skip
         run = self.run
         parameters = {
@@ -136,82 +141,65 @@ class Plan:
             "overrides": self.overrides,
         }
         return Step(
-            f"{notebook}-{name}".rstrip("-"), NOTEBOOKS / f"{notebook}.ipynb", parameters | own,
-            list(inputs), list(outputs), seconds, state, data_version,
+            f"{notebook}-{name}".rstrip("-"), paths.NOTEBOOKS / f"{notebook}.ipynb",
+            parameters | own, list(inputs), list(outputs), seconds, state, data_version,
         )  # fmt: skip
 
-    def _network(self, training: variants.Training) -> list[Step]:
-        """Return the steps that train and score a network."""
+    def _method(self, training: variants.Training) -> list[Step]:
+        """Return the steps that train and score a network; the baseline is only scored."""
         run, model = self.run, training.model
-        results, parameters = training.results(run.results), {"model": model}
-        name, settings, horizons = model, run.settings, run.settings.horizons(model)
-        if not training.is_own:
-            changes = training.overrides(run.settings)
-            name, settings = f"{model}-{training.name}", replaced(run.settings, changes)
-            horizons = [settings.epochs_long]
+        results, changes = training.results(run.results), training.overrides(run.settings)
+        settings, parameters = replaced(run.settings, changes), {"model": model}
+        if changes:
             parameters |= {
                 "results_dir": str(results.root),
                 "overrides": self.overrides | changes,
                 "slices_dir": str(run.slices.root),
             }
-        best = [results.best(model, epochs) for epochs in settings.horizons(model)]
-        weights = [results.history(model), *best]
-        pace = self.paces[model]
-        train = self._step(
-            "03_train_model",
-            name,
-            inputs=[run.slices.description],
-            outputs=weights,
-            seconds=training_seconds(model, results, settings, pace, self.force),
-            state=results.training(model),
-            **parameters,
-        )
-        return [train, self._scoring(model, results, settings, name, horizons, weights, parameters)]
-
-    def _scoring(
-        self, method, results, settings, name=BASELINE, horizons=(), weights=(), parameters=None
-    ) -> Step:
-        pace = self.paces.get(method, 1.0)
-        return self._step(
-            "04_evaluate_model",
-            name,
-            inputs=[self.run.slices.description, *weights],
-            outputs=scored(method, results),
-            seconds=evaluation_seconds(method, settings, len(horizons) or 1, pace),
-            state=results.prediction(method, "", 0).parent,
-            horizons=list(horizons),
-            **(parameters or {"model": method}),
-        )
+        steps, inputs, pace = [], [run.slices.description], self.paces.get(model, 1.0)
+        if model != BASELINE:
+            best = [results.best(model, epochs) for epochs in settings.horizons(model)]
+            weights = [results.history(model), *best]
+            seconds = training_seconds(model, results, settings, pace, self.force)
+            steps = [
+                self._step(
+                    TRAINING, training.name, inputs=inputs, outputs=weights, seconds=seconds,
+                    state=results.training(model), **parameters,
+                )
+            ]  # fmt: skip
+            inputs = inputs + weights
+        scoring_step = self._step(
+            "04_evaluate_model", training.name, inputs=inputs, outputs=scored(model, results),
+            seconds=evaluation_seconds(model, settings, pace),
+            state=results.prediction(model, "", 0).parent, **parameters,
+        )  # fmt: skip
+        return [*steps, scoring_step]
 
     def _presentation(
         self,
         figures: range,
-        slices: list[Path],
-        ablation_scores: list[Path],
-        bone_models: list[Path],
+        slices: Iterable[Path] = (),
+        compared: Iterable[Path] = (),
+        bone_model: Iterable[Path] = (),
     ) -> list[Step]:
         """Return the steps that make tables, figures and report."""
         results, read = self.run.results, self.scores + self.histories
         tables = [results.tables / f"table{number}.csv" for number in range(1, 5)]
         pictures = [results.figures / f"figure{number}.png" for number in figures]
-        made = tables + pictures + bone_models
         return [
             self._step(notebook, inputs=inputs, outputs=outputs, seconds=20.0, models=self.models)
             for notebook, inputs, outputs in (
-                ("05_tables", read + ablation_scores, tables),
-                ("06_figures", slices + read, pictures),
-                ("08_report", made, [results.report]),
+                ("05_tables", [*read, *compared], tables),
+                ("06_figures", [*slices, *read], pictures),
+                ("08_report", [*tables, *pictures, *bone_model], [results.report]),
             )
         ]
 
 
 def scored(method: str, results: ResultFolder) -> list[Path]:
     """Return the files of an evaluation."""
-    files = (
-        results.scores, results.score_record, results.surfaces, results.reliability,
-        results.false_bone,
-    )  # fmt: skip
-    return [file(method) for file in files]
+    tables = [results.scores(method, kind) for kind in scoring.COLUMNS]
+    return [*tables, results.score_record(method)]
 
 
 def data_version(directory: Path | None) -> str:
@@ -226,12 +214,6 @@ def num_slices(settings: Settings, *splits: str) -> float:
     """Return the number of slices of the phantom in these splits."""
     paper = sum(count for _, split, count in PAPER_SERIES if split in splits)
     return paper * PAPER_SLICE_DISTANCE_MM / settings.phantom_slice_distance_mm
-
-
-def preparation_seconds(settings: Settings) -> float:
-    """Estimate the time to generate the phantom and to prepare its slices."""
-    per_slice = 0.15 + 0.25 * (settings.phantom_matrix / 512) ** 2
-    return START_SECONDS + num_slices(settings, *SPLITS) * per_slice
 
 
 def slice_seconds(model: str, settings: Settings) -> float:
@@ -261,10 +243,11 @@ def paces(
 
     A network without a recorded epoch takes the mean of the others, or `unknown`.
     """
+    epochs = {model: recorded_epochs(model, results, settings).median() for model in models}
     known = {
-        model: seconds.median() / epoch_seconds(model, settings)
-        for model in models
-        if len(seconds := recorded_epochs(model, results, settings))
+        model: seconds / epoch_seconds(model, settings)
+        for model, seconds in epochs.items()
+        if seconds > 0
     }
     usual = mean(known.values()) if known else unknown
     return {model: known.get(model, usual) for model in models}
@@ -280,9 +263,96 @@ def training_seconds(
     return START_SECONDS + epochs * pace * epoch_seconds(model, settings)
 
 
-def evaluation_seconds(method: str, settings: Settings, horizons: int, pace: float) -> float:
+def evaluation_seconds(method: str, settings: Settings, pace: float) -> float:
     """Estimate the time to predict and score the test slices after each of the horizons."""
     per_slice = SCORING_SECONDS * (settings.image_size / 512) ** 2
     if method != BASELINE:
         per_slice += pace * FORWARD * slice_seconds(method, settings)
-    return START_SECONDS + horizons * num_slices(settings, "test") * per_slice
+    predicted = len(settings.horizons(method)) * num_slices(settings, "test")
+    return START_SECONDS + predicted * per_slice
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel in the Python that runs this, whatever kernels a user has installed.
+
+    The file `messages` gets what is written to its standard error, such as TensorFlow's start.
+    """
+
+    messages = traitlets.Unicode(os.devnull, config=True)
+
+    @traitlets.default("kernel_spec_manager")
+    def _without_installed_kernels(self):
+        return KernelSpecManager(kernel_dirs=[])
+
+    async def start_kernel(self, **options):
+        """Start the process."""
+        with open(self.messages, "a") as file:
+            environment = KERNEL_ENVIRONMENT | dict(os.environ)  # the user's values win
+            await super().start_kernel(stderr=file, env=environment, **options)
+
+
+def code(notebook: Path) -> str:
+    """Return the code cells of a notebook."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+
+
+def execute_notebook(step: Step, executed: Path) -> None:
+    """Execute a step's notebook and write it with its outputs to `executed`.
+
+    Raises ValueError for a parameter that the notebook does not declare, and papermill's
+    PapermillExecutionError for a cell that fails; `executed` then holds the traceback.
+    """
+    declared = papermill.inspect_notebook(step.notebook)
+    if undeclared := sorted(set(step.parameters) - set(declared)):
+        raise ValueError(
+            f"{step.notebook.name} has no parameter '{undeclared[0]}': it declares "
+            f"{', '.join(declared)}"
+        )
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    papermill.execute_notebook(
+        step.notebook,
+        executed,
+        step.parameters,
+        kernel_name="python3",
+        kernel_manager_class=Kernel,
+        config=Config(Kernel={"messages": str(executed.with_suffix(".log"))}),
+        cwd=paths.NOTEBOOKS,
+        progress_bar=False,
+        store_widget_state=False,  # NiiVue alone would add 5 MB of code
+        stdout_file=Prefixed(step.name),
+        stderr_file=Prefixed(step.name, PROGRESS_SECONDS),
+        extra_arguments=[
+            "--IPKernelApp.log_level=40",  # a kernel on loopback warns about TCP
+            kernel_mark(step.name),
+        ],
+    )
+
+
+def kernel_mark(name: str) -> str:
+    """Return an argument without effect on a kernel, by which `cluster` finds it."""
+    return f"--user={name}"
+
+
+class Prefixed:
+    """A text stream that prints each line after the name of its step, from a worker too.
+
+    With `seconds` it prints progress bars alone, and at most one line in that time.
+    """
+
+    def __init__(self, name: str, seconds: float = 0.0):
+        self.name, self.seconds = name, seconds
+        self.printed = time.monotonic()
+
+    def write(self, text: str) -> None:
+        """Print the lines of `text`."""
+        lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+        if self.seconds:
+            is_due = time.monotonic() - self.printed >= self.seconds
+            lines = [line for line in lines if "%|" in line][-1:] if is_due else []
+        for line in lines:
+            self.printed = time.monotonic()
+            print_at_driver(f"    {self.name} | {line}", flush=True)
+
+    def flush(self) -> None:
+        """Do nothing: every line is flushed when it is printed."""

@@ -68,8 +68,10 @@ figure = pictures.draw_planes(scan, label_map)
 table = preparation.prepare(cases, run.slices.root, run.settings, workers=num_cores())
 
 # %%
-print(f"{run.settings.image_size} pixels of {run.settings.pixel_spacing_mm:g} mm, "
-      f"window {run.settings.window_hu} HU")
+print(
+    f"{run.settings.image_size} pixels of {run.settings.pixel_spacing_mm:g} mm, "
+    f"window {run.settings.window_hu} HU"
+)
 table.groupby("split", sort=False).agg(series=("series", "nunique"), slices=("slice", "size"))
 
 # %% [markdown]

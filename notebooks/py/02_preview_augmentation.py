@@ -58,10 +58,12 @@ figure = pictures.draw_gallery(alone, columns=5)
 # sample's number.
 
 # %%
-figure = pictures.draw_gallery({
-    f"draw {number}": policy.augment_slice(image, labels, [seed, number])
-    for number in range(1, 13)
-})
+figure = pictures.draw_gallery(
+    {
+        f"draw {number}": policy.augment_slice(image, labels, [seed, number])
+        for number in range(1, 13)
+    }
+)
 
 # %% [markdown]
 # **Found:** label maps stay aligned with their images and keep their values in every operation.

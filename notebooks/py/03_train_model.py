@@ -42,9 +42,11 @@ from bonelib.workflow.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides, slices_dir)
-network = models.build_model(model, run.settings.image_size, run.settings.num_classes)
-print(f"{published.METHOD_NAMES[model]}: {network.count_params():,} parameters, "
-      f"{models.trainable_parameters(network):,} trainable")
+network = models.build_model(model, run.settings.image_size)
+print(
+    f"{published.METHOD_NAMES[model]}: {network.count_params():,} parameters, "
+    f"{models.trainable_parameters(network):,} trainable"
+)
 
 # %% tags=["nbval-ignore-output"]
 network.summary(line_length=100)

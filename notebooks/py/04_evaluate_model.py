@@ -31,13 +31,12 @@ data_dir = ""
 results_dir = ""
 overrides = {}
 slices_dir = ""
-horizons = []
 model = "unet"
 
 # %% tags=["nbval-ignore-output"]
 import pandas as pd
 
-from bonelib import figures
+from bonelib import figures, metrics
 from bonelib.evaluation import error_analysis, evaluate, scoring
 from bonelib.workflow.runs import open_run
 
@@ -45,7 +44,7 @@ from bonelib.workflow.runs import open_run
 run = open_run(profile, dataset, data_dir, results_dir, overrides, slices_dir)
 
 # %% tags=["nbval-ignore-output"]
-scores = evaluate.evaluate(model, run.slices, run.results, run.settings, horizons)
+scores = evaluate.evaluate(model, run.slices, run.results, run.settings)
 
 # %% [markdown]
 # ## Counts
@@ -53,9 +52,11 @@ scores = evaluate.evaluate(model, run.slices, run.results, run.settings, horizon
 # class predicted as each class.
 
 # %%
-print(f"{scores['slice'].groupby(scores['series']).nunique().sum()} test slices, "
-      f"after {scores['epochs'].unique().tolist()} epochs, "
-      f"on grids {scores['resolution'].unique().tolist()}")
+print(
+    f"{scores['slice'].groupby(scores['series']).nunique().sum()} test slices, "
+    f"after {scores['epochs'].unique().tolist()} epochs, "
+    f"on grids {scores['resolution'].unique().tolist()}"
+)
 
 # %% tags=["nbval-ignore-output"]
 scores.head()
@@ -66,7 +67,7 @@ scores.head()
 
 # %% tags=["nbval-ignore-output"]
 pooled = scores.groupby(["epochs", "resolution"]).apply(scoring.pooled, "iou")
-pd.DataFrame([*pooled], pooled.index, ["mean", *run.settings.class_names])
+pd.DataFrame([*pooled], pooled.index, scoring.SCORE_COLUMNS)
 
 # %% [markdown]
 # ## Surfaces
@@ -75,8 +76,8 @@ pd.DataFrame([*pooled], pooled.index, ["mean", *run.settings.class_names])
 # structure gets the worst scores.
 
 # %% tags=["nbval-ignore-output"]
-surfaces = scoring.read_surfaces(run.results, [model])
-distances = surfaces.groupby(["epochs", "structure"])[scoring.SURFACE_COLUMNS[-4:]].mean()
+surfaces = scoring.read_scores(run.results, [model], "surfaces")
+distances = surfaces.groupby(["epochs", "structure"])[[*metrics.SURFACE_SCORES]].mean()
 distances.round(2)
 
 # %% [markdown]
@@ -85,7 +86,7 @@ distances.round(2)
 # training. In bin 9 (45 to 50 %) about 0.47 is right. The baseline has no probabilities.
 
 # %% tags=["nbval-ignore-output"]
-reliability = scoring.read_reliability(run.results, [model])
+reliability = scoring.read_scores(run.results, [model], "reliability")
 longest = reliability[reliability["epochs"] == reliability["epochs"].max()]
 pixels = longest.groupby(["bin", "class"])[["positive", "pixels"]].sum()
 (pixels["positive"] / pixels["pixels"]).unstack().round(2)
@@ -95,7 +96,7 @@ pixels = longest.groupby(["bin", "class"])[["positive", "pixels"]].sum()
 # Pixels wrongly predicted as bone, by cause. Place and grey level tell the cause.
 
 # %% tags=["nbval-ignore-output"]
-false = scoring.read_false_bone(run.results, [model])
+false = scoring.read_scores(run.results, [model], "false_bone")
 causes = false.groupby(["epochs", "cause"])["pixels"].sum().unstack(fill_value=0)
 causes.reindex(columns=error_analysis.CAUSES, fill_value=0)
 
@@ -104,7 +105,7 @@ causes.reindex(columns=error_analysis.CAUSES, fill_value=0)
 # Four slices from the highest to the lowest bone IoU, beside their reference.
 
 # %%
-figure = figures.best_to_worst(run.slices, run.results, run.settings, scores, model)
+figure = figures.best_to_worst(run.slices, run.results, scores, model)
 
 # %% [markdown]
 # **Found:** the classes rank as in the paper: background, then patient, then bone.

@@ -32,11 +32,12 @@ models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_une
 # %%
 from bonelib import datasets, tables
 from bonelib.evaluation import scoring
+from bonelib.settings import BASELINE
 from bonelib.workflow.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
-methods = run.settings.methods(models)
+methods = [*models, BASELINE]
 scores = scoring.read_scores(run.results, methods)
 records = scoring.read_records(run.results, methods)
 print(f"{len(scores):,} rows of counts of {scores['model'].nunique()} methods")
@@ -66,7 +67,9 @@ made["table2"]
 
 # %%
 for model in models:
-    print(f"{model:<14} {records[model]['parameters']:>12,} {records[model]['trainable_parameters']:>12,}")
+    print(
+        f"{model:<14} {records[model]['parameters']:>12,} {records[model]['trainable_parameters']:>12,}"
+    )
 
 # %% [markdown]
 # ## Table 3: backbones, long training

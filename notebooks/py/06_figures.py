@@ -32,14 +32,14 @@ overrides = {}
 models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_unet"]
 
 # %%
-from bonelib import figures, tables
+from bonelib import figures
 from bonelib.workflow.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
 made = figures.all_figures(run.slices, run.results, run.settings, models)
 for name, figure in made.items():
-    figures.save(figure, name, run.results.figures, tables.scheme_note(run.settings))
+    figures.save(figure, name, run.results.figures)
 print(figures.summary(made))
 
 # %% [markdown]

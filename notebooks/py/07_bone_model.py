@@ -20,7 +20,8 @@
 #
 # *Reads* one test series and the best network's weights. *Writes* into `meshes/` what
 # `python -m bonelib segment` does: label map, `bone.stl` in millimetres, preview, a page with the
-# surface in 3-D; and `figures/bone_model`.
+# surface in 3-D, there for the run's best network and into `meshes/shipped/` for the shipped network;
+# and `figures/bone_model`.
 
 # %% tags=["parameters"]
 profile = "smoke"
@@ -42,7 +43,7 @@ from bonelib.settings import BONE, IGNORE
 from bonelib.workflow.runs import open_run
 
 # %% [markdown]
-# ## The network and the scan
+# ## The networks and the scan
 # If no network of the run has found bone yet, the shipped network is used.
 
 # %%
@@ -50,56 +51,63 @@ run = open_run(profile, dataset, data_dir, results_dir, overrides)
 table = slices.read_table(run.slices.root).query("split == 'test'")
 series = table["series"].value_counts().idxmax()
 case = next(case for case in run.cases() if case.series_id == series)
-scores = scoring.read_scores(run.results, run.settings.methods(models))
+scores = scoring.read_scores(run.results, models)
 histories = scoring.read_histories(run.results, models)
-best = scoring.network_with_bone(
-    scores[scores["series"] == series], run.settings, histories
-)
+best = scoring.network_with_bone(scores[scores["series"] == series], run.settings, histories)
 
 # %% tags=["nbval-ignore-output"]
 print(f"{series} by {best or 'the shipped network'}")
 
 # %% [markdown]
 # ## From the scan to the surface
-# The scan is segmented slice by slice. The surface is where bone is as probable as the likeliest
-# other class, between the voxels.
+# The scan is segmented by the run's network, then by the shipped one. The surface is where bone is
+# as probable as the likeliest other class, between the voxels.
 
 # %% tags=["nbval-ignore-output"]
-network = pretrained.network_of_run(best, run.results, run.settings)
-record = segment.segment(
-    case.scan_path, run.results.meshes, network, case.series, overwrite=True
-)
-for name, volume_ml in record["volumes_ml"].items():
-    print(f"{name}: {volume_ml:,.0f} ml")
+of_run = pretrained.network_of_run(best, run.results, run.settings)
+networks = {"run's network": of_run, "shipped network": pretrained.find_network()}
+folders = dict(zip(networks, (run.results.meshes, run.results.meshes / "shipped"), strict=True))
+for title, network in networks.items():
+    record = segment.segment(case.scan_path, folders[title], network, case.series, overwrite=True)
+    print(f"{title}, {network.name}: {record['volumes_ml']['bone']:,.0f} ml of bone")
 
 # %%
-folder = paths.SegmentationFolder(run.results.meshes)
-surface = surfaces.read_stl(folder.surface)
-print(f"closed: {surface.is_watertight}")
+files = {title: paths.SegmentationFolder(folder) for title, folder in folders.items()}
+bones = {title: surfaces.read_stl(one.surface) for title, one in files.items()}
+print("closed:", all(bone.is_watertight for bone in bones.values()))
 
 # %% tags=["nbval-ignore-output"]
-niivue.view_surfaces({"bone": surface})
-
-# %% tags=["nbval-ignore-output"]
-figure, axes = figures.canvas(1, 2, 107)
-surfaces.draw_surface(surface, axes[0, 0], "front")
-surfaces.draw_surface(surface, axes[0, 1], "left")
-figures.save(figure, "bone_model", run.results.figures)
+niivue.view_surfaces(bones)
 
 # %% [markdown]
-# ## How far it is from the reference
+# ## How far they are from the reference
 # Dice coefficient and distances between voxels, then distances between surfaces, in both directions.
 # The mean distance includes missed and invented bone; the median describes the rest.
 
 # %% tags=["nbval-ignore-output"]
-scan = case.scan()
-found = labels.on_grid(scans.read_volume(folder.label_map), scan) == BONE
+scan, scores = case.scan(), {}
 reference = SimpleITK.BinaryThreshold(case.label_map(scan), BONE, IGNORE - 1)
-masks = [SimpleITK.GetArrayFromImage(mask) for mask in (reference, found)]
-scores = {"Dice %": 100 * metrics.dice(metrics.confusion_matrix(*masks, 2))[1]}
-scores |= metrics.surface_scores(*masks, scan.GetSpacing()[::-1])
-scores |= surfaces.compare(surface, surfaces.bone_surface(reference))
-pd.Series(scores, name=series).round(2).to_frame()
+true = SimpleITK.GetArrayFromImage(reference)
+for title, bone in bones.items():
+    label_map = labels.on_grid(scans.read_volume(files[title].label_map), scan)
+    found = SimpleITK.GetArrayFromImage(label_map) == BONE
+    dice = metrics.dice(metrics.confusion_matrix(true, found, 2))[1]
+    scores[title] = {"Dice %": 100 * dice}
+    scores[title] |= metrics.surface_scores(true, found, scan.GetSpacing()[::-1])
+    scores[title] |= surfaces.compare(bone, surfaces.bone_surface(reference))
+pd.DataFrame(scores).round(2)
+
+# %% tags=["nbval-ignore-output"]
+figure, axes = figures.canvas(1, 3, 90)
+true_bone = surfaces.bone_surface(reference)
+for (title, bone), panel in zip({"reference": true_bone, **bones}.items(), axes.flat, strict=True):
+    surfaces.draw_surfaces({title: bone}, panel, "front")
+    (left, _, low), (right, _, high) = true_bone.bounds
+    panel.set(title=title, xlim=(left - 20, right + 20), ylim=(low - 20, high + 20))
+for panel, score in zip(axes.flat[1:], scores.values(), strict=True):
+    panel.set_title(f"{panel.get_title()}\nDice {score['Dice %']:.0f} %")
+figures.save(figure, "bone_model", run.results.figures)
 
 # %% [markdown]
-# **Found:** slices segmented one by one form a closed surface that any mesh viewer opens.
+# **Found:** slices segmented one by one form a closed surface that any mesh viewer opens; how whole
+# it is depends on the network.

@@ -31,11 +31,12 @@ models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_une
 
 # %%
 from bonelib import report
+from bonelib.settings import BASELINE
 from bonelib.workflow.runs import open_run
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
-methods = run.settings.methods(models)
+methods = [*models, BASELINE]
 
 # %% [markdown]
 # ## The verdict, computed from the scores

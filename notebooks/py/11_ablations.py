@@ -44,7 +44,7 @@ for variant in variants.VARIANTS:
 # %% [markdown]
 # ## The trainings
 # Each differs from the run's own training in the settings of its variant and in its random
-# numbers. A random encoder is tried if the run's own encoder started from ImageNet.
+# numbers.
 
 # %%
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
