@@ -11,7 +11,6 @@ from bonelib import labels
 from bonelib.__main__ import main
 from bonelib.datasets import find_cases
 from bonelib.errors import InputError
-from bonelib.phantom import visits
 from bonelib.phantom.tissues import Tissue
 from bonelib.pretraining import corpus_writer
 from bonelib.pretraining.annotated_patient import render_annotation
@@ -175,7 +174,7 @@ def test_an_unchanged_series_stays_and_a_changed_subject_is_rendered_again(conve
 @pytest.fixture
 def three_phantoms(monkeypatch):
     splits = (("train01", "train"), ("validation01", "validation"), ("test01", "test"))
-    monkeypatch.setattr(visits, "PAPER_SERIES", [(*pair, 4) for pair in splits])
+    monkeypatch.setattr("bonelib.phantom.series.PAPER_SERIES", [(*pair, 4) for pair in splits])
 
 
 def test_a_corpus_holds_slabs_of_each_version_of_a_subject(

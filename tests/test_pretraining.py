@@ -17,9 +17,7 @@ from bonelib import __main__ as command
 from bonelib import augment, devices, slices
 from bonelib.models import build_model, load_pretrained, save_pretrained
 from bonelib.paths import REPOSITORY
-from bonelib.phantom import visits
-from bonelib.phantom.texture import draw_texture
-from bonelib.phantom.tissues import Tissue
+from bonelib.phantom.tissues import Tissue, draw_texture
 from bonelib.pretraining import corpus_writer
 from bonelib.pretraining.corpus import PIXEL_MM as CORPUS_PIXEL_MM
 from bonelib.pretraining.corpus_writer import write_corpus
@@ -124,7 +122,7 @@ def few():
         patch.setattr(corpus_writer, "SLABS", 4)
         patch.setattr(corpus_writer, "VALIDATION_SLICES", 3)
         splits = (("train01", "train"), ("validation01", "validation"), ("test01", "test"))
-        patch.setattr(visits, "PAPER_SERIES", [(*pair, 40) for pair in splits])
+        patch.setattr("bonelib.phantom.series.PAPER_SERIES", [(*pair, 40) for pair in splits])
         yield
 
 

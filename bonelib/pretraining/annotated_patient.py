@@ -15,9 +15,8 @@ from skimage.morphology import isotropic_closing
 from bonelib.phantom.anatomy import DENSE_CORTEX, PERIOSTEUM, SKIN_THICKNESS, paint_couch
 from bonelib.phantom.rendering import Scanner
 from bonelib.phantom.series import PhantomSeries, scan_slices
-from bonelib.phantom.shapes import capsule
-from bonelib.phantom.texture import draw_texture, texture_plane
-from bonelib.phantom.tissues import Tissue, spongy
+from bonelib.phantom.skeleton import capsule
+from bonelib.phantom.tissues import Tissue, draw_texture, spongy, texture_plane
 from bonelib.pretraining.annotation import (
     BONE_KINDS,
     SMOOTHING_PIXELS,

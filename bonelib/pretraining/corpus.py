@@ -17,7 +17,7 @@ import pandas as pd
 
 from bonelib import augment, devices, provenance, slices
 from bonelib.paths import SliceFolder
-from bonelib.phantom.texture import draw_texture
+from bonelib.phantom.tissues import draw_texture
 from bonelib.pretraining.random_ct import random_slab
 from bonelib.settings import Settings
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from bonelib import scans
 from bonelib.datasets.folder import read_columns, read_names, read_split, start_conversion
 from bonelib.errors import InputError
-from bonelib.phantom.series import PhantomSeries, write_dataset
-from bonelib.phantom.visits import series_seed
+from bonelib.phantom.series import PhantomSeries, series_seed, write_dataset
 from bonelib.pretraining.annotated_patient import render_annotation
 from bonelib.pretraining.annotation import Annotation, bones_of, deform, read_annotation
 from bonelib.provenance import code_hash

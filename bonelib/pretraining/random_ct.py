@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 
 from bonelib.phantom.projection import LOW_ENERGY_SHARE, artefacts
-from bonelib.phantom.texture import texture_plane
-from bonelib.phantom.tissues import TISSUE_HU, Tissue
+from bonelib.phantom.tissues import TISSUE_HU, Tissue, texture_plane
 from bonelib.settings import AIR_HU, BACKGROUND
 
 SHIFT_MM = (50.0, 25.0)  # standard deviations; a sample shows a part of the body

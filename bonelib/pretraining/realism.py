@@ -20,10 +20,9 @@ from skimage.util import view_as_blocks
 from bonelib import figures
 from bonelib.phantom.patient import Patient
 from bonelib.phantom.rendering import Protocol
-from bonelib.phantom.series import PhantomSeries, make_series
+from bonelib.phantom.series import PhantomSeries, make_series, series_seed
 from bonelib.phantom.skeleton import BONE_NAMES
 from bonelib.phantom.tissues import Tissue
-from bonelib.phantom.visits import series_seed
 from bonelib.settings import Settings
 
 SURFACE_MM = 2.0  # depth of the surface layer of a bone
