@@ -17,7 +17,7 @@ __all__ = [
 ]  # fmt: skip
 
 DATASETS = ("phantom", "folder")
-CONVERTIBLE = (*PUBLIC_SETS, "label_maps")  # the last by `pretraining.label_maps`
+CONVERTIBLE = (*PUBLIC_SETS, "label_maps")  # the last by `pretraining.annotated_patient`
 
 
 def find_cases(
