@@ -520,14 +520,6 @@ def test_volumes_names_and_sides_hold_however_a_scan_is_exported(
     assert left > front  # LPS: columns grow to the patient's left
 
 
-def test_a_dark_bone_is_told(tmp_path, scan, masks):
-    shifted = SimpleITK.Image(masks[LEFT])
-    shifted.SetOrigin((-70, -40, 100))
-    path = write_seg(tmp_path / "seg.dcm", {LEFT: shifted, FRONT: masks[FRONT]})
-    with pytest.warns(InputWarning, match="dark in the mask, 40 HU in femur left"):
-        labels.read_mask(path, scan)
-
-
 @pytest.mark.parametrize("names", [("Skeleton", "Femur_L"), ("Femur_L", "Skeleton")])
 def test_the_more_specific_bone_wins_in_any_order(tmp_path, scan, masks, parts, names):
     whole = masks[LEFT] | masks[FRONT]
@@ -556,19 +548,6 @@ def test_a_smooth_mask_is_cut_at_half(tmp_path, make_image):
 
 
 # DICOM SEG
-
-
-def test_a_mask_elsewhere_is_an_error(tmp_path, scan, masks, ids):
-    contours = {"femur": [points + (0, 0, 900) for points in voxel_edges(masks[LEFT])]}
-    assert "apart" in refusal(write_structure_set(tmp_path / "rs.dcm", contours), scan)
-    for image in (ids, masks[LEFT]):
-        image.SetOrigin((0, 0, 5000))
-    for path in (
-        save(ids, tmp_path / "mask.nrrd"),
-        write_seg(tmp_path / "seg.dcm", {LEFT: masks[LEFT]}),
-        write_segmentation(tmp_path / "a.seg.nrrd", {LEFT: masks[LEFT], FRONT: masks[LEFT]}),
-    ):
-        assert "apart in space" in refusal(path, scan)
 
 
 def test_segmentation_of_another_grid_and_order_of_frames(tmp_path, scan, masks, parts):
