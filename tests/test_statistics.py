@@ -44,15 +44,6 @@ def test_two_stages_equal_a_loop_that_draws_series_and_then_slices():
     assert limits == pytest.approx(expected, abs=0.08 * np.ptp(expected))
 
 
-def test_the_same_rows_give_the_same_interval_in_any_order():
-    rows = score_rows(random_series(5))
-    shuffled = rows.sample(frac=1, random_state=0)
-    for measure in scoring.MEASURES:
-        first = statistics.intervals(rows, measure)
-        assert statistics.intervals(shuffled, measure) == first
-    assert set(statistics.difference(rows, shuffled, "dice").values()) == {(0, 0, 0)}
-
-
 def test_differences_meet_the_same_resamples():
     """The difficulty of a slice for both methods leaves no doubt about which is better."""
     series = random_series(7, spread=0.1)

@@ -113,7 +113,7 @@ def tested(evidence: Evidence, row: dict) -> dict[str, str]:
     try:
         evidence.require(groups)
         untrained = evidence.untrained(groups)
-        measure = globals()[row["measure"]]
+        measure = MEASURES[row["measure"]]
         numbers, margins = measure(evidence, groups, **row.get("options", {}))
     except NotTestable as reason:
         return found | {"why": untrained or str(reason)}
@@ -368,3 +368,11 @@ def similar_times(evidence, groups, models):
     """Test that the times of `models` for a slice are similar."""
     times = evidence.costs("milliseconds_per_slice", models)
     return times, {"ratio": exact(SIMILAR - max(times.values()) / min(times.values()))}
+
+
+FUNCTIONS = (
+    leads, above, quoted, bone_differs_most, accuracy_says_little, bone_is_lowest, gains_little,
+    level_is, single_slices, series_spread, false_bone, stays_above, only_bone_moves,
+    bone_flattens, bone_level, iou_is_stricter, same_parameters, costlier, similar_times,
+)  # fmt: skip
+MEASURES = {function.__name__: function for function in FUNCTIONS}
