@@ -271,7 +271,7 @@ def test_what_has_no_files_is_skipped_with_one_note(run, tmp_path):
 def scored(run):
     """Score rows of all methods on the input grid with their places, and the names."""
     scores = scoring.read_scores(run[1], MODELS)
-    names = paper.method_names(scores)
+    names = scoring.method_names(scores)
     rows = paper.by_method(scores[scores["resolution"] == "input"], names)
     return rows.merge(scoring.read_slices(run[1]), on=["series", "slice"]), names
 
@@ -293,7 +293,7 @@ def test_figure_s1_draws_each_difference_with_its_interval(scored, monkeypatch):
         assert mark.get_xdata() == [row.difference]
         assert (low, high) == pytest.approx((row.difference_low, row.difference_high))
         assert (to_hex(mark.get_markerfacecolor()) != "#ffffff") == (row.p_holm < 0.05)
-        assert labels[place].get_text() == row.second
+        assert labels[place].get_text() == row.against
     assert "percentage points" in axes[0, 0].get_xlabel()
     first = axes[0, 0].get_yticklabels()[0]
     assert first.get_text() == f"{pairs['first'][0]}, minus" and first.get_fontweight() == "bold"
@@ -303,7 +303,7 @@ def test_figure_s4_prints_the_shares_of_each_row():
     counts = {"n00": 90, "n01": 10, "n11": 3, "n12": 1, "n21": 1, "n22": 1}
     columns = dict.fromkeys(scoring.COUNT_COLUMNS, 0) | counts
     rows = pd.DataFrame([columns, columns]).assign(model="unet", epochs=30)
-    rows = paper.by_method(rows, paper.method_names(rows))
+    rows = paper.by_method(rows, scoring.method_names(rows))
     _, axes = figures.canvas(1, 1, 60)
     paper.figureS4(rows, axes)
     cells = {text.get_position(): text.get_text() for text in axes[0, 0].texts}
