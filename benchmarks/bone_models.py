@@ -14,7 +14,7 @@ import pandas as pd
 import SimpleITK
 
 from bonelib import devices, labels, metrics
-from bonelib.labels.grids import image_like
+from bonelib.labels import image_like
 from bonelib.phantom.series import make_series
 from bonelib.phantom.visits import series_seed
 from bonelib.segment import postprocess, pretrained, surfaces

@@ -24,6 +24,7 @@ from bonelib.slices import SLICES_AT_ONCE, read_table, window
 
 PREPARATION_SETTINGS = ("image_size", "field_of_view_mm", "window_low_hu", "window_high_hu")
 DESCRIBED = ("source_sha256", "slices_sha256", "notes")  # parts of a record in dataset.json
+PARTS = ("images", "labels", "series")  # of the prepared folder
 MAX_REFUSALS = 4  # refused series that one message lists
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian
 
@@ -86,33 +87,32 @@ def prepare(
     description is complete. Raises InputError for unusable cases after the others are prepared.
     """
     folder = SliceFolder(directory)
+    for file in (folder.image("", 0), folder.labels("", 0), folder.series("")):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    job = partial(_prepare_or_refuse, folder=folder, settings=settings)
     code = provenance.code_hash("bonelib.preparation")
-    tokens, records, stale, refusals = {}, {}, [], []
+    records, refusals, jobs = {}, [], []
     for case in cases:
         try:
             token = _token(case, settings, code)
         except (InputError, OSError) as error:
             refusals.append(_refusal(error, case.series_id, directory))
             continue
-        tokens[case.series_id] = token
-        records[case.series_id] = provenance.read_json(folder.series(case.series_id))
-        if not _is_current(folder, records[case.series_id], token):
-            stale.append(case)
-    foreign = [file for series_id, file in _files(folder) if series_id not in tokens]
-    if stale or foreign or refusals:
+        record = provenance.read_json(folder.series(case.series_id))
+        if _is_current(folder, record, token):
+            records[case.series_id] = record
+        else:
+            jobs.append((case, token))
+    if len(records) < len(cases) or _others(folder, records):
         folder.description.unlink(missing_ok=True)
-    for file in foreign:
-        file.unlink()
-    for file in (folder.image("", 0), folder.labels("", 0), folder.series("")):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    jobs = ((case, tokens[case.series_id]) for case in stale)
-    job = partial(_prepare_or_refuse, folder=folder, settings=settings)
-    results = in_order(job, jobs, min(workers, len(stale)) if workers > 1 else 0)
-    for result in tqdm(results, "preparing", len(stale), unit="series", disable=not stale):
+    results = in_order(job, iter(jobs), min(workers, len(jobs)) if workers > 1 else 0)
+    for result in tqdm(results, "preparing", len(jobs), unit="series", disable=not jobs):
         if isinstance(result, str):
             refusals.append(result)
         else:
             records[result["series"]] = result
+    for file in _others(folder, records):
+        file.unlink()
     if refusals:
         raise InputError(_summary(refusals, len(cases)))
     rows = [
@@ -145,40 +145,33 @@ def _token(case, settings: Settings, code: str) -> str:
 
 def _is_current(folder: SliceFolder, record: dict, token: str) -> bool:
     """Return whether a record has the token, and the slices that it lists exist."""
-    return record.get("token") == token and all(
-        name(record["series"], row["slice"]).exists()
-        for row in record["rows"]
-        for name in (folder.image, folder.labels)
-    )
+    return record.get("token") == token and all(file.exists() for file in _files(folder, record))
 
 
-def _files(folder: SliceFolder) -> Iterator[tuple[str, Path]]:
-    """Yield each file of a prepared series, with the series' id."""
-    for file in folder.root.glob("series/*"):
-        yield file.stem, file
-    for part in ("images", "labels"):
-        for file in folder.root.glob(f"{part}/*"):
-            yield file.stem.rpartition("_")[0], file
+def _files(folder: SliceFolder, record: dict) -> list[Path]:
+    """Return the files of a prepared series."""
+    names = (folder.image, folder.labels)
+    slices = [name(record["series"], row["slice"]) for row in record["rows"] for name in names]
+    return [folder.series(record["series"]), *slices]
 
 
-def _remove_series(folder: SliceFolder, series_id: str) -> None:
-    for owner, file in list(_files(folder)):
-        if owner == series_id:
-            file.unlink()
+def _others(folder: SliceFolder, records: dict[str, dict]) -> set[Path]:
+    """Return the files of slices and series that no record lists."""
+    listed = {file for record in records.values() for file in _files(folder, record)}
+    return {file for part in PARTS for file in folder.root.glob(f"{part}/*")} - listed
 
 
 def _prepare_or_refuse(job: tuple, folder: SliceFolder, settings: Settings) -> dict | str:
-    """Return the record of a case, or the reason why it cannot be used; then no file is left."""
+    """Return the record of a case, or the reason why it cannot be used."""
     case, token = job
+    folder.series(case.series_id).unlink(missing_ok=True)  # until its slices are complete
     try:
         with noting() as notes:
             record = _prepare_series(case, folder, settings, token)
+        provenance.write_json(folder.series(case.series_id), record | {"notes": notes})
     except (InputError, OSError, MemoryError) as error:
-        _remove_series(folder, case.series_id)
         return _refusal(error, case.series_id, folder.root)
-    record["notes"] = notes
-    provenance.write_json(folder.series(case.series_id), record)
-    return record
+    return record | {"notes": notes}
 
 
 def _refusal(error: Exception, series_id: str, directory: Path) -> str:
@@ -205,7 +198,6 @@ def _summary(refusals: list[str], num_cases: int) -> str:
 
 def _prepare_series(case, folder: SliceFolder, settings: Settings, token: str) -> dict:
     """Write the slices of one case and return its record."""
-    _remove_series(folder, case.series_id)
     scan = case.scan()
     annotation = case.annotation(scan)
     structures = _structure_names(*annotation)

@@ -21,7 +21,6 @@ def write_structure_set(
     numbers: list[int] | None = None,
     decimals: int = 4,
     change=None,
-    undefined_length: bool = False,
 ) -> Path:
     """Write contours, points (n, 3) in mm, as an RTSTRUCT; ROI numbers count from 1.
 
@@ -43,8 +42,6 @@ def write_structure_set(
         dataset.ROIContourSequence.append(drawn)
     if change:
         change(dataset)
-    if undefined_length:
-        dataset["ROIContourSequence"].is_undefined_length = True
     dataset.save_as(path, enforce_file_format=True)
     return path
 

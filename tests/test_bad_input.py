@@ -20,12 +20,12 @@ import SimpleITK
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from bonelib import paths, preparation, slices
+from bonelib import paths, preparation, scans, slices
 from bonelib.__main__ import main
 from bonelib.datasets import find_cases
 from bonelib.errors import InputError
 from bonelib.paths import SliceFolder
-from bonelib.scans import archive, read_scan
+from bonelib.scans import read_scan
 from bonelib.settings import get_settings
 
 from .mask_files import write_pictures, write_structure_set
@@ -333,7 +333,7 @@ def run(arguments, capsys):
 
 @pytest.mark.parametrize("name", CASES)
 def test_bad_input_is_refused_or_noted_in_one_line(desk, capsys, monkeypatch, name):
-    monkeypatch.setattr(archive, "HARMLESS_BYTES", 2**20)
+    monkeypatch.setattr(scans, "HARMLESS_BYTES", 2**20)
     make, outcome, words = CASES[name]
     arguments = make(desk)
     kept = desk.folder / "kept.nii.gz"

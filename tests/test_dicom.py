@@ -4,7 +4,6 @@ Repairs are held against a field whose HU are linear in space: linear interpolat
 it exactly, so each voxel of a scan can be compared with the field at its own place.
 """
 
-import locale
 import shutil
 import warnings
 
@@ -83,16 +82,12 @@ def assert_same(image, reference):
         np.testing.assert_allclose(getattr(image, name)(), getattr(reference, name)(), atol=1e-6)
 
 
-def lie_prone(file, index):
-    file.ImageOrientationPatient = [-1, 0, 0, 0, -1, 0]
-
-
 def sagittal(file, index):
     file.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
     file.ImagePositionPatient = [10 + 5 * index, 0, 100]
 
 
-@pytest.mark.parametrize("change", [None, lie_prone, sagittal])
+@pytest.mark.parametrize("change", [None, sagittal])
 def test_a_series_is_what_gdcm_reads(tmp_path, write_series, image_hu, change):
     folder = write_series(tmp_path / "ct", image_hu, change=change)
     scan = read_scan(folder)
@@ -129,26 +124,6 @@ def test_compressed_series_without_uids(shared_data):
         np.testing.assert_array_equal(values(scan)[index], values(one)[0])
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (setting(2, ImagePositionPatient=[-30, -20, 110]), "shift sideways by up to 20.0 mm"),
-        (setting(PixelSpacing=[0, 2]), "spacing of 2 x 0 x 5 mm"),
-        (setting(RescaleIntercept=0), "are not HU"),
-        (
-            setting(NumberOfFrames=3),
-            "no CT slices here (1 damaged (IM003), 1 damaged (IM010), 1 damaged",
-        ),
-    ],
-)
-def test_bad_series_is_refused(tmp_path, write_series, image_hu, change, words):
-    assert words in refusal(write_series(tmp_path, image_hu, change=change))
-
-
-def test_one_file_is_refused(tmp_path, write_series, image_hu):
-    assert "give the folder" in refusal(write_series(tmp_path / "ct", image_hu) / "IM003")
-
-
 # Several series
 
 
@@ -156,29 +131,25 @@ def test_one_file_is_refused(tmp_path, write_series, image_hu):
     ("other", "change"),
     [
         (slice(0, 3), setting(SeriesNumber=1)),  # shorter
+        (slice(0, 5, 2), setting(SeriesNumber=1, SliceThickness=10)),  # thicker
         (slice(0, 5), setting(SeriesNumber=9)),  # as good, a higher number
         (slice(0, 5), setting(SeriesNumber=1, ImageType=["DERIVED", "SECONDARY", "MIP"])),
         (slice(0, 5), setting(SeriesNumber=1, ImageOrientationPatient=[1, 0, 0, 0, 0, -1])),
     ],
 )
 def test_the_series_that_serves_best_is_chosen(tmp_path, write_series, image_hu, other, change):
-    def coronal_positions(file, index):
+    def place_slices(file, index):
         change(file, index)
         if file.ImageOrientationPatient[5] == -1:
             file.ImagePositionPatient = [-30, -40 + 5 * index, 100]
+        elif file.SliceThickness == 10:
+            file.ImagePositionPatient[2] = 100 + 10 * index
 
     write_series(tmp_path / "a", image_hu, change=setting(SeriesNumber=4))
-    write_series(tmp_path / "b", image_hu[other] + 1, change=coronal_positions)
+    write_series(tmp_path / "b", image_hu[other] + 1, change=place_slices)
     scan, (text,) = told(tmp_path)
     np.testing.assert_array_equal(values(scan), image_hu)
     assert text.startswith("series 4 (5 slices, 5.00 mm apart, axial) is read; left out: series ")
-
-
-def test_thin_slices_go_before_thick_ones_of_one_length(tmp_path, write_series, image_hu):
-    write_series(tmp_path / "thick", image_hu[:3], (10, 2, 2), change=setting(SeriesNumber=1))
-    write_series(tmp_path / "thin", image_hu, (5, 2, 2), change=setting(SeriesNumber=2))
-    scan, _ = told(tmp_path)
-    assert scan.GetSpacing()[2] == 5
 
 
 def test_a_series_can_be_named(tmp_path, write_series, image_hu):
@@ -197,32 +168,30 @@ def test_a_series_can_be_named(tmp_path, write_series, image_hu):
 @pytest.mark.parametrize("uid", ["1.2.3.4", ""])
 @pytest.mark.parametrize("offset_mm", [0, 2.5])
 @pytest.mark.parametrize(
-    "differing",
+    ("name", "attributes"),
     [
-        {"ConvolutionKernel": ("B30f", "B70f")},
-        {"AcquisitionNumber": (1, 2)},
-        {"TemporalPositionIndex": (1, 2)},
-        {"NominalPercentageOfCardiacPhase": (30, 70)},
-        {"KVP": (80, 140)},
-        {"EchoTime": (1, 2)},
-        {"AcquisitionTime": ("120000", "120500")},
-        {"ImageType": (["ORIGINAL", "PRIMARY", "AXIAL"], ["DERIVED", "SECONDARY", "AXIAL"])},
+        ("ConvolutionKernel", ("B30f", "B70f")),
+        ("AcquisitionNumber", (1, 2)),
+        ("NominalPercentageOfCardiacPhase", (30, 70)),
+        ("KVP", (80, 140)),
+        ("EchoTime", (1, 2)),
+        ("AcquisitionTime", ("120000", "120500")),
+        ("ImageType", (["ORIGINAL", "PRIMARY", "AXIAL"], ["ORIGINAL", "SECONDARY", "AXIAL"])),
     ],
-    ids=lambda differing: next(iter(differing)),
 )
 def test_volumes_of_one_series_are_parted(
-    tmp_path, write_series, image_hu, uid, offset_mm, differing
+    tmp_path, write_series, image_hu, uid, offset_mm, name, attributes
 ):
     """With a UID of their own or none, at the same places or between each other's slices."""
-    ((name, attributes),) = differing.items()
     for number, value in enumerate(attributes):
-        more = {"SeriesInstanceUID": uid, "SeriesNumber": 3, name: value}
         origin = (-30.0, -40.0, 100.0 + number * offset_mm)
-        write_series(
-            tmp_path / str(number), image_hu + np.int16(number), origin=origin,
-            change=setting(**more),
-        )  # fmt: skip
-    for number, letter in enumerate("ab" if name != "ImageType" else "ba"):
+        change = setting(SeriesInstanceUID=uid, SeriesNumber=3, **{name: value})
+        own_hu = image_hu + np.int16(number)
+        write_series(tmp_path / str(number), own_hu, origin=origin, change=change)
+    if name == "AcquisitionNumber" and offset_mm:  # one regular stack, acquired in turns
+        assert read_scan(tmp_path).GetSpacing()[2] == 2.5
+        return
+    for number, letter in enumerate("ab"):
         np.testing.assert_array_equal(values(read_scan(tmp_path, f"3{letter}")), image_hu + number)
     scan, (text,) = told(tmp_path)
     assert "series 3a" in text and "series 3b" in text
@@ -230,14 +199,19 @@ def test_volumes_of_one_series_are_parted(
 
 
 @pytest.mark.parametrize("distinct", [2, 5])
-def test_an_attribute_that_changes_from_slice_to_slice_parts_nothing(
-    tmp_path, write_series, image_hu, distinct
+@pytest.mark.parametrize("uid", ["1.2.3", ""])
+def test_what_changes_from_slice_to_slice_parts_nothing(
+    tmp_path, write_series, image_hu, distinct, uid
 ):
     def change(file, index):
         file.AcquisitionNumber, file.SliceThickness = index % distinct, 5 + 0.01 * (index * index)
+        file.SeriesInstanceUID, file.SOPInstanceUID = uid, ""
+        file.PatientID = "4711" if index or not uid else ""
+        del file.SeriesDescription, file.InstanceNumber
 
-    folder = write_series(tmp_path, image_hu, change=change)
-    np.testing.assert_array_equal(values(read_scan(folder)), image_hu)
+    whole_hu = np.concatenate([image_hu, image_hu])
+    folder = write_series(tmp_path, whole_hu, change=change)
+    np.testing.assert_array_equal(values(read_scan(folder)), whole_hu)
 
 
 @pytest.mark.parametrize(
@@ -272,49 +246,18 @@ def test_maps_of_other_quantities_are_no_scan(tmp_path, write_series, image_hu, 
 def test_strays_are_passed_over(tmp_path, write_series, image_hu):
     write_series(tmp_path, image_hu)
     (tmp_path / "notes.txt").write_text("notes")
-    (tmp_path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(300))
-    for number, modality in enumerate(("SR", "RTSTRUCT", "SEG", "PR", "MR", "OT")):
-        change = setting(Modality=modality, SeriesNumber=50 + number)
-        write_series(tmp_path / modality, image_hu[:1], change=change)
-    write_series(
-        tmp_path / "scout", image_hu[:1], change=setting(ImageType=["ORIGINAL", "LOCALIZER"])
-    )
-    dose_report = setting(ImagePositionPatient=None, ImageOrientationPatient=None)
-    write_series(tmp_path / "dose", image_hu[:1], change=dose_report)
+    for name, stray in (
+        ("structures", {"Modality": "RTSTRUCT"}),
+        ("scout", {"ImageType": ["ORIGINAL", "LOCALIZER"]}),
+        ("dose", {"ImagePositionPatient": None, "ImageOrientationPatient": None}),
+    ):
+        write_series(tmp_path / name, image_hu[:1], change=setting(**stray))
     scan, (text,) = told(tmp_path)
     np.testing.assert_array_equal(values(scan), image_hu)
     assert text.endswith(
-        "left out: 1 CT localizer, 1 CT picture without position, 2 not DICOM, 1 of modality MR, "
-        "1 of modality OT, 1 of modality PR, 1 of modality RTSTRUCT, 1 of modality SEG, "
-        "1 of modality SR"
+        "left out: 1 CT localizer, 1 CT picture without position, 1 not DICOM, "
+        "1 of modality RTSTRUCT"
     )
-
-
-def test_without_any_uid_a_series_is_one(tmp_path, write_series, image_hu):
-    def strip(file, index):
-        file.SeriesInstanceUID = file.StudyInstanceUID = file.SOPInstanceUID = ""
-        del file.SeriesDescription, file.InstanceNumber
-
-    folder = write_series(tmp_path, image_hu, change=strip)
-    np.testing.assert_array_equal(values(read_scan(folder)), image_hu)
-
-
-def test_a_file_that_names_no_patient_belongs_to_its_series(tmp_path, write_series, image_hu):
-    write_series(tmp_path, image_hu, change=setting(PatientID="4711"))
-    file = pydicom.dcmread(tmp_path / "IM017")
-    file.PatientID = ""
-    file.save_as(tmp_path / "IM017")
-    np.testing.assert_array_equal(values(read_scan(tmp_path)), image_hu)
-
-
-def test_two_patients_in_a_folder_are_refused_without_naming_them(tmp_path, write_series, image_hu):
-    for name in ("Alpha^Anna", "Beta^Bert"):
-        change = setting(PatientName=name, PatientID=name[:2], SeriesNumber=ord(name[0]))
-        write_series(tmp_path / name[:1], image_hu, change=change)
-    message = refusal(tmp_path)
-    assert "CT slices of 2 patients" in message
-    assert "Alpha" not in message and "Beta" not in message
-    assert read_scan(tmp_path, str(ord("A"))).GetSize()[2] == 5
 
 
 # Encodings
@@ -328,29 +271,6 @@ def test_compressed_slices(tmp_path, write_series, image_hu, syntax):
         dataset.compress(syntax, generate_instance_uid=False)
         dataset.save_as(path)
         assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
-    np.testing.assert_array_equal(values(read_scan(tmp_path)), image_hu)
-
-
-def test_jpeg_lossless_written_by_gdcm(tmp_path, image_hu):
-    """Process 14, the most frequent encoding of older archives."""
-    writer = SimpleITK.ImageFileWriter()
-    writer.SetImageIO("GDCMImageIO")
-    writer.KeepOriginalImageUIDOn()
-    writer.UseCompressionOn()
-    writer.SetCompressor("JPEG")
-    uid = generate_uid()
-    spoken = locale.setlocale(locale.LC_ALL)
-    for index, part in enumerate(image_hu):
-        image = SimpleITK.GetImageFromArray(part)
-        image.SetMetaData("0008|0060", "CT")
-        image.SetMetaData("0020|000e", uid)
-        image.SetMetaData("0020|0032", f"0\\0\\{5 * index}")
-        image.SetMetaData("0020|0037", "1\\0\\0\\0\\1\\0")
-        writer.SetFileName(str(tmp_path / f"{index}.dcm"))
-        writer.Execute(image)
-    locale.setlocale(locale.LC_ALL, spoken)  # GDCM's writer sets another for the whole process
-    syntax = pydicom.dcmread(tmp_path / "0.dcm").file_meta.TransferSyntaxUID
-    assert syntax == "1.2.840.10008.1.2.4.70"
     np.testing.assert_array_equal(values(read_scan(tmp_path)), image_hu)
 
 
@@ -444,11 +364,10 @@ def write_enhanced(path, image_hu, order, shared_plane=True, kernels=1):
 
 
 @pytest.mark.parametrize("shared_plane", [True, False])
-@pytest.mark.parametrize("as_folder", [True, False])
-def test_enhanced_multi_frame(tmp_path, image_hu, shared_plane, as_folder):
+def test_enhanced_multi_frame(tmp_path, image_hu, shared_plane):
     image_hu = image_hu // 2 * 2
     path = write_enhanced(tmp_path / "enhanced.dcm", image_hu, [3, 1, 4, 0, 2], shared_plane)
-    scan = read_scan(tmp_path if as_folder else path)
+    scan = read_scan(tmp_path if shared_plane else path)
     np.testing.assert_array_equal(values(scan), image_hu)
     assert scan.GetSpacing() == (2, 2, 5) and scan.GetOrigin() == (-30, -40, 100)
     numbers = [frame.number for frame in open_scan(path).frames]
@@ -469,13 +388,12 @@ def test_kernels_in_one_enhanced_file_are_parted(tmp_path, image_hu):
 
 # Disks, archives and rights
 
-FOR_A_DISK = setting(
-    PatientID="1", StudyID="1", StudyDate="20210101", StudyTime="120000", SeriesNumber=2
-)
-
 
 def test_a_dicomdir_stands_for_its_folder(tmp_path, write_series, image_hu):
-    write_series(tmp_path / "one", image_hu, change=FOR_A_DISK)
+    change = setting(
+        PatientID="1", StudyID="1", StudyDate="20210101", StudyTime="120000", SeriesNumber=2
+    )
+    write_series(tmp_path / "one", image_hu, change=change)
     disk = FileSet()
     for path in sorted((tmp_path / "one").iterdir()):
         disk.add(pydicom.dcmread(path))
@@ -490,15 +408,11 @@ def test_a_dicomdir_stands_for_its_folder(tmp_path, write_series, image_hu):
 def test_an_archive_of_a_series(tmp_path, write_series, image_hu, kind):
     write_series(tmp_path / "export" / "ct", image_hu)
     archive = shutil.make_archive(str(tmp_path / "scan"), kind, tmp_path, "export")
-    np.testing.assert_array_equal(values(read_scan(archive)), image_hu)
-    frames = open_scan(archive).frames
-    assert [frame.position_mm[2] for frame in frames] == [100, 105, 110, 115, 120]
-    assert all(frame.header.Modality == "CT" for frame in frames)
-
-
-def test_a_refusal_within_an_archive_names_the_archive(tmp_path, write_series, image_hu):
-    folder = write_series(tmp_path / "ct", image_hu, change=setting(Modality="MR"))
-    shutil.make_archive(str(tmp_path / "scan"), "zip", folder)
+    stored = open_scan(archive)
+    np.testing.assert_array_equal(values(stored.image), image_hu)
+    assert [frame.position_mm[2] for frame in stored.frames] == [100, 105, 110, 115, 120]
+    other = write_series(tmp_path / "mr", image_hu, change=setting(Modality="MR"))
+    shutil.make_archive(str(tmp_path / "scan"), "zip", other)
     assert "no CT slices here (5 of modality MR)" in refusal(tmp_path / "scan.zip")
 
 
@@ -569,61 +483,43 @@ def heights(*heights_mm):
         ((0, 2.5, 5, 7.5, 10, 12.5, 15, 20), 9, "missing slices interpolated: 1"),
         ((0, 5, 11, 15, 20, 26, 30), 7, "slice distances from 4.00 to 6.00 mm are resampled to 5"),
         ((0, 2, 4, 6, 11, 16, 21), 12, "slice distances from 2.00 to 5.00 mm are resampled to 1.9"),
-        (
-            (0, 7, 14, 21, 23, 25, 27),
-            15,
-            "slice distances from 2.00 to 7.00 mm are resampled to 1.9",
-        ),
+        ((0, 7, 14, 21, 23, 25, 27), 15, "slice distances from 2.00 to 7.00 mm are resampled to 1"),
         ((0, 5, 5, 10, 15, 15, 20), 5, "duplicate slices dropped: 2"),
+        ((0, 5, 10, 25, 30, 35), None, "2 slices are missing: 15.00 mm between "),
+        ((0, 5, 10, 20, 25, 30, 40, 45, 50), None, "2 slices are missing, one at a time"),
     ],
 )
 def test_slices_that_are_uneven_or_missing_or_given_twice(write_field, heights_mm, count, said):
-    scan, (text,) = told(write_field(heights(*heights_mm)))
+    folder = write_field(heights(*heights_mm))
+    if count is None:
+        assert said in refusal(folder)
+        return
+    scan, (text,) = told(folder)
     assert text.startswith(said)
     assert scan.GetSize()[2] == count
     assert_field(scan)
 
 
-def test_the_layout_keeps_the_places_of_stored_slices(write_field):
-    folder = write_field(heights(0, 5, 10, 20, 25, 30))
-    with pytest.warns(InputWarning):
-        stored = open_scan(folder)
-    assert stored.places.tolist() == [0, 1, 2, 4, 5, 6] and len(stored.frames) == 6
-    assert stored.grid.size == (12, 14, 7)
-
-
 @pytest.mark.parametrize(
-    ("heights_mm", "words"),
+    ("positions_mm", "shift_mm"),
     [
-        ((0, 5, 10, 25, 30, 35), "2 slices are missing: 15.00 mm between "),
-        ((0, 5, 10, 20, 25, 30, 40, 45, 50), "2 slices are missing, one at a time"),
+        ([(-12.0 + 9 * index, -13.0, 5.0 * index) for index in range(6)], 45),
+        ([(-12.0, -13.0 + 4 * (index == 3), 5.0 * index) for index in range(5)], 4),
     ],
 )
-def test_more_than_one_missing_slice_is_refused(write_field, heights_mm, words):
-    assert words in refusal(write_field(heights(*heights_mm)))
+def test_slices_beside_one_another_are_refused(write_field, positions_mm, shift_mm):
+    assert f"shift sideways by up to {shift_mm}.0 mm, not as" in refusal(write_field(positions_mm))
 
 
-@pytest.mark.parametrize("degrees", [-25, 8, 20])
-@pytest.mark.parametrize("told_by", [None, "tag"])
-def test_a_tilted_gantry_is_corrected(write_field, degrees, told_by):
+@pytest.mark.parametrize(("degrees", "tag"), [(-25, {}), (8, {"GantryDetectorTilt": 8}), (20, {})])
+def test_a_tilted_gantry_is_corrected(write_field, degrees, tag):
     tilt = np.radians(degrees)
     column = (0, np.cos(tilt), -np.sin(tilt))
-    tag = {"GantryDetectorTilt": degrees} if told_by else {}
     folder = write_field(heights(*range(0, 45, 5)), column=column, **tag)
     scan, texts = told(folder)
     assert texts == [f"the gantry's tilt of {abs(degrees):.1f} degrees is corrected"]
     np.testing.assert_allclose(scan.GetDirection(), np.eye(3).ravel(), atol=1e-9)
     np.testing.assert_allclose(scan.GetSpacing(), (2, 2, 5))
-    assert_field(scan, share=0.4)
-    assert open_scan(folder).grid.is_skew
-
-
-def test_a_slight_shift_of_a_long_series_is_not_lost(write_field):
-    """2 mm sideways in 160 mm: too much for a straight grid, and far from a gantry's tilt."""
-    scan, texts = told(
-        write_field([(-12.0 + 0.25 * index, -13.0, 20.0 * index) for index in range(9)])
-    )
-    assert texts == ["the gantry's tilt of 0.7 degrees is corrected"]
     assert_field(scan, share=0.4)
 
 
@@ -646,14 +542,6 @@ def test_rounded_cosines_are_no_tilt(write_field):
     assert_field(scan)
 
 
-def test_slices_beside_one_another_are_refused(write_field):
-    positions = [(-12.0 + 9 * index, -13.0, 5.0 * index) for index in range(6)]
-    assert "shift sideways by up to 45.0 mm, not as" in refusal(write_field(positions))
-    positions = heights(0, 5, 10, 15, 20)
-    positions[3] = (-12.0, -9.0, 15.0)
-    assert "shift sideways by up to 4.0 mm, not as" in refusal(write_field(positions))
-
-
 def test_a_slice_that_lies_about_half_a_pixel_moves_nothing(write_field):
     positions = heights(*range(0, 45, 5))
     positions[0] = (-12.9, -13.0, 0.0)
@@ -674,10 +562,9 @@ POSES = {
 
 
 @pytest.mark.parametrize("pose", POSES)
-@pytest.mark.parametrize("downwards", [False, True])
-def test_every_pose_keeps_every_voxel_at_its_place(write_field, pose, downwards):
+def test_every_pose_keeps_every_voxel_at_its_place(write_field, pose):
     row, column = np.array(POSES[pose], float)
-    normal = np.cross(row, column) * (-1 if downwards else 1)
+    normal = -np.cross(row, column)
     scan, texts = told(write_field([normal * 5 * index for index in range(9)], row, column))
     assert not texts
     assert_field(scan)

@@ -79,13 +79,9 @@ def save(path, array):
     SimpleITK.WriteImage(SimpleITK.DICOMOrient(image, "RAS"), str(path))
 
 
-def write_totalsegmentator(root, splits, first_sacral="vertebrae_S1", shifts=None):
-    """Write series with their `splits`; `shifts` moves the bones of a series, None removes hips."""
-    root.mkdir(parents=True, exist_ok=True)
-    lines = ["image_id;age;gender;institute;study_type;split;manufacturer"]
-    lines += [f"{name};60;f;A;ct pelvis;{split};X" for name, split in splits.items()]
-    (root / "meta.csv").write_bytes(b"\xef\xbb\xbf" + "\n".join(lines).encode())
-    for name in splits:
+def write_totalsegmentator(root, names, first_sacral="vertebrae_S1", shifts=None):
+    """Write series; `shifts` moves the bones of a series, None removes hips."""
+    for name in names:
         save(root / name / "ct.nii.gz", SCAN_HU)
         shift = (shifts or {}).get(name, 0)
         for bone in BOXES:
@@ -126,6 +122,7 @@ def write_ct_org(root, numbers, without_bladder=()):
 
 # Series ids with the splits that their hashes give.
 BY_HASH = {
+    "totalsegmentator": {"s0001": "train", "s0002": "validation", "s0005": "test"},
     "ctpelvic1k": {"CLINIC_0002": "train", "CLINIC_0009": "validation", "CLINIC_0001": "test"},
     "pengwin": {"001": "train", "002": "validation", "005": "test"},
     "ctpel": {
@@ -164,17 +161,16 @@ def refusal(dataset, root):
     return message
 
 
-THREE = {"s0000": "train", "s0001": "val", "s0004": "test"}
-
-
-def test_totalsegmentator_is_cut_to_the_pelvis_and_all_bone_is_labelled(tmp_path):
-    root = write_totalsegmentator(tmp_path / "ts", THREE)
-    for file in (root / "s0001").rglob("[a-z]*.nii.gz"):
+@pytest.mark.parametrize("first_sacral", ["vertebrae_S1", "vertebrae_L6"])  # versions 2 and 3
+def test_totalsegmentator_is_cut_to_the_pelvis_and_all_bone_is_labelled(tmp_path, first_sacral):
+    splits = BY_HASH["totalsegmentator"]
+    root = write_totalsegmentator(tmp_path / "ts" / "v300", splits, first_sacral)
+    for file in (root / "s0002").rglob("[a-z]*.nii.gz"):
         skew(file)
     before = {file: file.stat().st_mtime_ns for file in root.rglob("*")}
     cases = converted("totalsegmentator", root)
     assert {file: file.stat().st_mtime_ns for file in root.rglob("*")} == before
-    assert splits_of(cases) == {"s0000": "train", "s0001": "validation", "s0004": "test"}
+    assert splits_of(cases) == splits
     scan = cases[0].scan()
     np.testing.assert_array_equal(values(scan), SCAN_HU[PELVIC_SLICES])
     assert scan.GetOrigin() == (*ORIGIN_MM[:2], 100.0)
@@ -182,47 +178,20 @@ def test_totalsegmentator_is_cut_to_the_pelvis_and_all_bone_is_labelled(tmp_path
         classes = values(case.label_map())
         np.testing.assert_array_equal(classes == BONE, union(BONES, PELVIC_SLICES))
         assert classes[15, 12, 24] == PATIENT and not (classes == IGNORE).any()
-    sacrum = union(["sacrum", "vertebrae_S1"], PELVIC_SLICES)
-    np.testing.assert_array_equal(named(cases[0], "sacrum"), sacrum)
     hip = structure("hip_left")[PELVIC_SLICES] == 1
     np.testing.assert_array_equal(named(cases[0], "hip_left"), hip)
 
 
-def test_totalsegmentator_takes_scans_with_both_hips_and_a_split_only(tmp_path):
-    splits = THREE | dict.fromkeys(["s0007", "s0009", "s0011", "s0013"], "train")
+def test_scans_without_both_hips_and_damaged_ones_are_left_out(tmp_path):
     # s0009 ends inside the hips, which have less than 100 of 230 ml left.
-    root = write_totalsegmentator(tmp_path / "ts", splits, shifts={"s0007": None, "s0009": -26})
+    names, shifts = ["s0000", "s0007", "s0009", "s0011", "s0013"], {"s0007": None, "s0009": -26}
+    root = write_totalsegmentator(tmp_path / "ts", names, shifts=shifts)
     (root / "s0011" / "segmentations" / "hip_left.nii.gz").unlink()
     (root / "s0013" / "ct.nii.gz").write_bytes(JUNK)
     with pytest.warns(InputWarning, match=r"^s0013: left out: .*s0013/ct.nii.gz: ") as caught:
         counts = convert("totalsegmentator", root, tmp_path / "out")
     assert len(caught) == 1
-    assert counts == {"converted": 3, "without the pelvis": 3, "left out": 1}
-    assert list(splits_of(find_cases("folder", tmp_path / "out", SMOKE))) == list(THREE)
-
-
-def test_where_the_owner_has_no_validation_an_eighth_of_training_validates(tmp_path):
-    splits = {"s0000": "train", "s0024": "train", "s0100": "test"}
-    write_totalsegmentator(tmp_path / "ts" / "v300", splits, "vertebrae_L6")
-    cases = converted("totalsegmentator", tmp_path / "ts")
-    assert splits_of(cases) == splits | {"s0024": "validation"}
-    assert (values(cases[0].label_map()) == BONE).sum() == union(BONES, PELVIC_SLICES).sum()
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("image_id,split\ns0000,train\n", "columns image_id and split"),
-        ("image_id;split\ns0000;all\n", "split (train, val, test)"),
-        (None, "holds 0 files meta.csv"),
-    ],
-)
-def test_a_damaged_table_is_refused(tmp_path, text, words):
-    root = write_totalsegmentator(tmp_path / "ts", {"s0000": "train"})
-    (root / "meta.csv").unlink()
-    if text is not None:
-        (root / "meta.csv").write_text(text)
-    assert words in refusal("totalsegmentator", root)
+    assert counts == {"converted": 1, "without the pelvis": 3, "left out": 1}
 
 
 def test_ctpelvic1k_ignores_the_femur_which_is_not_labelled(tmp_path):
@@ -252,13 +221,6 @@ def test_ctpelvic1k_pairs_by_id_and_leaves_out_duplicates(tmp_path):
     save(root / "again" / "CLINIC_metal_0059_data.nii.gz", SCAN_HU)
     with pytest.raises(InputError, match="keep one of them"):
         convert("ctpelvic1k", root, tmp_path / "out")
-
-
-def test_ctpelvic1k_keeps_the_series_of_a_patient_together(tmp_path):
-    splits = {f"1.3.6.1.4.1.9328.50.4.0003_{number}": "train" for number in ("1_1", "2_4", "3_8")}
-    splits["1.3.6.1.4.1.9328.50.4.0004_3_325"] = "validation"
-    root = write_ctpelvic1k(tmp_path / "p", splits)
-    assert splits_of(converted("ctpelvic1k", root, ())) == splits
 
 
 def test_ct_org_is_cut_around_the_bladder(tmp_path):

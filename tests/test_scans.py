@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.spatial.transform import Rotation
 
+from bonelib import scans
 from bonelib.errors import InputError
-from bonelib.scans import archive, open_scan, read_scan, read_volume
+from bonelib.scans import open_scan, read_scan, read_volume
 
 values = SimpleITK.GetArrayFromImage
 
@@ -43,14 +44,17 @@ def assert_same(image, reference):
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd"])
-@pytest.mark.parametrize("order", ["LPS", "RAS"])
-def test_volume_files_keep_values_and_place(tmp_path, make_image, image_hu, suffix, order):
-    image = make_image(image_hu)
-    stored = SimpleITK.DICOMOrient(image, order)
-    SimpleITK.WriteImage(stored, str(tmp_path / f"ct{suffix}"))
-    opened = open_scan(tmp_path / f"ct{suffix}")
+def test_volume_files_keep_values_and_place(tmp_path, make_image, image_hu, suffix):
+    image, path = make_image(image_hu), tmp_path / f"ct{suffix}"
+    stored = SimpleITK.DICOMOrient(image, "RAS")
+    stored.SetMetaData("content", "Hüftbein, kość, кость")
+    SimpleITK.WriteImage(stored, str(path))
+    opened = open_scan(path)
     assert_same(opened.image, image)
     assert opened.grid.size == stored.GetSize() and not opened.frames
+    if suffix != ".mhd":
+        path.write_bytes(path.read_bytes()[:-100])
+        assert "damaged" in refusal(path)
 
 
 @settings(max_examples=20, deadline=None)
@@ -83,12 +87,6 @@ def test_real_volume(shared_data):
     assert_same(read_scan(path), SimpleITK.Maximum(reference, -1024))
 
 
-def test_real_mask(shared_data):
-    mask = read_volume(shared_data / "abdomen_nifti" / "labels.nii.gz")
-    assert mask.GetSize() == (122, 101, 30)
-    assert mask.GetPixelID() == SimpleITK.sitkUInt8 and values(mask).max() == 117
-
-
 def test_mask_of_fractions_becomes_integers(tmp_path, make_image):
     mask = make_image(np.array([[[0, 0.4, 0.5, 0.6, 1, 2.9]]], np.float32))
     SimpleITK.WriteImage(mask, str(tmp_path / "mask.nrrd"))
@@ -97,14 +95,6 @@ def test_mask_of_fractions_becomes_integers(tmp_path, make_image):
     assert read.GetPixelID() == SimpleITK.sitkUInt8
     SimpleITK.WriteImage(make_image(np.array([[[0, 1000]]], np.int16)), str(tmp_path / "mask.nrrd"))
     assert values(read_volume(tmp_path / "mask.nrrd")).tolist() == [[[0, 1000]]]
-
-
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
-def test_a_volume_file_cut_short_is_refused(tmp_path, make_image, image_hu, suffix):
-    cut = tmp_path / f"cut{suffix}"
-    SimpleITK.WriteImage(make_image(image_hu), str(cut))
-    cut.write_bytes(cut.read_bytes()[:-100])
-    assert "damaged" in refusal(cut)
 
 
 def test_other_than_one_volume_is_refused(tmp_path, make_image, image_hu):
@@ -120,25 +110,6 @@ def test_other_than_one_volume_is_refused(tmp_path, make_image, image_hu):
     assert "ids from 0" in refusal(tmp_path / "ct.nii.gz", read_volume)
 
 
-@pytest.mark.parametrize("field", ["Offset", "TransformMatrix", "ElementSpacing"])
-def test_a_text_header_states_where_the_volume_lies(tmp_path, make_image, image_hu, field):
-    path = tmp_path / "ct.mha"
-    SimpleITK.WriteImage(make_image(image_hu), str(path))
-    whole = path.read_bytes()
-    line = re.search(rb"\n%s = [^\n]*" % field.encode(), whole)[0]
-    path.write_bytes(whole.replace(line, b""))
-    assert f"has no '{field}'" in refusal(path)
-    path.write_bytes(whole.replace(line, line.replace(b"2", b"x").replace(b"1", b"x")))
-    refusal(path)
-
-
-def test_names_in_other_scripts_may_stand_in_a_header(tmp_path, make_image, image_hu):
-    image = make_image(image_hu)
-    image.SetMetaData("content", "Hüftbein, kość, кость")
-    SimpleITK.WriteImage(image, str(tmp_path / "ct.nrrd"))
-    assert_same(read_scan(tmp_path / "ct.nrrd"), image)
-
-
 @pytest.mark.parametrize(
     ("suffix", "old", "new", "words"),
     [
@@ -146,17 +117,13 @@ def test_names_in_other_scripts_may_stand_in_a_header(tmp_path, make_image, imag
         ("nrrd", b"left-posterior-superior", b"right-anterior-superior", ""),
         ("nrrd", b"kinds:", b'space units: "m" "m" "m"\nkinds:', "not in mm"),
         ("nrrd", b"kinds:", b'space units: "mm" "mm" "mm"\nkinds:', ""),
-        (
-            "mha",
-            b"AnatomicalOrientation",
-            b"DistanceUnits = cm\nAnatomicalOrientation",
-            "not in mm",
-        ),
-        ("mha", b"AnatomicalOrientation", b"DistanceUnits = mm\nAnatomicalOrientation", ""),
+        ("mha", b"ElementType", b"DistanceUnits = cm\nElementType", "not in mm"),
+        ("mha", b"ElementType", b"DistanceUnits = mm\nElementType", ""),
+        ("mha", b"Offset", b"Ofset", "has no 'Offset' in a known form"),
+        ("mha", b"TransformMatrix = 1", b"TransformMatrix = x", "has no 'TransformMatrix'"),
+        ("mha", b"\nElementSpacing", b"\nSpacing", "has no 'ElementSpacing'"),
         ("nrrd", b"encoding: raw", b"encoding: bzip2", "compression (bzip2) is not supported"),
-        ("mha", b"= LOCAL", b"= ct.raw", "file of voxels is missing"),
-        ("mha", b"Orientation = RAI", b"Orientation = LPI", "contradicts the header's matrix"),
-        ("mha", b"Orientation = RAI", b"Orientation = ???", ""),
+        ("mha", b"= LOCAL", b"= ct.raw", "damaged"),
     ],
 )
 def test_units_and_spaces_are_honoured_or_refused(
@@ -174,9 +141,7 @@ def test_units_and_spaces_are_honoured_or_refused(
 
 
 @pytest.mark.parametrize("suffix", ["nii", "nrrd", "mha"])
-@pytest.mark.parametrize(
-    ("degrees", "said"), [(0.005, None), (0.02, "0.02 degrees"), (0.09, "0.09 degrees"), (0.2, "")]
-)
+@pytest.mark.parametrize(("degrees", "said"), [(0.005, None), (0.09, "0.09 degrees"), (0.2, "")])
 def test_rounded_axes_are_straightened(tmp_path, make_image, suffix, degrees, said):
     """As direction cosines of few decimals are; with a rotation, whose sense must stay."""
     image_hu = np.full((5, 6, 8), -1000, np.int16)
@@ -217,13 +182,13 @@ def test_rounded_axes_are_straightened(tmp_path, make_image, suffix, degrees, sa
 def write_nifti(tmp_path, make_image):
     """Write a small NIfTI and return its path; `edit` maps places in the header to bytes."""
 
-    def write(edit=None, image_hu=None, name="ct.nii", spacing_mm=(5.0, 2.0, 2.0)):
+    def write(edit=(), image_hu=None, name="ct.nii"):
         if image_hu is None:
             image_hu = np.random.default_rng(3).integers(-1000, 900, (5, 6, 8)).astype(np.int16)
         path = tmp_path / name
-        SimpleITK.WriteImage(make_image(image_hu, spacing_mm), str(path))
+        SimpleITK.WriteImage(make_image(image_hu, (5.0, 2.0, 2.0)), str(path))
         content = bytearray(path.read_bytes())
-        for start, kind, value in edit or ():
+        for start, kind, value in edit:
             struct.pack_into(kind, content, start, value)
         path.write_bytes(content)
         return path
@@ -249,12 +214,8 @@ PIXDIM, QFORM_CODE, SFORM_CODE, QOFFSET_Z, SFORM, SROW_Z = 76, 252, 254, 276, 28
 )
 def test_a_nifti_that_contradicts_itself_is_refused(write_nifti, edit, words):
     assert words in refusal(write_nifti(edit))
-
-
-def test_one_orientation_of_a_nifti_is_enough(write_nifti):
-    reference = read_scan(write_nifti())
-    for code in (QFORM_CODE, SFORM_CODE):
-        assert_same(read_scan(write_nifti([(code, "<h", 0)])), reference)
+    for code in (QFORM_CODE, SFORM_CODE):  # one orientation is enough
+        assert_same(read_scan(write_nifti([(code, "<h", 0)])), read_scan(write_nifti()))
 
 
 def test_a_twin_of_another_suffix_is_not_mixed_up(write_nifti):
@@ -266,39 +227,24 @@ def test_a_twin_of_another_suffix_is_not_mixed_up(write_nifti):
     assert values(read_scan(other)).max() == -700
 
 
-def test_a_compressed_volume_is_read_to_its_checksum(write_nifti):
-    path = write_nifti(name="ct.nii.gz")
-    content = bytearray(path.read_bytes())
-    content[-9] ^= 1
-    path.write_bytes(content)
-    assert "damaged" in refusal(path)
-
-
-def test_padding_far_below_air_becomes_air(write_nifti):
-    image_hu = np.full((4, 5, 6), 40, np.int16)
-    image_hu[0] = -3024
-    assert values(read_scan(write_nifti(image_hu=image_hu))).min() == -1024
-
-
 # Archives
-
-FILES = {"s1/ct.nii.gz": b"image" * 50, "s1/deep/er/mask.nii.gz": b"mask" * 70, "meta.csv": b"a;b"}
 
 
 @pytest.fixture
-def pack(tmp_path):
-    """Write files, by name, as an archive of the kind that its suffix says."""
+def pack(tmp_path, write_nifti):
+    """Write a volume, or the entries given, as an archive of the kind that its suffix says."""
 
-    def write(files, suffix=".zip"):
+    def write(suffix=".zip", entries=None):
         path = tmp_path / f"scans{suffix}"
+        entries = entries or {"s1/deep/ct.nii": write_nifti().read_bytes(), "meta.csv": b"a;b"}
         if suffix == ".zip":
             with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
-                for name, content in files.items():
+                for name, content in entries.items():
                     packed.writestr(name, content)
             return path
         kind = {"tgz": "gz", "tar": ""}.get(suffix.split(".")[-1], suffix.split(".")[-1])
         with tarfile.open(path, f"w:{kind}") as packed:
-            for name, content in files.items():
+            for name, content in entries.items():
                 entry = tarfile.TarInfo(name)
                 entry.size = len(content)
                 packed.addfile(entry, io.BytesIO(content))
@@ -307,30 +253,29 @@ def pack(tmp_path):
     return write
 
 
-def contents(path):
-    with archive.unpacked(path) as folder:
-        files = [file for file in folder.rglob("*") if file.is_file()]
-        return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
-
-
-@pytest.mark.parametrize("suffix", archive.SUFFIXES)
-def test_files_come_out_as_they_went_in(pack, suffix):
-    path = pack(FILES, suffix)
-    assert archive.is_archive(path)
-    assert contents(path) == FILES
-    with archive.unpacked(path) as folder:
-        assert folder.is_dir()
-    assert not folder.exists()
+@pytest.mark.parametrize("suffix", scans.ARCHIVE_SUFFIXES)
+def test_an_archive_of_a_volume_is_read_or_refused(pack, write_nifti, suffix):
+    path = pack(suffix)
+    reference = read_scan(write_nifti())
+    assert_same(read_scan(path), reference)
+    whole = path.read_bytes()
+    for length in np.linspace(0, len(whole) - 1, 8).astype(int):
+        path.write_bytes(whole[:length])
+        try:
+            assert_same(read_scan(path), reference)  # only padding was cut
+            assert suffix != ".zip"
+        except InputError as error:
+            assert f"{path}: cannot be unpacked (" in str(error)
+    path.write_text("<html>Not found</html>" * 100)
+    assert "cannot be unpacked (" in refusal(path)
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
 @pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x"])
 def test_nothing_is_written_out_of_the_folder(pack, tmp_path, name, suffix):
-    path = pack({"good": b"1", name: b"2"}, suffix)
-    if suffix == ".tar" and name.startswith("/"):
-        assert contents(path) == {"good": b"1", "etc/x": b"2"}
-    else:
-        assert "outside the destination" in refusal(path, contents)
+    path = pack(suffix, {"good": b"1", name: b"2"})
+    is_outside = suffix == ".tar" and not name.startswith("/")
+    assert ("outside the destination" if is_outside else "no CT slices here") in refusal(path)
     assert not (tmp_path.parent / "x").exists()
 
 
@@ -340,50 +285,25 @@ def test_links_out_of_the_folder_and_devices_are_refused(tmp_path, kind):
         entry = tarfile.TarInfo("bad")
         entry.type, entry.linkname = kind, "../../etc/passwd"
         packed.addfile(entry)
-    assert "'bad'" in refusal(tmp_path / "x.tar", contents)
-
-
-@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz"])
-def test_a_damaged_archive_is_refused(pack, suffix):
-    path = pack(FILES, suffix)
-    whole = path.read_bytes()
-    for length in np.linspace(0, len(whole) - 1, 15).astype(int):
-        path.write_bytes(whole[:length])
-        try:
-            assert contents(path) == FILES  # only padding was cut
-            assert suffix != ".zip"
-        except InputError as error:
-            assert f"{path}: cannot be unpacked (" in str(error)
-    path.write_text("<html>Not found</html>" * 100)
-    assert "cannot be unpacked (" in refusal(path, contents)
+    assert "'bad'" in refusal(tmp_path / "x.tar")
 
 
 def test_a_zip_with_a_password_is_refused(pack):
-    path = pack({"a": b"1"})
+    path = pack(entries={"a": b"1"})
     content = bytearray(path.read_bytes())
     for magic, place in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):  # flags of the entry
         content[content.index(magic) + place] |= 1
     path.write_bytes(content)
-    message = refusal(path, contents)
+    message = refusal(path)
     assert "encrypted, password required" in message and "unpack it yourself" in message
 
 
-@pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".tar.xz"])
-def test_a_bomb_and_more_than_the_disk_holds_are_refused(pack, monkeypatch, suffix):
-    path = pack({"zeros": bytes(2**23)}, suffix)
-    assert len(contents(path)["zeros"]) == 2**23  # a short archive of zeros does no harm
-    monkeypatch.setattr(archive, "HARMLESS_BYTES", 2**20)
-    assert "as a decompression bomb" in refusal(path, contents)
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_a_bomb_two_volumes_and_more_than_the_disk_holds_are_refused(pack, monkeypatch, suffix):
+    path = pack(suffix, {"a.nii": bytes(2**23), "b.nii": b""})
+    assert "holds 2 volumes (a.nii, b.nii)" in refusal(path)  # a short bomb does no harm
+    monkeypatch.setattr(scans, "HARMLESS_BYTES", 2**20)
+    assert "as a decompression bomb" in refusal(path)
     monkeypatch.undo()
-    monkeypatch.setattr(archive, "KEEP_FREE_BYTES", 2**60)
-    assert "more than the disk has to spare" in refusal(path, contents)
-
-
-def test_an_archive_of_a_volume_and_one_of_two(tmp_path, make_image, image_hu):
-    SimpleITK.WriteImage(make_image(image_hu), str(tmp_path / "a.nii.gz"))
-    for name, members in (("one", ["deep/a.nii.gz"]), ("two", ["a.nii.gz", "b.nii.gz"])):
-        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as packed:
-            for member in members:
-                packed.write(tmp_path / "a.nii.gz", member)
-    np.testing.assert_array_equal(values(read_scan(tmp_path / "one.zip")), image_hu)
-    assert "holds 2 volumes (a.nii.gz, b.nii.gz)" in refusal(tmp_path / "two.zip")
+    monkeypatch.setattr(scans, "KEEP_FREE_BYTES", 2**60)
+    assert "more than the disk has to spare" in refusal(path)

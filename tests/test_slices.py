@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bonelib import preparation, slices
-from bonelib.datasets import Case, find_cases
+from bonelib.datasets import find_cases
 from bonelib.errors import InputError
 from bonelib.paths import SliceFolder
 from bonelib.settings import AIR_HU, IGNORE, get_settings
@@ -219,22 +219,6 @@ def test_worker_processes_give_the_same_slices_and_refuse_bad_cases(write_datase
     with pytest.raises(InputError, match="ct.nii.gz: cannot be read as a volume"):
         prepare(root, workers=2)
     assert not folder.description.exists() and not list(folder.root.glob("images/b_*"))
-
-
-def test_a_folder_that_cannot_be_listed_harms_no_other_series(write_dataset, prepare, monkeypatch):
-    whole = Case.source_files
-
-    def unreadable(case):
-        if case.series_id == "b":
-            raise InputError("b/ct: the folder cannot be read; check its rights")
-        return whole(case)
-
-    monkeypatch.setattr(Case, "source_files", unreadable)
-    root = write_dataset()
-    with pytest.raises(InputError, match="1 of 3 series cannot be used, .* b/ct: the folder"):
-        prepare(root)
-    folder = SliceFolder(root.parent / "prepared" / "scans")
-    assert sorted(file.stem for file in folder.root.glob("series/*")) == ["a", "c"]
 
 
 def test_real_series_of_two_formats(shared_data, tmp_path, prepare):

@@ -5,7 +5,6 @@ converted to it. `data/README.md` shows the tree.
 """
 
 import re
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -24,7 +23,6 @@ SOURCE_FILE = "dataset.json"  # written by a conversion: data set, licence, note
 MASK_STEMS = ("mask", "labels", "bone")
 MASK_MODALITIES = ("RTSTRUCT", "SEG")
 
-SMALLEST_OVERLAP = 0.5  # share of the bone's volume inside the scan; less: the origins differ
 LONGEST_LIST = 20  # of the ids that a message lists
 
 Names = dict[int, str] | None  # by id of the mask; None: every id is bone
@@ -57,15 +55,20 @@ class Case:
         mask, names = labels.read_mask(
             self.mask_path, scan, self.bone_names, self.scan_path, self.series
         )
-        self._check_ids(mask, names)
-        structures = labels.on_grid(mask, scan, self.mask_path)
-        drawn, inside = (_bone_volume(image, names) for image in (mask, structures))
-        if inside < SMALLEST_OVERLAP * drawn:
+        ids = set(np.unique(SimpleITK.GetArrayViewFromImage(mask)).tolist()) - {0}
+        counted = ids if names is None else ids & {*names}
+        if not {number for number in counted if not names or names[number] != labels.IGNORE_NAME}:
+            wanted = "any" if self.bone_names is None else ", ".join(map(str, self.bone_names))
             raise InputError(
-                f"{self.mask_path}: most of the bone ({100 * (1 - inside / drawn):.0f} %) lies "
-                "outside of the scan; export scan and mask with the same origin"
+                f"{self.mask_path}: no bone in it: it holds ids {_listed({0, *ids})}, bone is "
+                f"{wanted}; give the mask of the bones or correct {BONE_NAMES_FILE}"
             )
-        return structures, names
+        if unnamed := ids - counted:
+            warn(
+                f"ids {_listed(unnamed)} of a mask are not among the bone names; they count as "
+                "patient"
+            )
+        return mask, names
 
     def label_map(
         self,
@@ -101,25 +104,6 @@ class Case:
     def recipe(self) -> dict:
         """Return everything besides the files that determines scan and label map."""
         return {name: getattr(self, name) for name in ("bone_names", "series", "class_scheme")}
-
-    def _check_ids(self, mask: SimpleITK.Image, names: Names) -> None:
-        ids = set(np.unique(SimpleITK.GetArrayViewFromImage(mask)).tolist()) - {0}
-        if not _bone_volume(mask, names):
-            wanted = "any" if self.bone_names is None else ", ".join(map(str, self.bone_names))
-            raise InputError(
-                f"{self.mask_path}: no bone in it: it holds ids {_listed({0, *ids})}, bone is "
-                f"{wanted}; give the mask of the bones or correct {BONE_NAMES_FILE}"
-            )
-        if unnamed := ids - (ids if names is None else set(names)):
-            warn(
-                f"ids {_listed(unnamed)} of a mask are not among the bone names; they count as "
-                "patient"
-            )
-
-
-def _bone_volume(mask: SimpleITK.Image, names: Names) -> float:
-    bone = labels.bone_of(mask, names)
-    return np.sum(SimpleITK.GetArrayViewFromImage(bone) == 1) * np.prod(mask.GetSpacing())
 
 
 def _listed(ids: set[int]) -> str:
@@ -251,11 +235,16 @@ def read_names(file: Path, *layouts: tuple[str, str]) -> dict[int | str, str]:
 def read_columns(file: Path, *layouts: tuple[str, ...]) -> pandas.DataFrame:
     """Read a CSV file whose columns are those of one of the layouts, as text.
 
-    Spreadsheets may have written it with semicolons, in UTF-16 or in Windows' encoding.
+    Spreadsheets may have written it with semicolons or in Windows' encoding.
     """
     expected = " or ".join(",".join(columns) for columns in layouts)
     try:
-        text = _decoded(file)
+        content = file.read_bytes()
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            warn(f"{file.name} is not in UTF-8 and is read in Windows' encoding 1252")
+            text = content.decode("cp1252", "replace")
         table = pandas.read_csv(
             StringIO(text),
             sep=";" if ";" in text.partition("\n")[0] else ",",
@@ -273,16 +262,6 @@ def read_columns(file: Path, *layouts: tuple[str, ...]) -> pandas.DataFrame:
             f"{file}: has columns {found} instead of {expected}; correct its first line"
         )
     return table.apply(lambda column: column.str.strip())
-
-
-def _decoded(file: Path) -> str:
-    content = file.read_bytes()
-    try:
-        is_utf16 = content.startswith((BOM_UTF16_BE, BOM_UTF16_LE))
-        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except UnicodeDecodeError:
-        warn(f"{file.name} is not in UTF-8 and is read in Windows' encoding 1252")
-        return content.decode("cp1252", "replace")
 
 
 def start_conversion(output: Path, source: dict) -> None:

@@ -20,7 +20,6 @@ from bonelib import labels, scans
 from bonelib.datasets.folder import BONE_NAMES_FILE, SPLIT_FILE, start_conversion
 from bonelib.devices import in_order
 from bonelib.errors import InputError, noting, warn
-from bonelib.labels.grids import image_like
 from bonelib.settings import IGNORE, SPLITS
 
 PUBLIC_SETS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
@@ -39,7 +38,7 @@ def convert(name: str, directory: Path, output: Path, workers: int = 0) -> Count
     if output.resolve().is_relative_to(directory.resolve()):
         raise InputError(f"{output}: is inside the source; name a folder elsewhere")
     pairs = _pairs(public, directory)
-    splits = _splits(name, list(pairs), _owners_splits(public, directory, list(pairs)))
+    splits = _splits(name, list(pairs))
     start_conversion(output, {"name": name, "note": public["note"]})
     jobs = [(name, output / series_id, *pairs[series_id]) for series_id in splits]
     results = in_order(_convert_series, iter(jobs), workers)
@@ -83,7 +82,7 @@ def _write_pelvis(public: dict, folder: Path, scan_path: Path, mask_path: Path) 
     def read(part: str) -> tuple[np.ndarray, dict[int, str]]:
         wanted = {key: name for name, keys in public[part].items() for key in keys}
         mask, names = labels.read_mask(mask_path, scan, wanted, scan_path)
-        return SimpleITK.GetArrayFromImage(labels.on_grid(mask, scan, mask_path)), names
+        return SimpleITK.GetArrayFromImage(mask), names
 
     region = _region(public, scan.GetSpacing(), *read("landmark"))
     if region is None:
@@ -94,11 +93,11 @@ def _write_pelvis(public: dict, folder: Path, scan_path: Path, mask_path: Path) 
         new_ids[number] = _ids(public)[bone]
     scan, bones = scan[:, :, region], new_ids[found[region]]
     if not public["complete"]:
-        drawn = image_like((bones > 0).astype(np.uint8), scan)
+        drawn = labels.image_like((bones > 0).astype(np.uint8), scan)
         unlabelled = labels.unlabelled_bone(scan, drawn, labels.body_mask(scan))
         bones[SimpleITK.GetArrayViewFromImage(unlabelled) > 0] = IGNORE
     # A series is whole when its scan is there, so the scan comes last.
-    scans.write_volume(image_like(bones, scan), folder / "mask.nii.gz")
+    scans.write_volume(labels.image_like(bones, scan), folder / "mask.nii.gz")
     scans.write_volume(scan, folder / "ct.nii.gz")
     return "converted"
 
@@ -163,47 +162,22 @@ def _volumes_and_folders(directory: Path) -> list[tuple[str, Path]]:
     return sorted(found)
 
 
-def _owners_splits(public: dict, directory: Path, series_ids: list[str]) -> dict[str, str]:
-    """Return the split that the owner gives to each series; none for most data sets."""
-    if test := public.get("test"):
-        is_test = {series_id: re.fullmatch(test, series_id) for series_id in series_ids}
-        return {series_id: "test" if found else "train" for series_id, found in is_test.items()}
-    if "table" not in public:
-        return {}
-    files = sorted(directory.rglob(public["table"]))
-    if len(files) != 1:
-        raise InputError(
-            f"{directory}: holds {len(files)} files {public['table']}; give one release"
-        )
-    try:
-        table = pandas.read_csv(files[0], sep=";", encoding="utf-8-sig", dtype=str)
-        names = {"train": "train", "val": "validation", "test": "test"}
-        return {row.image_id: names[row.split] for row in table.itertuples()}
-    except (ValueError, KeyError, AttributeError) as error:
-        raise InputError(
-            f"{files[0]}: needs columns image_id and split (train, val, test); get the data set "
-            "again"
-        ) from error
-
-
-def _splits(name: str, series_ids: list[str], owner: dict[str, str]) -> dict[str, str]:
+def _splits(name: str, series_ids: list[str]) -> dict[str, str]:
     """Return the split of each series, which does not depend on what other series there are.
 
-    The owner's counts; where that has no validation, an eighth of train is taken. Otherwise
-    patients are split by a hash of their id.
+    The owner's test series are test; the others, or all, are split by a hash of the patient.
     """
-    splits = {}
+    public, splits = PUBLIC_SETS[name], {}
+    limits = TRAINING_SHARE, TRAINING_SHARE + VALIDATION_SHARE
     for series_id in series_ids:
-        match = re.fullmatch(PUBLIC_SETS[name].get("patient", "(.*)"), series_id)
+        match = re.fullmatch(public.get("patient", "(.*)"), series_id)
         patient = match[1] if match else series_id
         digest = hashlib.sha256(f"{name}:{patient}".encode()).digest()
         share = int.from_bytes(digest[:8]) / 2**64  # from 0 to 1, evenly spread
-        if not owner:
-            limits = TRAINING_SHARE, TRAINING_SHARE + VALIDATION_SHARE
+        if "test" not in public:
             splits[series_id] = SPLITS[np.searchsorted(limits, share, side="right")]
-        elif series_id in owner:
-            splits[series_id] = owner[series_id]
-            if "validation" not in owner.values() and owner[series_id] == "train":
-                validates = share < VALIDATION_SHARE / (TRAINING_SHARE + VALIDATION_SHARE)
-                splits[series_id] = "validation" if validates else "train"
+        elif re.fullmatch(public["test"], series_id):
+            splits[series_id] = "test"
+        else:
+            splits[series_id] = "validation" if share < VALIDATION_SHARE / limits[1] else "train"
     return splits

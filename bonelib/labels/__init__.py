@@ -8,10 +8,9 @@ import numpy as np
 import SimpleITK
 
 from bonelib.bone_names import IGNORE_NAME, class_of, looks_like_bone
-from bonelib.labels.body import body_mask
-from bonelib.labels.grids import image_like, on_grid
+from bonelib.labels.body import body_mask, unlabelled_bone
 from bonelib.labels.masks import read_mask
-from bonelib.labels.unlabelled_bone import unlabelled_bone
+from bonelib.scans.volumes import image_like, on_grid
 from bonelib.settings import BONE, PATIENT
 
 __all__ = [

@@ -14,11 +14,14 @@ from pydicom.uid import UncompressedTransferSyntaxes
 from skimage.draw import polygon
 
 from bonelib.errors import InputError, refusing_damage, warn
-from bonelib.labels.grids import check_overlap
 from bonelib.labels.structures import BoneNames, Mask, Structure, choose, merge
 from bonelib.scans import Grid, Layout
 from bonelib.scans.dicom import DAMAGED, attributes_of_frames
+from bonelib.scans.volumes import lying_apart
 
+REFERRING_SEQUENCES = (
+    "ReferencedFrameOfReferenceSequence", "ReferencedSeriesSequence", "StructureSetROISequence",
+)  # fmt: skip
 UNEVEN = 0.1  # share of the planes' distance by which a plane may lie off its place
 CLOSED_TYPES = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 FARTHEST_MM = 1e5  # from the scanner's centre; farther points come from a damaged file
@@ -84,7 +87,7 @@ def read_structure_set(
     with refusing_damage(path, DAMAGED):
         dataset = pydicom.dcmread(path, force=True)
         _check_reference(path, dataset, layout)
-        structures = _rois(dataset)
+        structures = _rois(dataset, layout, notes)
     chosen = choose(path, structures, bone_names)
     with refusing_damage(path, DAMAGED):
         outlines = [(bone, _closed(path, contours, notes)) for bone, contours in chosen]
@@ -97,7 +100,8 @@ def read_structure_set(
         return inside
 
     mask, names = merge(outlines, draw, Grid.of(scan))
-    check_overlap(path, True, mask)
+    if not SimpleITK.GetArrayViewFromImage(mask).any():
+        raise lying_apart(path)
     for kind, count in notes.items():
         if count:
             warn(f"{kind}: {count}")
@@ -144,25 +148,23 @@ def fill(path: Path, outlines: Outlines, scan: SimpleITK.Image) -> tuple[np.ndar
 
 
 def _check_reference(path: Path, dataset: Dataset, layout: Layout | None) -> None:
-    """Raise InputError for a mask of another frame of reference and series than the scan's."""
+    """Raise InputError for a mask of another frame of reference than the scan's."""
     if layout is None or not layout.frames:
         return
-    scopes = dataset.get("ReferencedFrameOfReferenceSequence") or []
-    studies = [one for scope in scopes for one in scope.get("RTReferencedStudySequence") or []]
-    series = [one for study in studies for one in study.get("RTReferencedSeriesSequence") or []]
-    series += dataset.get("ReferencedSeriesSequence") or []
-    scopes = [dataset, *scopes, *(dataset.get("StructureSetROISequence") or [])]
-    names = ("FrameOfReferenceUID", "ReferencedFrameOfReferenceUID")
-    spaces = {scope.get(name) for scope in scopes for name in names} - {None, ""}
-    series = {one.get("SeriesInstanceUID") for one in series} - {None, ""}
+    spaces, series = [dataset.get("FrameOfReferenceUID")], []
+    found = {"FrameOfReferenceUID": spaces, "SeriesInstanceUID": series}
+    for sequence in REFERRING_SEQUENCES:
+        for item in dataset.get(sequence) or []:
+            for element in item.iterall():
+                found.get(element.keyword.removeprefix("Referenced"), []).append(element.value)
     own = layout.frames[0]
     space = own.header.get("FrameOfReferenceUID")
-    if spaces and space and space not in spaces:
+    if space and any(spaces) and space not in spaces:
         raise InputError(
             f"{path}: has another frame of reference than the scan; give the scan that it was "
             "drawn on"
         )
-    if series and own.series_uid and own.series_uid not in series:
+    if own.series_uid and any(series) and own.series_uid not in series:
         warn("the mask was drawn on another series than the scan's; is it in the same place?")
 
 
@@ -225,15 +227,20 @@ def _segments(dataset: Dataset) -> list[Structure]:
     return structures
 
 
-def _rois(dataset: Dataset) -> list[Structure]:
-    """Return the structures with their contours as they are; converting them takes long."""
+def _rois(dataset: Dataset, layout: Layout | None, notes: Counter) -> list[Structure]:
+    """Return the scan's structures with their contours as they are; converting them takes long."""
+    has_space = layout is not None and layout.frames
+    space = layout.frames[0].header.get("FrameOfReferenceUID") if has_space else None
     contours = {}
     for item in dataset.get("ROIContourSequence") or []:
         number = int(item.ReferencedROINumber)
         contours.setdefault(number, []).extend(item.get("ContourSequence") or ())
     structures = []
     for roi in dataset.StructureSetROISequence:
-        number = int(roi.ROINumber)
+        number, own_space = int(roi.ROINumber), roi.get("ReferencedFrameOfReferenceUID")
+        if space and own_space and own_space != space:
+            notes["structures of another frame of reference, left out"] += 1
+            continue
         name = str(roi.get("ROIName") or f"number {number}")
         structures.append(Structure((name,), contours.get(number, ()), number))
     return structures

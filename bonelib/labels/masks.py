@@ -13,19 +13,19 @@ from bonelib import scans
 from bonelib.bone_names import looks_like_bone
 from bonelib.errors import InputError, noting, refusing_damage, warn
 from bonelib.labels.dicom_masks import read_segmentation, read_structure_set
-from bonelib.labels.grids import on_grid, sample
-from bonelib.labels.structures import BoneNames, Mask, Structure, choose, ids_of, merge
-from bonelib.scans.volumes import DAMAGED, read_header
+from bonelib.labels.structures import BoneNames, Mask, Structure, choose, merge
+from bonelib.scans.volumes import DAMAGED, on_grid, read_header
 
 FORMS = (
-    f"a volume file ({', '.join(scans.VOLUME_SUFFIXES)}), a folder of such, a folder of PNG, "
+    f"a volume file ({', '.join(scans.VOLUME_SUFFIXES)}), a folder of these, a folder of PNG, "
     "an RTSTRUCT or a DICOM SEG"
 )
 DICOM_MODALITIES = ("RTSTRUCT", "SEG")
 LOWEST_BONE_HU = 100.0  # mean under a mask of bone; a mask of another scan lies elsewhere
+SAMPLES = 1_000_000  # voxels of a mask that mean HU are taken from
+SMALLEST_OVERLAP = 0.5  # share of the bone's volume inside the scan; less: the origins differ
 MOST_IDS = 128  # in one mask; with more values it is a picture in shades of grey
 FEWEST_SHADES = 8  # of a smooth mask; one of few ids may have thin structures
-STEPS = {"L;2": 85, "L;4": 17}  # Pillow spreads grey of 2 and 4 bits over 0 to 255
 ID_MODES = ("1", "L", "P", "I;16", "I")  # of pictures in grey or with a palette
 
 
@@ -36,11 +36,11 @@ def read_mask(
     scan_path: Path | str | None = None,
     series: str | None = None,
 ) -> Mask:
-    """Read a mask of any format as ids, on any grid in the scan's space.
+    """Read a mask of any format as ids on the scan's grid.
 
-    `path` is a volume file, a folder of binary volumes, of PNG, or of folders of PNG, or a
-    DICOM RTSTRUCT or SEG, or a folder that holds one. `scan_path` and `series` are those that
-    `scan` was read from: PNG need them, and a DICOM mask is compared with them.
+    `path` is a volume file, a folder of binary volumes or of PNG, or a DICOM RTSTRUCT or SEG,
+    or a folder that holds one. `scan_path` and `series` are those that `scan` was read from:
+    PNG need them, and a DICOM mask is compared with them.
 
     `bone_names` maps ids (of voxels, ROIs, segments, shades of grey), or patterns of
     structures' names, to names of bones; the first that fits wins, and "ignore" marks voxels
@@ -48,30 +48,37 @@ def read_mask(
     structure; where there are no names, every id does.
 
     Returns the ids, uint8 or int32, and the names of those that count, or None for every
-    id. Warns of bones in which the scan is dark. Raises InputError for anything else.
+    id. Warns of bones in which the scan is dark. Raises InputError for anything else, and for
+    a mask of which most lies outside of the scan.
     """
     path = Path(path)
     kind, files = _contents(path)
     layout = None
-    is_picture = kind.startswith("PNG")
-    if scan_path is not None and (kind == "DICOM" or is_picture):
+    if scan_path is not None and kind in ("DICOM", "PNG"):
         with noting():  # `scan` was read with the same notes
             layout = scans.read_layout(scan_path, series)
     with noting() as notes:  # the files of a folder may give one note many times
         if kind == "volume":
-            mask = _read_volume(path, bone_names)
+            mask, names = _read_volume(path, bone_names)
         elif kind == "volumes":
-            mask = _read_volumes(path, files, scan, bone_names)
-        elif is_picture:
-            mask = _read_pictures(path, files, layout, bone_names)
+            mask, names = _read_volumes(path, files, scan, bone_names)
+        elif kind == "PNG":
+            mask, names = _read_pictures(path, files, layout, bone_names)
         elif scans.modality(files[0]) == "SEG":
-            mask = read_segmentation(files[0], bone_names, layout)
+            mask, names = read_segmentation(files[0], bone_names, layout)
         else:
-            mask = read_structure_set(files[0], scan, bone_names, layout)
+            mask, names = read_structure_set(files[0], scan, bone_names, layout)
     for note in notes:
         warn(note)
-    _check_brightness(path, scan, mask, must_be_bright=is_picture)
-    return mask
+    ids = on_grid(mask, scan, path)
+    drawn, inside = _bone_volume(mask, names), _bone_volume(ids, names)
+    if inside < SMALLEST_OVERLAP * drawn:
+        raise InputError(
+            f"{path}: most of the bone ({100 * (1 - inside / drawn):.0f} %) lies outside of the "
+            "scan; export scan and mask with the same origin"
+        )
+    _check_brightness(path, scan, ids, names, must_be_bright=kind == "PNG")
+    return ids, names
 
 
 def _contents(path: Path) -> tuple[str, list[Path]]:
@@ -84,8 +91,8 @@ def _contents(path: Path) -> tuple[str, list[Path]]:
             found["DICOM" * (scans.modality(file) in DICOM_MODALITIES)].append(file)
         elif scans.volume_stem(file) and file.parent in (path, path.parent):
             found["volumes" if path.is_dir() else "volume"].append(file)
-        elif file.suffix.lower() == ".png":
-            found["PNG" if file.parent == path else "PNG in folders"].append(file)
+        elif file.suffix.lower() == ".png" and file.parent == path:
+            found["PNG"].append(file)
     others = found.pop("", [])
     if len(found) != 1 or len(found.get("DICOM", [])) > 1:
         held = " and ".join(f"{len(files)} {kind}" for kind, files in found.items() if files)
@@ -95,14 +102,29 @@ def _contents(path: Path) -> tuple[str, list[Path]]:
     return found.popitem()
 
 
-def _check_brightness(path: Path, scan: SimpleITK.Image, mask: Mask, must_be_bright: bool) -> None:
+def _bone_volume(mask: SimpleITK.Image, names: dict[int, str] | None) -> float:
+    ids = SimpleITK.GetArrayViewFromImage(mask)
+    is_bone = ids > 0 if names is None else np.isin(ids, list(names))
+    return is_bone.sum() * np.prod(mask.GetSpacing())
+
+
+def _check_brightness(
+    path: Path,
+    scan: SimpleITK.Image,
+    mask: SimpleITK.Image,
+    names: dict[int, str] | None,
+    must_be_bright: bool,
+) -> None:
     """Warn of bones in which the scan is dark; raise InputError for pictures, in any order."""
-    ids, image_hu = sample(scan, mask[0])
+    ids, image_hu = (SimpleITK.GetArrayViewFromImage(image).ravel() for image in (mask, scan))
+    held = np.flatnonzero(ids)
+    held = held[:: 1 + len(held) // SAMPLES]
+    ids, image_hu = ids[held], image_hu[held]
     numbers = defaultdict(list)
-    for number, bone in (mask[1] or dict.fromkeys(np.unique(ids), "bone")).items():
+    for number, bone in (names or dict.fromkeys(np.unique(ids), "bone")).items():
         if looks_like_bone(bone) and number in ids:
             numbers["bone" if must_be_bright else bone].append(number)
-    means_hu = {bone: image_hu[np.isin(ids, held)].mean() for bone, held in numbers.items()}
+    means_hu = {bone: image_hu[np.isin(ids, own)].mean() for bone, own in numbers.items()}
     dark = [f"{hu:.0f} HU in {bone}" for bone, hu in means_hu.items() if hu < LOWEST_BONE_HU]
     if dark and must_be_bright:
         raise InputError(
@@ -119,7 +141,7 @@ def _read_volume(path: Path, bone_names: BoneNames) -> Mask:
         header = read_header(path)
         segments = _slicer_segments(header)
     if not segments:
-        mask, names = scans.read_volume(path), ids_of(path, bone_names)
+        mask, names = scans.read_volume(path), _by_id(path, bone_names)
         values = SimpleITK.GetArrayViewFromImage(mask)
         if names is None and _is_smooth(values):
             warn(f"the mask is smooth, from 0 to {values.max()}; above half counts as bone")
@@ -181,33 +203,29 @@ def _read_volumes(
 def _read_pictures(
     path: Path, files: Sequence[Path], layout: scans.Layout | None, bone_names: BoneNames
 ) -> Mask:
-    """Read PNG as ids, or as one structure a folder, and place them on the scan's slices."""
+    """Read PNG as ids of the stored slices; an interpolated slice takes the nearest one's."""
     if layout is None:
         raise InputError(f"{path}: PNG have no place of their own; name the scan that they show")
-    folders = defaultdict(list)
-    for file in files:
-        folders[file.parent].append(file)
-    if list(folders) == [path]:
-        names = ids_of(path, bone_names)
-        return layout.grid.image(_stacked(path, files, layout, MOST_IDS)), names
-    structures = [Structure((folder.relative_to(path).as_posix(),), folder) for folder in folders]
-    return merge(
-        choose(path, structures, bone_names),
-        lambda folder: _stacked(folder, folders[folder], layout, 2) > 0,
-        layout.grid,
-    )
-
-
-def _stacked(path: Path, files: Sequence[Path], layout: scans.Layout, most_ids: int) -> np.ndarray:
-    """Return ids, (slice, row, column) as stored; an interpolated slice takes the nearest one."""
-    size = layout.grid.size[:2]
-    shown = layout.spread(np.stack([_ids(file, size) for file in _in_order(path, files, layout)]))
-    if len(set().union(*(np.unique(part).tolist() for part in shown))) > most_ids:
+    names = _by_id(path, bone_names)
+    ordered = _in_order(path, files, layout)
+    shown = layout.spread(np.stack([_ids(file, layout.grid.size[:2]) for file in ordered]))
+    if len(set().union(*(np.unique(part).tolist() for part in shown))) > MOST_IDS:
         raise InputError(
-            f"{path}: the pictures hold more than {most_ids} shades of grey, which are no ids; "
+            f"{path}: the pictures hold more than {MOST_IDS} shades of grey, which are no ids; "
             "save the mask without smoothing"
         )
-    return shown
+    return layout.grid.image(shown), names
+
+
+def _by_id(path: Path, bone_names: BoneNames) -> dict[int, str] | None:
+    """Return `bone_names` for a mask of ids without names; raise InputError for patterns."""
+    patterns = [key for key in bone_names or () if isinstance(key, str)]
+    if patterns:
+        raise InputError(
+            f"{path}: holds numbers without names, so the pattern '{patterns[0]}' finds nothing "
+            "in it; name the bones by number"
+        )
+    return bone_names
 
 
 def _in_order(path: Path, files: Sequence[Path], layout: scans.Layout) -> list[Path]:
@@ -245,6 +263,5 @@ def _ids(file: Path, size: tuple[int, int]) -> np.ndarray:
             )
         if picture.mode not in ID_MODES:
             raise InputError(f"{file}: is in colour ({picture.mode}); save it in grey")
-        step = STEPS.get(picture.tile[0][3], 1)
         kind = np.int32 if picture.mode.startswith("I") else np.uint8
-        return np.asarray(picture).astype(kind) // step
+        return np.asarray(picture).astype(kind)

@@ -58,17 +58,6 @@ def choose(
     return chosen
 
 
-def ids_of(path: Path, bone_names: BoneNames) -> dict[int, str] | None:
-    """Return `bone_names` for a mask of ids without names; raise InputError for patterns."""
-    patterns = [key for key in bone_names or () if isinstance(key, str)]
-    if patterns:
-        raise InputError(
-            f"{path}: holds numbers without names, so the pattern '{patterns[0]}' finds nothing "
-            "in it; name the bones by number"
-        )
-    return bone_names
-
-
 def merge(chosen: Sequence[tuple[str, Any]], draw: Callable[[Any], np.ndarray], grid: Grid) -> Mask:
     """Draw the chosen structures as ids from 1 on `grid`, uint8 or int32, with their names.
 

@@ -1,9 +1,13 @@
-"""DICOM, NIfTI, NRRD, MHA on disk -> scan: a SimpleITK image in HU.
+"""DICOM, NIfTI, NRRD, MHA on disk, or an archive -> scan: a SimpleITK image in HU.
 
 Scans and masks come out in the order x right to left, y front to back, z feet to head
 (DICOM's LPS), whatever the file's own order, with spacing, origin and direction kept.
 """
 
+import shutil
+import tarfile
+import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +17,10 @@ import numpy as np
 import SimpleITK
 
 from bonelib.errors import InputError, warn
-from bonelib.scans.archive import is_archive, unpacked
-from bonelib.scans.dicom import HIGHEST_HU, Frame, clip_hu, is_dicom, modality
-from bonelib.scans.dicom_series import choose_series, files_below
-from bonelib.scans.dicom_volume import Layout, lay_out, read_volume_of
+from bonelib.scans.dicom import Frame, choose_series, files_below, is_dicom, modality
+from bonelib.scans.dicom_volume import Layout, clip_hu, lay_out, read_volume_of
 from bonelib.scans.volumes import (
+    HIGHEST_HU,
     VOLUME_SUFFIXES,
     Grid,
     read_file,
@@ -32,6 +35,9 @@ __all__ = [
     "volume_stem", "write_volume",
 ]  # fmt: skip
 
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+MAX_RATIO = 800  # unpacked to packed bytes; label maps reach 390, a decompression bomb 1000
+HARMLESS_BYTES = KEEP_FREE_BYTES = 2**30  # of a short bomb; of the disk, for everything else
 MAX_OBLIQUE_DEGREES = 15.0  # between a scan's axes and the patient's; beyond, it is resampled
 HIGHEST_AIR_HU = -200.0  # a scan whose lowest value lies above is not in HU
 ABSURD_HU = 100_000.0  # beyond any scale, even an extended one with metal
@@ -58,14 +64,14 @@ def read_scan(path: Path | str, series: str | None = None) -> SimpleITK.Image:
 
 def open_scan(path: Path | str, series: str | None = None) -> StoredScan:
     """Read a scan as `read_scan` does, and keep how its slices lie on disk."""
-    with _source(Path(path), series) as source:
+    with _source(Path(path)) as source:
         layout, image = _stored(source, series)
         return StoredScan(layout.grid, layout.frames, layout.places, _turned(source, image))
 
 
 def read_layout(path: Path | str, series: str | None = None) -> Layout:
     """Read how the slices of a scan lie on disk, without decoding those of DICOM."""
-    with _source(Path(path), series) as source:
+    with _source(Path(path)) as source:
         return _stored(source, series, pixels=False)[0]
 
 
@@ -86,7 +92,7 @@ def read_volume(path: Path | str) -> SimpleITK.Image:
 def is_scan_file(path: Path) -> bool:
     """Tell whether `read_scan` takes a file by itself: a volume, an archive, a DICOMDIR."""
     named = volume_stem(path) is not None or path.name.upper() == DICOMDIR
-    return path.is_file() and (named or is_archive(path))
+    return path.is_file() and (named or _is_archive(path))
 
 
 def source_files(path: Path) -> list[Path]:
@@ -103,23 +109,57 @@ def source_files(path: Path) -> list[Path]:
     return [path]
 
 
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(ARCHIVE_SUFFIXES) and path.is_file()
+
+
 @contextmanager
-def _source(path: Path, series: str | None) -> Iterator[Path]:
+def _source(path: Path) -> Iterator[Path]:
     """Yield `path`, or what an archive there holds: a volume, or a folder of DICOM files."""
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder; check the path")
-    if not is_archive(path):
+    if not _is_archive(path):
         yield path
         return
-    with unpacked(path) as folder:
-        volumes = [file for file in files_below(folder) if volume_stem(file)]
+    with tempfile.TemporaryDirectory(prefix="bonelib-") as folder:
+        _unpack(path, folder)
+        volumes = [file for file in files_below(Path(folder)) if volume_stem(file)]
         if len(volumes) > 1:
             names = ", ".join(file.name for file in volumes[:4])
             raise InputError(f"{path}: holds {len(volumes)} volumes ({names}); unpack it, give one")
         try:
-            yield volumes[0] if volumes else folder
+            yield volumes[0] if volumes else Path(folder)
         except InputError as error:
-            raise InputError(str(error).replace(str(folder), str(path))) from error
+            raise InputError(str(error).replace(folder, str(path))) from error
+
+
+def _unpack(archive: Path, folder: str) -> None:
+    """Unpack an archive: nothing outside the folder, nothing larger than the disk."""
+    kind, options = ("zip", {}) if archive.suffix.lower() == ".zip" else ("tar", {"filter": "data"})
+    try:
+        size = _unpacked_bytes(archive, kind)
+        if size > max(HARMLESS_BYTES, MAX_RATIO * archive.stat().st_size):
+            raise ValueError(f"more than {MAX_RATIO} times its size, as a decompression bomb")
+        if size > shutil.disk_usage(folder).free - KEEP_FREE_BYTES:
+            raise ValueError(f"{size / 2**30:.1f} GiB, more than the disk has to spare")
+        shutil.unpack_archive(archive, folder, kind, **options)
+    except Exception as error:  # zipfile, tarfile and the decompressors have many types
+        reason = " ".join(str(error).split()) or "damaged"
+        raise InputError(
+            f"{archive}: cannot be unpacked ({reason}); get it again, or unpack it yourself "
+            "and give the folder"
+        ) from error
+
+
+def _unpacked_bytes(archive: Path, kind: str) -> int:
+    if kind == "zip":
+        with zipfile.ZipFile(archive) as packed:
+            return sum(member.file_size for member in packed.infolist())
+    with tarfile.open(archive) as packed:
+        size = sum(member.size for member in packed.getmembers())
+        if packed.offset + tarfile.BLOCKSIZE > packed.fileobj.seek(0, 2):
+            raise tarfile.ReadError("unexpected end of data")  # tarfile takes it for the end
+        return size
 
 
 def _stored(
@@ -154,17 +194,16 @@ def _turned(path: Path, image: SimpleITK.Image) -> SimpleITK.Image:
         )
     if high > HIGHEST_HU:
         warn(f"values up to {high:g} HU are cut to {HIGHEST_HU}")
-    grid = Grid.of(image)
-    hu = grid.image(clip_hu(values, values.dtype.kind in "iu"))
+    hu = Grid.of(image).image(clip_hu(values, values.dtype.kind in "iu"))
+    turned = SimpleITK.DICOMOrient(hu, "LPS")
+    grid = Grid.of(turned)
     if grid.is_skew:
         row, column, step = grid.axes.T
         degrees = np.degrees(np.arccos(np.cross(row, column) @ step))
         warn(f"the gantry's tilt of {degrees:.1f} degrees is corrected")
-        return straighten(hu)
-    turned = SimpleITK.DICOMOrient(hu, "LPS")
-    cosines = np.diagonal(Grid.of(turned).axes)
-    degrees = np.degrees(np.arccos(np.clip(cosines.min(), -1, 1)))
+        return straighten(turned)
+    degrees = np.degrees(np.arccos(np.clip(np.diagonal(grid.axes).min(), -1, 1)))
     if degrees <= MAX_OBLIQUE_DEGREES:
         return turned
     warn(f"the slices are oblique by {degrees:.0f} degrees and are resampled to axial ones")
-    return straighten(hu)
+    return straighten(turned)

@@ -1,18 +1,32 @@
-"""A DICOM file -> its CT slices: headers first, pixels in HU on demand."""
+"""DICOM files -> the CT series among them, and one chosen by rule; pixels in HU on demand.
 
+Axial series go before reformatted ones, originals before derived ones, then the longest, then
+the finest, then the lowest number. Messages tell series apart by number and geometry, never
+by descriptions or UIDs.
+"""
+
+import os
 import re
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from tqdm import tqdm
 
-from bonelib.errors import InputError, refusing_damage
+from bonelib.errors import InputError, refusing_damage, warn
 
-LOWEST_HU = -1024  # air in 12-bit scans; lower values are padding
-HIGHEST_HU = 32767  # metal on an extended scale reaches 30,000
+LENGTH_STEP_MM = 20.0  # series of about one length are ranked by their slice distance
+AXIAL_COSINE = 0.7  # between the slices' normal and the body's axis; less is not axial
+FEWEST_SLICES = 3  # on average, of volumes that share a series
+EVEN_SHARE = 0.8  # of the gaps in a volume of which a few slices are missing
+MANY = 400  # files or slices from which on progress is shown
+LONGEST_LIST = 1000  # characters of a message about files and series
 
 # Attributes that part the volumes of one series, the most telling first: the quantity, the
 # reconstruction, the energy, the echo, the phase, the time, and finally the series itself.
@@ -28,6 +42,7 @@ PARTING_ATTRIBUTES = (
     "ProtocolName", "ImageComments", "SeriesDate", "SeriesTime", "StudyInstanceUID",
     "FrameOfReferenceUID",
 )  # fmt: skip
+ACQUISITION_NUMBERS = ("AcquisitionNumber", "FrameAcquisitionNumber")  # of slices, in some scans
 UNITS_OF_HU = ("", "HU", "HU_MOD", "US")  # of RescaleType; US is unspecified
 QUANTITIES = "PERFUSION|CBF|CBV|MTT|TTP|TMAX|PERMEABILITY|IODINE|Z_?EFF|EFFECTIVE_Z|RHO|OVERLAY"
 DAMAGED = "the DICOM file is damaged or incomplete; export it again"
@@ -59,6 +74,48 @@ class Frame:
         return f"frame {self.index + 1} of {self.file.name}" if self.index else self.file.name
 
 
+@dataclass(frozen=True)
+class Series:
+    """Frames that make up one volume, in the order of their positions."""
+
+    label: str  # SeriesNumber, with a letter where several series share it
+    frames: list[Frame]
+
+    @property
+    def heights_mm(self) -> np.ndarray:
+        """Return the slices' positions along their normal."""
+        return _heights_mm(self.frames)
+
+    @property
+    def distance_mm(self) -> float:
+        """Return the median distance of slices at different positions."""
+        gaps_mm = np.diff(self.heights_mm)
+        return float(np.median(gaps_mm[gaps_mm > 1e-2])) if (gaps_mm > 1e-2).any() else 0.0
+
+    @property
+    def is_axial(self) -> bool:
+        """Tell whether the slices lie across the body."""
+        return bool(abs(np.cross(*self.frames[0].orientation)[2]) >= AXIAL_COSINE)
+
+    @property
+    def is_derived(self) -> bool:
+        """Tell whether the slices were computed from other images."""
+        return "DERIVED" in "".join(self.frames[0].parts)
+
+    def rank(self) -> tuple:
+        """Return a key that sorts the best series first."""
+        length_mm = round(np.ptp(self.heights_mm) / LENGTH_STEP_MM)
+        worst = len(self.frames) < 2, not self.is_axial, self.is_derived
+        return *worst, -length_mm, self.distance_mm, self.label.rjust(12)
+
+    def __str__(self) -> str:
+        count = len(self.frames)
+        slices = f"{count} slices, {self.distance_mm:.2f} mm apart"
+        kind = ("axial" if self.is_axial else "not axial") + ", derived" * self.is_derived
+        named = slices if count > 1 else f"1 slice, {self.frames[0].name}"
+        return f"series {self.label} ({named}, {kind})"
+
+
 def is_dicom(file: Path) -> bool:
     """Tell DICOM by its preamble or, in old exports without one, by its first group.
 
@@ -80,22 +137,51 @@ def modality(file: Path) -> str:
         return ""
 
 
-def read_frames(file: Path) -> list[Frame] | str:
-    """Return the CT slices of a file, or a description of anything else that it holds.
+def files_below(directory: Path) -> list[Path]:
+    """Return the files in a folder and its subfolders, sorted, without hidden ones.
 
-    Raises InputError for a damaged header.
+    Raises InputError for a folder that may not be read.
     """
-    if not is_dicom(file):
-        return "not DICOM"
-    with refusing_damage(file, DAMAGED):
-        header = _read_header(file)
-        several = attributes_of_frames(header) if _modality(header) == "CT" else [header]
-        frames = [
-            _frame(file, header, index, attributes)
-            for index, attributes in enumerate(several)
-            if not _other_kind(attributes)
-        ]
-        return frames or _other_kind(several[0])
+
+    def fail(error: OSError) -> None:
+        raise InputError(
+            f"{error.filename}: the folder cannot be read; check its rights"
+        ) from error
+
+    files = []
+    for folder, folders, names in os.walk(directory, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(file for file in files if file.is_file())
+
+
+def choose_series(source: Path, files: Sequence[Path], wanted: str | None = None) -> Series:
+    """Return the series with the number or UID `wanted`, or else the one that ranks first.
+
+    `source` is named in messages. Raises InputError where there is no such series, and where
+    the files are of several patients.
+    """
+    frames, passed_over = _read_headers(files)
+    if not frames:
+        held = textwrap.shorten(", ".join(passed_over), LONGEST_LIST) or "no files"
+        raise InputError(f"{source}: no CT slices here ({held}); give a folder of a CT series")
+    several = sorted(_separate(frames), key=Series.rank)
+    if wanted is not None:
+        fitting = [item for item in several if wanted in (item.label, item.frames[0].series_uid)]
+        if len(fitting) != 1:
+            choices = ", ".join(map(str, several))
+            raise InputError(f"{source}: has no one series '{wanted}'; choose from {choices}")
+        several, passed_over = fitting, []
+    patients = {frame.patient for item in several for frame in item.frames} - {""}
+    if len(patients) > 1:
+        raise InputError(
+            f"{source}: holds CT slices of {len(patients)} patients; part them in folders"
+        )
+    first, *others = several
+    if others or passed_over:
+        left_out = textwrap.shorten(", ".join([*map(str, others), *passed_over]), LONGEST_LIST)
+        warn(f"{first} is read; left out: {left_out}")
+    return first
 
 
 def attributes_of_frames(header: Dataset) -> list[Dataset]:
@@ -115,34 +201,6 @@ def attributes_of_frames(header: Dataset) -> list[Dataset]:
                     attributes.update(element.value[0])
         several.append(attributes)
     return several
-
-
-def decode_hu(frames: list[Frame]) -> list[np.ndarray]:
-    """Return slices of one file in HU, each (row, column), int16 or else float32.
-
-    Raises InputError for pixels that cannot be decoded.
-    """
-    file = frames[0].file
-    with refusing_damage(file, "the pixels cannot be decoded; export the series uncompressed"):
-        dataset = pydicom.dcmread(file, force=True)
-        if "TransferSyntaxUID" not in dataset.file_meta:
-            implicit, little_endian = dataset.original_encoding
-            explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
-            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-        stored = dataset.pixel_array.reshape(-1, *frames[0].shape)
-        return [
-            clip_hu(
-                stored[frame.index] * frame.slope + frame.intercept,
-                frame.slope.is_integer() and frame.intercept.is_integer(),
-            )
-            for frame in frames
-        ]
-
-
-def clip_hu(image_hu: np.ndarray, whole_numbers: bool) -> np.ndarray:
-    """Clip to the range of HU; int16 where they are whole numbers, else float32."""
-    clipped = np.clip(image_hu, LOWEST_HU, HIGHEST_HU)
-    return clipped.astype(np.int16 if whole_numbers else np.float32)
 
 
 def _read_header(file: Path, tags: list[str] | None = None) -> Dataset:
@@ -198,3 +256,111 @@ def _frame(file: Path, header: Dataset, index: int, attributes: Dataset) -> Fram
 
 def _integer(header: Dataset, name: str) -> int | None:
     return None if header.get(name) in (None, "") else int(header.get(name))
+
+
+def _read_headers(files: Sequence[Path]) -> tuple[list[Frame], list[str]]:
+    """Return the CT slices, and descriptions of the other files."""
+    frames, others = [], Counter()
+    for file in tqdm(files, "reading headers", unit="file", disable=len(files) < MANY, leave=False):
+        try:
+            found, other = _read_frames(file)
+        except InputError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise
+            found, other = [], f"damaged ({file.name})"
+        frames += found
+        others.update([other] * (not found))
+    return frames, [f"{count} {kind}" for kind, count in sorted(others.items())]
+
+
+def _read_frames(file: Path) -> tuple[list[Frame], str]:
+    """Return the CT slices of a file, or a description of anything else that it holds."""
+    if not is_dicom(file):
+        return [], "not DICOM"
+    with refusing_damage(file, DAMAGED):
+        header = _read_header(file)
+        several = attributes_of_frames(header) if _modality(header) == "CT" else [header]
+        kinds = [_other_kind(attributes) for attributes in several]
+        frames = [
+            _frame(file, header, index, several[index])
+            for index, kind in enumerate(kinds)
+            if not kind
+        ]
+        return frames, kinds[0]
+
+
+def _separate(frames: list[Frame]) -> list[Series]:
+    """Return all series, each sorted by position and with a label of its own."""
+    by_number = defaultdict(list)
+    for group in _split(frames, lambda one: (one.series_uid or one.patient, one.series_number)):
+        for part in _by_geometry(group):
+            by_number[part[0].series_number] += _by_attributes(part)
+    series = []
+    for number, groups in by_number.items():
+        for index, group in enumerate(sorted(groups, key=_precedence)):
+            letter = chr(ord("a") + index) if len(groups) > 1 else ""
+            order = np.argsort(_heights_mm(group), kind="stable")
+            series.append(Series((number or "?") + letter, [group[place] for place in order]))
+    return series
+
+
+def _precedence(group: list[Frame]) -> tuple:
+    return group[0].series_uid, [value.rjust(16) for value in group[0].parts]  # 2 before 10
+
+
+def _split(frames: list[Frame], key: Callable[[Frame], object]) -> list[list[Frame]]:
+    parts = defaultdict(list)
+    for frame in frames:
+        parts[key(frame)].append(frame)
+    return list(parts.values())
+
+
+def _by_geometry(frames: list[Frame]) -> list[list[Frame]]:
+    """Separate slices of different size, spacing or direction."""
+    groups = []
+    for frame in frames:
+        for group in groups:
+            if frame.shape == group[0].shape and all(
+                np.allclose(getattr(frame, name), getattr(group[0], name), atol=1e-3)
+                for name in ("spacing_mm", "orientation")
+            ):
+                group.append(frame)
+                break
+        else:
+            groups.append([frame])
+    return groups
+
+
+def _by_attributes(frames: list[Frame]) -> list[list[Frame]]:
+    """Separate volumes that an attribute tells apart and that cover the same region."""
+    is_one_stack = _are_even(np.sort(_heights_mm(frames)))
+    for number, name in enumerate(PARTING_ATTRIBUTES):
+        parts = _split(frames, lambda frame, number=number: frame.parts[number])
+        if is_one_stack and name in ACQUISITION_NUMBERS:
+            continue
+        if 1 < len(parts) <= len(frames) / FEWEST_SLICES and _cover_one_region(parts):
+            return [volume for part in parts for volume in _by_attributes(part)]
+    return [frames]
+
+
+def _cover_one_region(parts: list[list[Frame]]) -> bool:
+    """Tell whether parts share positions, or are each even but lie between each other's slices."""
+    heights_mm = sorted((np.unique(_heights_mm(part).round(2)) for part in parts), key=min)
+    if len(np.unique(np.concatenate(heights_mm))) < sum(map(len, heights_mm)):
+        return True
+    apart = all(one[-1] < other[0] for one, other in pairwise(heights_mm))
+    return not apart and all(map(_are_even, heights_mm))
+
+
+def _are_even(heights_mm: np.ndarray) -> bool:
+    """Tell whether slices are evenly spaced, a few missing ones aside."""
+    gaps_mm = np.diff(heights_mm)
+    if len(gaps_mm) < FEWEST_SLICES - 1:
+        return False
+    return np.isclose(gaps_mm, np.median(gaps_mm), rtol=0.1).mean() >= EVEN_SHARE
+
+
+def _heights_mm(frames: list[Frame]) -> np.ndarray:
+    """Return the slices' positions along their normal."""
+    normal = np.cross(*frames[0].orientation)
+    return np.array([frame.position_mm for frame in frames]) @ normal

@@ -10,18 +10,19 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import SimpleITK
-from scipy import stats
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from scipy import ndimage, stats
 from tqdm import tqdm
 
-from bonelib.errors import InputError, warn
-from bonelib.scans.dicom import Frame, decode_hu
-from bonelib.scans.dicom_series import MANY, Series
-from bonelib.scans.volumes import Grid, check_spacing, straight_axes
+from bonelib.errors import InputError, refusing_damage, warn
+from bonelib.scans.dicom import MANY, Frame, Series
+from bonelib.scans.volumes import HIGHEST_HU, LOWEST_HU, Grid, check_spacing, straight_axes
 
 MAX_GAP_DEVIATION = 0.10  # of a gap from the median gap; beyond, slices are interpolated
 MAX_GAP = 2.1  # median gaps: one missing slice can be interpolated, two cannot
-FEWEST_GAPS = 3  # of about one size in a row, to be a distance of slices
+GAPS_AROUND = 5  # of which the median is the usual gap; a series may have two distances
 MAX_FILLED = 0.10  # share of slices that may be interpolated
 MAX_ODD = 0.10  # share of slices that may be left out since they lie elsewhere
 MAX_SIDEWAYS = 0.5  # pixels that all slices together may shift before it counts as tilt
@@ -89,6 +90,34 @@ def read_volume_of(layout: Layout) -> SimpleITK.Image:
     return layout.grid.image(regular)
 
 
+def decode_hu(frames: list[Frame]) -> list[np.ndarray]:
+    """Return slices of one file in HU, each (row, column), int16 or else float32.
+
+    Raises InputError for pixels that cannot be decoded.
+    """
+    file = frames[0].file
+    with refusing_damage(file, "the pixels cannot be decoded; export the series uncompressed"):
+        dataset = pydicom.dcmread(file, force=True)
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            implicit, little_endian = dataset.original_encoding
+            explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+        stored = dataset.pixel_array.reshape(-1, *frames[0].shape)
+        return [
+            clip_hu(
+                stored[frame.index] * frame.slope + frame.intercept,
+                frame.slope.is_integer() and frame.intercept.is_integer(),
+            )
+            for frame in frames
+        ]
+
+
+def clip_hu(image_hu: np.ndarray, whole_numbers: bool) -> np.ndarray:
+    """Clip to the range of HU; int16 where they are whole numbers, else float32."""
+    clipped = np.clip(image_hu, LOWEST_HU, HIGHEST_HU)
+    return clipped.astype(np.int16 if whole_numbers else np.float32)
+
+
 def _without_duplicates(source: Path, series: Series) -> list[Frame]:
     """Drop duplicate slices; raise InputError where the two differ."""
     frames, heights_mm = series.frames, series.heights_mm
@@ -136,28 +165,29 @@ def _places(source: Path, series: Series) -> np.ndarray:
 
     Raises InputError for a gap of more than one slice.
     """
-    heights_mm, usual_mm = series.heights_mm, series.distance_mm
-    gaps_mm = np.diff(heights_mm)
-    if np.isclose(gaps_mm, usual_mm, rtol=MAX_GAP_DEVIATION).all():
+    heights_mm, gaps_mm = series.heights_mm, np.diff(series.heights_mm)
+    if np.isclose(gaps_mm, series.distance_mm, rtol=MAX_GAP_DEVIATION).all():
         return np.arange(len(heights_mm), dtype=float)
-    distances_mm = _distances(gaps_mm) or [usual_mm]
+    usual_mm = ndimage.median_filter(gaps_mm, GAPS_AROUND, mode="mirror")
     missing = np.maximum(np.rint(gaps_mm / usual_mm) - 1, 0)
-    worst = int(np.argmax(gaps_mm))
+    worst = int(np.argmax(gaps_mm / usual_mm))
     lost = ""
-    if gaps_mm[worst] > MAX_GAP * max(distances_mm):
+    if gaps_mm[worst] > MAX_GAP * usual_mm[worst]:
         lost = f"{missing[worst]:.0f} slices are missing"
-    elif len(distances_mm) == 1 and missing.sum() > max(MAX_FILLED * len(gaps_mm), 1):
+    elif missing.sum() > max(MAX_FILLED * len(gaps_mm), 1):
         lost = f"{missing.sum():.0f} slices are missing, one at a time"
     if lost:
         raise InputError(
             f"{source}: {lost}: {gaps_mm[worst]:.2f} mm between {series.frames[worst].name} and "
-            f"{series.frames[worst + 1].name}, {usual_mm:.2f} mm elsewhere; export all slices"
+            f"{series.frames[worst + 1].name}, {usual_mm[worst]:.2f} mm elsewhere; export all "
+            "slices"
         )
-    count = np.ptp(heights_mm) / min(distances_mm)
-    count = max(round(count) if len(distances_mm) == 1 else np.ceil(count - MAX_GAP_DEVIATION), 1)
+    count = np.ptp(heights_mm) / usual_mm.min()
+    has_one_distance = np.ptp(usual_mm) <= MAX_GAP_DEVIATION * usual_mm.min()
+    count = max(round(count) if has_one_distance else np.ceil(count - MAX_GAP_DEVIATION), 1)
     places = (heights_mm - heights_mm[0]) / np.ptp(heights_mm) * count
     whole = np.rint(places)
-    if len(distances_mm) == 1 and np.allclose(places, whole, atol=MAX_GAP_DEVIATION):
+    if has_one_distance and np.allclose(places, whole, atol=MAX_GAP_DEVIATION):
         warn(f"missing slices interpolated: {missing.sum():.0f}")
     else:
         warn(
@@ -165,17 +195,6 @@ def _places(source: Path, series: Series) -> np.ndarray:
             f"{np.ptp(heights_mm) / count:.2f} mm"
         )
     return np.where(np.abs(places - whole) < MAX_GAP_DEVIATION, whole, places)
-
-
-def _distances(gaps_mm: np.ndarray) -> list[float]:
-    """Return the distances at which several slices in a row lie, without near repetitions."""
-    changes = np.flatnonzero(~np.isclose(gaps_mm[1:], gaps_mm[:-1], rtol=MAX_GAP_DEVIATION)) + 1
-    runs = [run for run in np.split(gaps_mm, changes) if len(run) >= FEWEST_GAPS]
-    distances_mm = []
-    for distance_mm in sorted(np.median(run) for run in runs):
-        if not distances_mm or distance_mm > (1 + MAX_GAP_DEVIATION) * distances_mm[-1]:
-            distances_mm.append(distance_mm)
-    return distances_mm
 
 
 def _affine(source: Path, series: Series, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -201,7 +220,7 @@ def _affine(source: Path, series: Series, places: np.ndarray) -> tuple[np.ndarra
     tilt = max((frame.tilt_degrees for frame in series.frames), key=abs)
     is_axial = np.abs(axes[:, 2]).max() > np.cos(np.radians(MIN_TILT_DEGREES))
     # A reformat may be straight and carry the tilt of the slices that it was made from.
-    if not shifted and is_axial and abs(tilt) >= MIN_TILT_DEGREES and not series.derived:
+    if not shifted and is_axial and abs(tilt) >= MIN_TILT_DEGREES and not series.is_derived:
         raise InputError(
             f"{source}: the gantry was tilted by {tilt:.1f} degrees, and the slices' positions do "
             "not show it; export a series corrected for tilt"

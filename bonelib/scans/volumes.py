@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import psutil
 import SimpleITK
-from scipy import optimize
 from scipy.spatial.transform import Rotation
 
 from bonelib.errors import InputError, refusing_damage, warn
 from bonelib.provenance import replacing
-from bonelib.scans.dicom import LOWEST_HU, is_dicom
+from bonelib.scans.dicom import is_dicom
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
+LOWEST_HU = -1024  # air in 12-bit scans; lower values are padding
+HIGHEST_HU = 32767  # metal on an extended scale reaches 30,000
 SPACINGS_MM = (0.02, 200.0)  # from micro-CT to a phantom's farthest slices
 MAX_EXTENT_MM = 3000.0  # a longer or wider scan has its spacing in another unit
-MAX_ORIGIN_MM = 30_000.0  # a table moves by two metres
 BYTES_PER_VOXEL = 8  # of memory: the scan as it is read, as it is turned, and its masks
 LARGEST_SHIFT = 0.5  # voxels between two statements of one header
 LONGEST_TAIL = 4096  # bytes after the voxels; more, and the header's size is wrong
@@ -33,19 +33,22 @@ MAX_SKEW_DEGREES = 0.1  # off right angles; rounding of direction cosines causes
 NOTED_SKEW_DEGREES = 0.01
 DAMAGED = "cannot be read as a volume; the file is damaged or incomplete, export it again"
 
-# The fields of a text header that place a volume, by the names that each may have, and the
-# values that are known. ITK passes over other units and spaces.
+# Fields that a text header needs, by all their names, and patterns that are refused: ITK passes
+# over missing fields, unknown spaces and other units.
 NUMBERS = r"[-+.\deE(), \t]+"
 SPACES = r"left-posterior-superior|right-anterior-superior|left-anterior-superior|LPS|RAS|LAS"
-PLACING_FIELDS = {
-    ".nrrd": (("sizes", NUMBERS), ("space", SPACES), ("space directions", NUMBERS),
-              ("space origin", NUMBERS)),
-    ".mha": (("DimSize", NUMBERS), ("ElementSpacing|ElementSize", NUMBERS),
-             ("Offset|Position|Origin", NUMBERS),
-             ("TransformMatrix|Rotation|Orientation", NUMBERS)),
+NEEDED_FIELDS = {
+    ".nrrd": {"sizes": NUMBERS, "space": SPACES, "space directions": NUMBERS,
+              "space origin": NUMBERS},
+    ".mha": {"DimSize": NUMBERS, "ElementSpacing|ElementSize": NUMBERS,
+             "Offset|Position|Origin": NUMBERS,
+             "TransformMatrix|Rotation|Orientation": NUMBERS},
 }  # fmt: skip
-OTHER_UNITS = r'^(space units|DistanceUnits)\s*[:=](?!\s*("?mm"?\s*)+$)'
-ORIENTATION = r"^AnatomicalOrientation\s*=\s*([LRAPIS]{3})\s*$"
+REFUSED_FIELDS = {
+    r"^encoding\s*:\s*bz": "its compression (bzip2) is not supported; save it with gzip",
+    r'^(space units|DistanceUnits)\s*[:=](?!\s*("?mm"?\s*)+$)': "the header's distances are not "
+    "in mm; export it in mm",
+}
 
 # ITK refuses rounded direction cosines unless told not to; `straight_axes` checks them.
 os.environ.setdefault("ITK_NIFTI_SFORM_PERMISSIVE", "1")
@@ -84,9 +87,32 @@ class Grid:
         image.SetDirection(self.direction)
         return image
 
-    def empty(self) -> SimpleITK.Image:
-        """Return an image of zeros, uint8, on this grid."""
-        return self.image(np.zeros(self.size[::-1], np.uint8))
+
+def image_like(values: np.ndarray, image: SimpleITK.Image) -> SimpleITK.Image:
+    """Return an array (slice, row, column) as an image that lies where `image` does."""
+    return Grid.of(image).image(values)
+
+
+def on_grid(
+    mask: SimpleITK.Image, scan: SimpleITK.Image, path: Path | None = None
+) -> SimpleITK.Image:
+    """Resample a mask to the scan's grid by nearest neighbour; outside the mask is 0.
+
+    Raises InputError, naming `path`, where the two do not overlap in space.
+    """
+    resampled = SimpleITK.Resample(
+        mask, scan, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, 0, mask.GetPixelID()
+    )
+    drawn, found = map(SimpleITK.GetArrayViewFromImage, (mask, resampled))
+    if drawn.any() and not found.any():
+        raise lying_apart(path)
+    return resampled
+
+
+def lying_apart(path: Path | None) -> InputError:
+    """Return the refusal of a mask of which nothing lies in the scan."""
+    named = "" if path is None else f"{path}: "
+    return InputError(f"{named}mask and scan lie apart in space; export both with the same origin")
 
 
 def volume_stem(path: Path) -> str | None:
@@ -116,7 +142,7 @@ def read_file(path: Path) -> SimpleITK.Image:
             alone.symlink_to(path.resolve())
         header = read_header(alone)
         _check_size(path, header)
-        axes = (_checked_nifti if is_nifti else _checked_text_header)(path, header)
+        axes = (_nifti_axes if is_nifti else _text_axes)(path, header)
         image = SimpleITK.ReadImage(str(alone))
         image.SetDirection(straight_axes(path, axes).ravel().tolist())
         return image
@@ -146,11 +172,9 @@ def write_volume(image: SimpleITK.Image, path: Path) -> None:
 
 
 def straighten(image: SimpleITK.Image) -> SimpleITK.Image:
-    """Resample a volume with skew or oblique axes onto the patient's axes, with air around."""
-    steps_mm = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    nearest, steps = optimize.linear_sum_assignment(-np.abs(steps_mm) / image.GetSpacing())
-    spacing_mm = np.empty(3)
-    spacing_mm[nearest] = np.array(image.GetSpacing())[steps]
+    """Resample a volume in LPS with skew or oblique axes to the patient's axes, with air around."""
+    spacing_mm = np.array(image.GetSpacing())
+    steps_mm = Grid.of(image).axes * spacing_mm
     points_mm = _corners_mm(image.GetSize(), steps_mm, image.GetOrigin())
     low_mm, high_mm = points_mm.min(axis=1), points_mm.max(axis=1)
     size = (np.rint((high_mm - low_mm) / spacing_mm).astype(int) + 1).tolist()
@@ -201,7 +225,7 @@ def _check_size(path: Path, header: SimpleITK.ImageFileReader) -> None:
         )
     check_spacing(path, np.array(header.GetSpacing()))
     extent_mm = np.multiply(size, header.GetSpacing())
-    if extent_mm.max() > MAX_EXTENT_MM or not np.abs(header.GetOrigin()).max() < MAX_ORIGIN_MM:
+    if extent_mm.max() > MAX_EXTENT_MM or not np.isfinite(header.GetOrigin()).all():
         text = " x ".join(f"{value:.0f}" for value in extent_mm)
         raise InputError(f"{path}: {text} mm make no sense; export it with a spacing in mm")
     needed = np.prod(size, dtype=float) * BYTES_PER_VOXEL
@@ -213,67 +237,30 @@ def _check_size(path: Path, header: SimpleITK.ImageFileReader) -> None:
         )
 
 
-def _checked_text_header(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
+def _text_axes(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
     """Return the axes of NRRD or MHA; raise InputError unless all that places them is stated."""
     with path.open("rb") as stream:
         content = stream.read(MAX_HEADER_BYTES)
     text = re.split(rb"\r?\n\r?\n|ElementDataFile", content)[0].decode("latin-1")
-    for names, known in PLACING_FIELDS[".nrrd" if path.suffix.lower() == ".nrrd" else ".mha"]:
+    kind = ".nrrd" if path.suffix.lower() == ".nrrd" else ".mha"
+    for names, known in NEEDED_FIELDS[kind].items():
         if not re.search(rf"^({names})\s*[:=]\s*({known})\s*$", text, re.MULTILINE):
             raise InputError(
                 f"{path}: the header has no '{names.split('|')[0]}' in a known form, so it does "
                 "not say where the volume lies; export it with its orientation"
             )
-    if re.search(r"^encoding\s*:\s*bz", text, re.MULTILINE):
-        raise InputError(f"{path}: its compression (bzip2) is not supported; save it with gzip")
-    voxels = re.search(r"ElementDataFile\s*=\s*(\S+)\s*\n", content.decode("latin-1"))
-    if voxels and voxels[1] not in ("LOCAL", "LIST") and not (path.parent / voxels[1]).exists():
-        raise InputError(f"{path}: its file of voxels is missing; keep both files together")
-    if re.search(OTHER_UNITS, text, re.MULTILINE):
-        raise InputError(f"{path}: the header's distances are not in mm; export it in mm")
-    letters = re.search(ORIENTATION, text, re.MULTILINE)
-    towards = SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(
-        header.GetDirection()
-    )
-    if letters and letters[1].translate(str.maketrans("LRAPIS", "RLPASI")) != towards:
-        raise InputError(f"{path}: orientation {letters[1]} contradicts the header's matrix")
+    for pattern, refusal in REFUSED_FIELDS.items():
+        if re.search(pattern, text, re.MULTILINE):
+            raise InputError(f"{path}: {refusal}")
     return Grid.of(header).axes
 
 
-def _checked_nifti(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
-    """Return the axes; raise InputError or EOFError for what ITK accepts in a NIfTI file.
-
-    ITK fills up a file cut short, and turns values that are not numbers into zeros.
-    """
-    with path.open("rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
-    start = int(float(header.GetMetaData("vox_offset")))
-    voxel_bytes = int(header.GetMetaData("bitpix")) // 8
-    count = int(np.prod(header.GetSize(), dtype=float))
-    end = start + count * voxel_bytes
-    with gzip.open(path) if compressed else path.open("rb") as stream:
-        content = stream.read(end + LONGEST_TAIL + 1)  # gzip checks its checksum at the end
-    if not end <= len(content) <= end + LONGEST_TAIL:
-        raise EOFError
-    byte_order, name = ("<", "little") if content[0] else (">", "big")
-    if header.GetMetaData("datatype") in ("16", "64"):  # codes of floating-point numbers
-        values = np.frombuffer(content, f"{byte_order}f{voxel_bytes}", count, start)
-        if not np.isfinite(values).all():
-            raise InputError(f"{path}: some values are not finite numbers; export it again")
-    is_first_version = int.from_bytes(content[:4], name) == 348
-    kind, where = ("f4", slice(76, 92)) if is_first_version else ("f8", slice(104, 136))
-    handedness, *pixdim = np.frombuffer(content[where], byte_order + kind).tolist()
-    check_spacing(path, np.array(pixdim))  # ITK reads 0 as 1
-    return _nifti_axes(path, header, handedness, np.array(pixdim))
-
-
-def _nifti_axes(
-    path: Path, header: SimpleITK.ImageFileReader, handedness: float, pixdim: np.ndarray
-) -> np.ndarray:
+def _nifti_axes(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
     """Return the axes; raise InputError where the stated orientations differ, or are none.
 
     ITK picks one of two orientations, and turns axes off right angles in the wrong direction.
     """
+    handedness, pixdim = _read_nifti(path, header)
 
     def get(*names: str) -> np.ndarray:
         return np.array(" ".join(map(header.GetMetaData, names)).split(), float)
@@ -305,3 +292,31 @@ def _nifti_axes(
                 "export it with one orientation"
             )
     return axes
+
+
+def _read_nifti(path: Path, header: SimpleITK.ImageFileReader) -> tuple[float, np.ndarray]:
+    """Return handedness and spacing as stored; raise an error for damage that ITK accepts.
+
+    ITK fills up a file cut short, turns values that are not numbers into zeros, and a spacing
+    of 0 into 1.
+    """
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    start = int(float(header.GetMetaData("vox_offset")))
+    voxel_bytes = int(header.GetMetaData("bitpix")) // 8
+    count = int(np.prod(header.GetSize(), dtype=float))
+    end = start + count * voxel_bytes
+    with gzip.open(path) if compressed else path.open("rb") as stream:
+        content = stream.read(end + LONGEST_TAIL + 1)  # gzip checks its checksum at the end
+    if not end <= len(content) <= end + LONGEST_TAIL:
+        raise EOFError
+    byte_order, name = ("<", "little") if content[0] else (">", "big")
+    if header.GetMetaData("datatype") in ("16", "64"):  # codes of floating-point numbers
+        values = np.frombuffer(content, f"{byte_order}f{voxel_bytes}", count, start)
+        if not np.isfinite(values).all():
+            raise InputError(f"{path}: some values are not finite numbers; export it again")
+    is_first_version = int.from_bytes(content[:4], name) == 348
+    kind, where = ("f4", slice(76, 92)) if is_first_version else ("f8", slice(104, 136))
+    handedness, *pixdim = np.frombuffer(content[where], byte_order + kind).tolist()
+    check_spacing(path, np.array(pixdim))
+    return handedness, np.array(pixdim)

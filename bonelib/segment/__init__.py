@@ -30,7 +30,7 @@ from skimage.segmentation import expand_labels
 
 from bonelib import devices, labels, provenance, scans
 from bonelib.errors import InputError, InputWarning
-from bonelib.labels.grids import image_like
+from bonelib.labels import image_like
 from bonelib.paths import SegmentationFolder
 from bonelib.segment import dicom_seg, postprocess, preview, surfaces, viewer
 from bonelib.segment.bones import separate

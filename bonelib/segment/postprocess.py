@@ -8,7 +8,7 @@ import SimpleITK
 from scipy import ndimage
 from skimage.morphology import remove_small_holes, remove_small_objects
 
-from bonelib.labels.grids import image_like, on_grid
+from bonelib.labels import image_like, on_grid
 
 METAL_HU = 2000.0  # above the densest cortical bone of a pelvis
 SMALLEST_BONE_ML = 2.0  # smaller islands are contrast agent, calcification or noise

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK
 from scipy import ndimage
 
-from bonelib.labels.grids import image_like
+from bonelib.labels import image_like
 from bonelib.models import SIZE_STEP
 from bonelib.prediction import network_input, network_segmenter, predict
 from bonelib.preparation import to_grid
