@@ -72,8 +72,7 @@ def findings(evidence: Evidence) -> pd.DataFrame:
     Columns: list (FINDINGS, COUNTS or OWN), part (the heading in claims.yaml.j2), section (where
     the paper makes the claim), claim, paper and ours (numbers in words), verdict, why. A claim is
     not testable where one of its networks was not run, trained less than the paper's or finds
-    no bone, nor where the classes are not the paper's. `evidence.judge` defines the other
-    verdicts.
+    no bone. `evidence.judge` defines the other verdicts.
     """
     rows = [
         {"list": part if part in (COUNTS, OWN) else FINDINGS, "part": part, "section": part}
