@@ -1,4 +1,4 @@
-"""The name of a structure -> whether it is bone, and the class of the bone.
+"""The name of a structure -> whether it is bone, and the kind of bone.
 
 Machines without SimpleITK import this module, so that it is no part of `labels`.
 """
@@ -10,9 +10,8 @@ from collections import defaultdict
 from fnmatch import fnmatch
 from pathlib import Path
 
-from bonelib.settings import BONE, CLASS_SCHEMES, IGNORE
-
 IGNORE_NAME = "ignore"  # among bone names: voxels of which nobody knows the class
+KINDS = ("femur", "hip bone", "sacrum", "vertebra")  # of the pelvis' bones
 NOT_BONE, SEVERAL_BONES = "not bone", "several bones"
 
 # Patterns by kind. A pattern is one or more whole words of a name, in small letters and without
@@ -23,17 +22,9 @@ with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as _t
         PATTERNS[_row["kind"]].append(_row["pattern"])
 
 
-def class_of(name: str, class_scheme: str) -> int:
-    """Return the class of a bone by its name; `IGNORE` for one of no class and for "ignore".
-
-    A name that may mean several classes, such as "pelvis" or "spine", has no class.
-    """
-    if name == IGNORE_NAME:
-        return IGNORE
-    for number, class_name in enumerate(CLASS_SCHEMES[class_scheme], BONE):
-        if class_name == "bone" or _is_kind(name, class_name):
-            return number
-    return IGNORE
+def kind_of(name: str) -> str | None:
+    """Return one of `KINDS`; None for another bone, and for a name that may mean several."""
+    return next((kind for kind in KINDS if _is_kind(name, kind)), None)
 
 
 def is_not_bone(name: str) -> bool:

@@ -15,11 +15,6 @@ BACKGROUND, PATIENT, BONE = range(3)
 NUM_CLASSES = len(CLASS_NAMES)
 IGNORE = 255  # label of a pixel that neither trains a network nor counts in a score
 
-CLASS_SCHEMES = {  # classes of bone, from BONE on, which `bone_names` tells by a bone's name
-    "bone": ("bone",),
-    "bones": ("femur", "hip bone", "sacrum", "vertebra"),  # the next step that the paper names
-}
-
 AIR_HU = -1000.0  # fills what a scan does not cover
 
 RESEARCH_ONLY = "for research, not for diagnosis or treatment"

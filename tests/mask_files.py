@@ -1,17 +1,50 @@
-"""Writers of masks in the formats that hospitals and public data sets use."""
+"""Writers of masks in the formats that hospitals and data sets use; checks of what is read."""
 
+import warnings
 from pathlib import Path
 
 import highdicom
 import numpy as np
 import pydicom
+import pytest
 import SimpleITK
 from PIL import Image
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
+from bonelib.errors import InputError, InputWarning
+
 CATEGORY = codes.SCT.AnatomicalStructure
+
+
+def refusal_of(path: Path, read, *arguments) -> str:
+    """Return the refusal of `read(path, …)`, one line that names the path or a file within."""
+    with warnings.catch_warnings(), pytest.raises(InputError) as caught:
+        warnings.simplefilter("ignore")
+        read(path, *arguments)
+    message = str(caught.value)
+    assert "\n" not in message and str(path) in message
+    assert "Doe" not in message and "4711" not in message
+    return message
+
+
+def told_by(read, *arguments) -> tuple:
+    """Return what `read` returns, and the texts of its warnings, which name no file."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = read(*arguments)
+    assert all(issubclass(warning.category, InputWarning) for warning in caught)
+    texts = [str(warning.message) for warning in caught]
+    assert not any(str(arguments[0]) in text for text in texts)
+    return result, texts
+
+
+def assert_same(image: SimpleITK.Image, reference: SimpleITK.Image) -> None:
+    """Assert that two images have the same values at the same places."""
+    np.testing.assert_array_equal(*map(SimpleITK.GetArrayViewFromImage, (image, reference)))
+    for name in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(image, name)(), getattr(reference, name)(), atol=1e-6)
 
 
 def write_structure_set(
@@ -143,11 +176,8 @@ def _file(modality: str, sop_class: str) -> pydicom.Dataset:
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.Modality = modality
     dataset.SpecificCharacterSet = "ISO_IR 192"
-    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = (
-        "Doe^Jane",
-        "4711",
-        "19500101",
-    )
+    dataset.PatientName, dataset.PatientID = "Doe^Jane", "4711"
+    dataset.PatientBirthDate = "19500101"
     return dataset
 
 

@@ -26,8 +26,8 @@ from pydicom.uid import (
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from bonelib.errors import InputError, InputWarning
 from bonelib.scans import open_scan, read_scan
+from tests.mask_files import assert_same, refusal_of, told_by
 
 values = SimpleITK.GetArrayFromImage
 
@@ -49,21 +49,11 @@ def setting(number=None, **attributes):
 
 
 def refusal(path, series=None):
-    with pytest.raises(InputError) as caught:
-        read_scan(path, series)
-    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
-    return str(caught.value)
+    return refusal_of(path, read_scan, series)
 
 
 def told(path, series=None):
-    """Read a scan and return it with the texts of its warnings, which name no file."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        scan = read_scan(path, series)
-    assert all(issubclass(warning.category, InputWarning) for warning in caught)
-    texts = [str(warning.message) for warning in caught]
-    assert not any(str(path) in text for text in texts)
-    return scan, texts
+    return told_by(read_scan, path, series)
 
 
 # Values and order
@@ -74,12 +64,6 @@ def gdcm(folder):
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
     return SimpleITK.DICOMOrient(reader.Execute(), "LPS")
-
-
-def assert_same(image, reference):
-    np.testing.assert_array_equal(values(image), values(reference))
-    for name in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
-        np.testing.assert_allclose(getattr(image, name)(), getattr(reference, name)(), atol=1e-6)
 
 
 def sagittal(file, index):
@@ -301,20 +285,6 @@ def test_twelve_bits_signed_and_unsigned_with_overlay_bits_above(
 
     scan = read_scan(write_series(tmp_path, image_hu, change=change))
     np.testing.assert_array_equal(values(scan), stored + intercept)
-
-
-def test_padding_becomes_air(tmp_path, write_series, image_hu):
-    """As one scanner fills what lies outside of its circle, beside signed pixels."""
-
-    def pad(file, index):
-        stored = image_hu[index].astype("<i2")
-        stored[:3, :3] = -2000
-        file.PixelRepresentation, file.RescaleIntercept = 1, 0
-        file.PixelData = stored.tobytes()
-
-    image_hu[:, :3, :3] = -1024
-    scan = read_scan(write_series(tmp_path, image_hu, change=pad))
-    np.testing.assert_array_equal(values(scan), image_hu)
 
 
 # One file of many slices

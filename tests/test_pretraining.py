@@ -268,12 +268,14 @@ class Drawn:
     series_id: str
     image: SimpleITK.Image
     split: str = "test"
-    class_scheme: str = "bone"
 
     def scan(self):
         return self.image
 
-    def label_map(self, scan):
+    def annotation(self, scan):
+        return scan, {BONE: "femur_left"}
+
+    def label_map(self, scan, annotation):
         return self.image
 
 
@@ -291,3 +293,4 @@ def test_scores_are_those_of_simpleitk(make_image):
             *(make_image((x >= least).astype(np.uint8)) for x in (reference, predicted))
         )
         assert row[column] == pytest.approx(100 * measure.GetDiceCoefficient(1))
+    assert row["femur found"] == pytest.approx(100 * 20 / 25) and np.isnan(row["sacrum found"])

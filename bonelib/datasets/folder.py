@@ -15,7 +15,7 @@ import SimpleITK
 
 from bonelib import labels, provenance, scans
 from bonelib.errors import InputError, warn
-from bonelib.settings import CLASS_SCHEMES, IGNORE, SPLITS
+from bonelib.settings import SPLITS
 
 SPLIT_FILE = "split.csv"
 BONE_NAMES_FILE = "bone_names.csv"
@@ -39,7 +39,6 @@ class Case:
     bone_names: dict[int | str, str] | None  # by id or pattern; see `labels.read_mask`
     directory: Path  # of the data set
     series: str | None = None  # which DICOM series of the scan's folder
-    class_scheme: str = "bone"  # of the label map
 
     def scan(self) -> SimpleITK.Image:
         """Read the scan in HU."""
@@ -75,21 +74,12 @@ class Case:
         scan: SimpleITK.Image | None = None,
         annotation: tuple[SimpleITK.Image, Names] | None = None,
     ) -> SimpleITK.Image:
-        """Return the classes of the scheme and `IGNORE` on the scan's grid.
+        """Return background, patient, bone and `IGNORE` on the scan's grid.
 
-        Pass `scan` and `annotation` if they are read already. Raises InputError as
-        `annotation` does, and where no name of a bone belongs to a class.
+        Pass `scan` and `annotation` if they are read already.
         """
         scan = self.scan() if scan is None else scan
-        structures, names = annotation or self.annotation(scan)
-        called = [labels.UNNAMED] if names is None else names.values()
-        if all(labels.class_of(name, self.class_scheme) == IGNORE for name in called):
-            classes = ", ".join(CLASS_SCHEMES[self.class_scheme])
-            raise InputError(
-                f"{self.mask_path}: has no bone of a class in the scheme '{self.class_scheme}' "
-                f"({classes}); name its bones in {BONE_NAMES_FILE}"
-            )
-        return labels.label_map(scan, structures, names, class_scheme=self.class_scheme)
+        return labels.label_map(scan, *(annotation or self.annotation(scan)))
 
     def source_files(self) -> list[Path]:
         """Return the files that the case is read from, sorted."""
@@ -103,7 +93,7 @@ class Case:
     @property
     def recipe(self) -> dict:
         """Return everything besides the files that determines scan and label map."""
-        return {name: getattr(self, name) for name in ("bone_names", "series", "class_scheme")}
+        return {name: getattr(self, name) for name in ("bone_names", "series")}
 
 
 def _listed(ids: set[int]) -> str:

@@ -6,8 +6,8 @@ import pandas as pd
 from scipy import ndimage
 
 from bonelib import metrics
-from bonelib.bone_names import class_of
-from bonelib.settings import BACKGROUND, BONE, CLASS_SCHEMES, IGNORE, PATIENT
+from bonelib.bone_names import kind_of
+from bonelib.settings import BACKGROUND, BONE, IGNORE, PATIENT
 
 THIRDS = ("lower third", "middle third", "upper third")  # of a series with unnamed bones
 LEVELS = (  # from feet to head, named after the bones that a slice shows
@@ -89,8 +89,7 @@ def levels_of(table: pd.DataFrame) -> pd.Series:
 
 
 def _pelvic_level(structures: str) -> str | None:
-    class_names = dict(enumerate(CLASS_SCHEMES["bones"], BONE))
-    bones = {class_names.get(class_of(name, "bones")) for name in structures.split()}
+    bones = set(map(kind_of, structures.split()))
     has_pelvis = bool(bones & {"hip bone", "sacrum"})
     if "vertebra" in bones:
         return "hip bone and vertebra" if has_pelvis else "vertebra"

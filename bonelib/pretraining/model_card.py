@@ -10,9 +10,10 @@ import pandas as pd
 import SimpleITK
 
 from bonelib import devices, metrics, prediction, provenance, slices
+from bonelib.bone_names import KINDS, kind_of
 from bonelib.pretraining.corpus import Corpus
 from bonelib.segment import Network, segment_image
-from bonelib.settings import BASELINE, BONE, CLASS_SCHEMES, PRETRAINING, Settings
+from bonelib.settings import BASELINE, BONE, PRETRAINING, Settings
 
 CARD = """# Model card: {name}
 
@@ -60,18 +61,18 @@ def score_cases(cases: list, segment: Callable) -> pd.DataFrame:
     rows = []
     for case in cases:
         scan = case.scan()
-        reference, by_bone = (
-            SimpleITK.GetArrayFromImage(version.label_map(scan))
-            for version in (case, replace(case, class_scheme="bones"))
-        )
+        annotation = ids, names = case.annotation(scan)
+        ids = SimpleITK.GetArrayFromImage(ids)
+        reference = SimpleITK.GetArrayFromImage(case.label_map(scan, annotation))
         predicted = SimpleITK.GetArrayFromImage(segment(scan))
         counts = metrics.confusion_matrix(reference, predicted)
         body = metrics.confusion_matrix(reference.clip(max=1), predicted.clip(max=1), 2)
         row = {"split": case.split, "series": case.series_id}
         row |= {"bone Dice": metrics.dice(counts)[BONE], "bone IoU": metrics.iou(counts)[BONE]}
         row |= {"body Dice": metrics.dice(body)[1]}
-        for number, bone in enumerate(CLASS_SCHEMES["bones"], BONE):
-            inside = predicted[by_bone == number]
+        for bone in KINDS:
+            numbers = [number for number, name in (names or {}).items() if kind_of(name) == bone]
+            inside = predicted[np.isin(ids, numbers)]
             row[f"{bone} found"] = (inside == BONE).mean() if len(inside) else np.nan
         rows.append(row)
     return pd.DataFrame(rows).set_index(["split", "series"]).mul(100).reset_index()
