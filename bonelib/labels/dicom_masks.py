@@ -13,10 +13,9 @@ from pydicom.uid import UncompressedTransferSyntaxes
 from skimage.draw import polygon
 
 from bonelib.errors import InputError, refusing_damage, warn
-from bonelib.labels.structures import BoneNames, Mask, Structure, choose, merge
+from bonelib.labels.structures import BoneNames, Mask, Structure, draw_bones
 from bonelib.scans import Grid, Layout
 from bonelib.scans.dicom import DAMAGED, attributes_of_frames
-from bonelib.scans.volumes import lying_apart
 
 REFERRING_SEQUENCES = (
     "ReferencedFrameOfReferenceSequence", "ReferencedSeriesSequence", "StructureSetROISequence",
@@ -49,7 +48,6 @@ def read_segmentation(path: Path, bone_names: BoneNames, layout: Layout | None) 
     with refusing_damage(path, DAMAGED):
         dataset = pydicom.dcmread(path, force=True)
         _check_reference(path, dataset, layout)
-        chosen = choose(path, _segments(dataset), bone_names)
         frames = attributes_of_frames(dataset)
         layout, places = _places(path, frames, layout)
         is_label_map = dataset.SegmentationType == "LABELMAP"
@@ -58,6 +56,7 @@ def read_segmentation(path: Path, bone_names: BoneNames, layout: Layout | None) 
         # pydicom reads single frames of one bit a pixel only where they end at whole bytes.
         whole_bytes = dataset.BitsAllocated > 1 or dataset.Rows * dataset.Columns % 8 == 0
         syntax = dataset.file_meta.TransferSyntaxUID
+        segments = _segments(dataset)
     advice = DAMAGED
     if syntax not in UncompressedTransferSyntaxes:
         advice = f"its compression ({syntax.name}) is not supported; export it uncompressed"
@@ -71,7 +70,7 @@ def read_segmentation(path: Path, bone_names: BoneNames, layout: Layout | None) 
                 drawn[places[index]] |= part == number if is_label_map else part > half
         return layout.spread(drawn)
 
-    return merge(chosen, draw, layout.grid)
+    return draw_bones(path, segments, bone_names, draw, layout.grid)
 
 
 def read_structure_set(
@@ -85,13 +84,17 @@ def read_structure_set(
     with refusing_damage(path, DAMAGED):
         dataset = pydicom.dcmread(path, force=True)
         _check_reference(path, dataset, layout)
-        chosen = choose(path, _rois(dataset, layout), bone_names)
-        outlines = [(bone, _closed(path, contours)) for bone, contours in chosen]
-    if not any(drawn.contours_mm for _, drawn in outlines):
-        raise InputError(f"{path}: has no closed contours of bone; export the structures again")
-    mask, names = merge(outlines, lambda drawn: fill(path, drawn, scan), Grid.of(scan))
+        structures = _rois(dataset, layout)
+
+    def draw(contours: Sequence[Dataset]) -> np.ndarray:
+        with refusing_damage(path, DAMAGED):
+            return fill(path, _closed(path, contours), scan)
+
+    mask, names = draw_bones(path, structures, bone_names, draw, Grid.of(scan))
     if not SimpleITK.GetArrayViewFromImage(mask).any():
-        raise lying_apart(path)
+        raise InputError(
+            f"{path}: has no closed contours of bone in the scan; export the structures again"
+        )
     return mask, names
 
 

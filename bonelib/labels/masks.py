@@ -13,7 +13,7 @@ from bonelib import scans
 from bonelib.bone_names import looks_like_bone
 from bonelib.errors import InputError, noting, refusing_damage, warn
 from bonelib.labels.dicom_masks import read_segmentation, read_structure_set
-from bonelib.labels.structures import BoneNames, Mask, Structure, choose, merge
+from bonelib.labels.structures import BoneNames, Mask, Structure, draw_bones
 from bonelib.scans.volumes import DAMAGED, on_grid, read_header
 
 FORMS = (
@@ -143,18 +143,14 @@ def _read_volume(path: Path, bone_names: BoneNames) -> Mask:
             warn(f"the mask is smooth, from 0 to {values.max()}; above half counts as bone")
             mask = mask > values.max() / 2
         return mask, names
-    chosen = choose(path, segments, bone_names)
-    if header.GetNumberOfComponents() == 1:
-        image = scans.read_volume(path)
-    else:
-        with refusing_damage(path, DAMAGED):
-            image = SimpleITK.ReadImage(str(path))
-    layers = SimpleITK.GetArrayViewFromImage(image)
-    layers = layers.reshape(*image.GetSize()[::-1], -1)
     with refusing_damage(path, DAMAGED):
-        return merge(
-            chosen, lambda source: layers[..., source[0]] == source[1], scans.Grid.of(image)
-        )
+        image = SimpleITK.ReadImage(str(path))
+        layers = SimpleITK.GetArrayViewFromImage(image).reshape(*image.GetSize()[::-1], -1)
+
+        def draw(source: tuple[int, int]) -> np.ndarray:
+            return layers[..., source[0]] == source[1]
+
+        return draw_bones(path, segments, bone_names, draw, scans.Grid.of(image))
 
 
 def _is_smooth(values: np.ndarray) -> bool:
@@ -193,7 +189,7 @@ def _read_volumes(
         return SimpleITK.GetArrayFromImage(on_grid(mask, scan, file)) > 0
 
     structures = [Structure((scans.volume_stem(file),), file) for file in files]
-    return merge(choose(path, structures, bone_names), draw, scans.Grid.of(scan))
+    return draw_bones(path, structures, bone_names, draw, scans.Grid.of(scan))
 
 
 def _read_pictures(
