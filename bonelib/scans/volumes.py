@@ -87,6 +87,10 @@ class Grid:
         image.SetDirection(self.direction)
         return image
 
+    def empty(self) -> SimpleITK.Image:
+        """Return an image of zeros, uint8, on this grid."""
+        return self.image(np.zeros(self.size[::-1], np.uint8))
+
 
 def image_like(values: np.ndarray, image: SimpleITK.Image) -> SimpleITK.Image:
     """Return an array (slice, row, column) as an image that lies where `image` does."""
