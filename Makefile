@@ -33,9 +33,8 @@ pdf: $(READY)
 PROFILE := night
 reference: $(READY)
 	$(BIN)/python run_all.py --profile $(PROFILE)
-	$(BIN)/python -c "from run_all import REFERENCE; from bonelib import paths; \
-		from bonelib.workflow import runs; \
-		runs.keep(paths.ResultFolder(paths.RESULTS / '$(PROFILE)'), REFERENCE)"
+	$(BIN)/python -c "from bonelib import paths; from bonelib.workflow import runs; \
+		runs.keep(paths.ResultFolder(paths.RESULTS / '$(PROFILE)'), paths.REFERENCE)"
 
 lab: $(READY)
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
@@ -51,13 +50,15 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests
 	$(BIN)/python run_all.py --profile smoke
+	$(BIN)/python run_all.py --reference
 	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env \
 		--nbval-cell-timeout 600 notebooks
 
-# Makes the notebooks from their scripts, which are what one edits, and stores a smoke run's outputs.
+# Makes the notebooks from their scripts, which are what one edits, and stores outputs.
 notebooks: $(READY)
 	$(BIN)/jupytext --update --from py//py:percent --to ipynb notebooks/py/*.py
 	$(BIN)/python run_all.py --profile smoke
+	$(BIN)/python run_all.py --reference
 	$(BIN)/python notebooks/store_outputs.py
 
 # Writes requirements.lock anew, for all systems and Python versions.

@@ -28,9 +28,6 @@ from bonelib.workflow import runs
 from bonelib.workflow.driver import Driver
 from bonelib.workflow.steps import Plan
 
-REFERENCE = paths.RESULTS / "reference"
-REBUILT = paths.RESULTS / "from-reference"
-
 fail = partial(errors.fail, "run_all.py")
 
 
@@ -50,7 +47,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--workers", type=int, metavar="N", help="notebooks at the same time")
     add("--scheduler", default="", metavar="ADDRESS", help="a dask cluster's, all on one disk")
     add("--ablations", action="store_true", help="train variants, too, and compare them")
-    add("--reference", nargs="?", const=str(REFERENCE), default="", metavar="DIR",
+    add("--reference", nargs="?", const=str(paths.REFERENCE), default="", metavar="DIR",
         help="tables, curves and report from kept scores (default: results/reference)")  # fmt: skip
     add("--force", action="store_true", help="run what is up to date, too")
     add("--list", action="store_true", help="say what would run, and stop")
@@ -78,7 +75,7 @@ def running(options: argparse.Namespace) -> Driver:
 def rebuilding(options: argparse.Namespace) -> Driver:
     """Return the driver of kept results; raises ValueError where there are none."""
     kept = Path(options.reference)
-    results = paths.ResultFolder(Path(options.results or REBUILT).resolve())
+    results = paths.ResultFolder(Path(options.results or paths.REBUILT).resolve())
     run, models, changes = runs.open_kept(kept, results)
     if not options.list:
         runs.restore(kept, results)

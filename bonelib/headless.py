@@ -117,6 +117,18 @@ def run(trainings: list[Training], given: tuple, at_once: int, seconds: float) -
     return states
 
 
+def write_manifest(
+    models: set[str], folder: SliceFolder, results: ResultFolder, settings: Settings
+) -> None:
+    """Write the manifest of the results, or add `models` to it."""
+    described, manifest = map(provenance.read_json, (folder.description, results.manifest))
+    every = [name for name in MODEL_NAMES if name in models | {*manifest.get("models", [])}]
+    dataset = described.get("dataset", folder.root.name)
+    manifest |= provenance.manifest(settings, dataset, every)
+    manifest["dataset_fingerprint"] = described.get("fingerprint")
+    provenance.write_json(results.manifest, manifest)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for and return the exit code."""
     summary, _, details = __doc__.partition("\n\n")
@@ -147,13 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
         environment["KERAS_BACKEND"] = "jax"
     os.environ |= environment | dict(os.environ)
     trainings = [known[name] for name in dict.fromkeys(options.models)]
-    described, manifest = map(provenance.read_json, (folder.description, results.manifest))
-    trained = {training.model for training in trainings} | {*manifest.get("models", [])}
-    models = [name for name in MODEL_NAMES if name in trained]
-    dataset = described.get("dataset", folder.root.name)
-    manifest |= provenance.manifest(settings, dataset, models)
-    manifest["dataset_fingerprint"] = described.get("fingerprint")
-    provenance.write_json(results.manifest, manifest)
+    write_manifest({training.model for training in trainings}, folder, results, settings)
     workers = max(num_cores() // at_once - 1, 1)
     sharing = {"loader_workers": workers} if settings.loader_workers < 0 else {}
     given = folder, results, replaced(settings, sharing)

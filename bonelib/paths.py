@@ -6,6 +6,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = REPOSITORY / "notebooks"
 DATA = REPOSITORY / "data"
 RESULTS = REPOSITORY / "results"
+REFERENCE = RESULTS / "reference"  # small files of a run, kept in the repository
+REBUILT = RESULTS / "from-reference"  # tables and report made from them
 WEIGHTS = Path(__file__).resolve().parent / "models" / "weights"  # shipped with the package
 
 

@@ -267,7 +267,7 @@ def wait_for_bone(page, locator):
 def test_any_series_is_browsed_in_jupyterlab(page, lab, write_dataset, tmp_path):
     asked = asked_of_the_network(page)
     parameters = {
-        "dataset": "folder", "data_dir": str(write_dataset()),
+        "profile": "smoke", "dataset": "folder", "data_dir": str(write_dataset()),
         "results_dir": str(tmp_path / "results"), "overrides": {"image_size": 64},
     }  # fmt: skip
     open_with_parameters(page, lab, "01_prepare_data.ipynb", parameters)
@@ -311,7 +311,7 @@ def test_a_scan_is_chosen_segmented_looked_at_and_taken_away(
         change=lambda file, _: setattr(file, "FrameOfReferenceUID", "1.2.4"),
     )  # fmt: skip
     parameters = {
-        "dataset": "folder", "data_dir": str(write_dataset()),
+        "profile": "smoke", "dataset": "folder", "data_dir": str(write_dataset()),
         "results_dir": str(tmp_path / "results"), "scan": str(scan),
         "output": str(root / "my results"),
     }  # fmt: skip

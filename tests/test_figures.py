@@ -70,23 +70,6 @@ def test_quartiles_go_from_best_to_worst(run):
         assert f"bone IoU {row.bone_iou:.1f} %" in panel.get_title()
 
 
-def test_classes_keep_their_colours_and_the_background_is_white(run, history):
-    example = pictures.read_example(run[0], at("test01", 2))
-    assert example.spacing_mm == (7.5, 7.5)
-    _, axes = figures.canvas(1, 3, 60)
-    pictures.draw_labels(example, example.labels, axes[0, 0])
-    pictures.draw_slice(example, axes[0, 1])
-    paper.figure4(history, axes[0, 2])
-    picture = axes[0, 0].images[0].get_array()
-    lines = {line.get_label(): to_hex(line.get_color()) for line in axes[0, 2].lines}
-    assert to_hex(picture[example.labels == 2][0]) == lines["bone"]
-    assert to_hex(picture[example.labels == 1][0]) == lines["patient"]
-    for panel in axes[0, :2]:
-        shown = panel.images[0].get_array()[example.labels == 0]
-        assert (shown / shown.max() == 1).all()
-    assert len(set(lines.values())) == 3
-
-
 def test_figure6_scores_what_it_shows(run):
     row = pictures.choose_compared(scoring.read_scores(run[1], MODELS))
     example = pictures.read_example(run[0], row, run[1], [*MODELS, "not_run"])
@@ -288,13 +271,9 @@ def test_what_has_no_files_is_skipped_with_one_note(run, tmp_path):
 def scored(run):
     """Score rows of all methods on the input grid with their places, and the names."""
     scores = scoring.read_scores(run[1], MODELS)
-    names = paper.method_names(scores)
+    names = scoring.method_names(scores)
     rows = paper.by_method(scores[scores["resolution"] == "input"], names)
     return rows.merge(scoring.read_slices(run[1]), on=["series", "slice"]), names
-
-
-def by_title(figure):
-    return {panel.get_title().split("\n")[0]: panel for panel in figure.axes}
 
 
 def test_figure_s1_draws_each_difference_with_its_interval(scored, monkeypatch):
@@ -314,36 +293,17 @@ def test_figure_s1_draws_each_difference_with_its_interval(scored, monkeypatch):
         assert mark.get_xdata() == [row.difference]
         assert (low, high) == pytest.approx((row.difference_low, row.difference_high))
         assert (to_hex(mark.get_markerfacecolor()) != "#ffffff") == (row.p_holm < 0.05)
-        assert labels[place].get_text() == row.second
+        assert labels[place].get_text() == row.against
     assert "percentage points" in axes[0, 0].get_xlabel()
     first = axes[0, 0].get_yticklabels()[0]
     assert first.get_text() == f"{pairs['first'][0]}, minus" and first.get_fontweight() == "bold"
-
-
-def test_figure_s2_pools_the_slices_of_a_level(scored):
-    rows, _ = scored
-    figure, axes = figures.canvas(*paper.multiples_shape(rows), 150)
-    paper.figureS2(rows, axes)
-    panel = by_title(figure)["U-net, 4 epochs"]
-    part = rows[(rows["model"] == "unet") & (rows["epochs"] == 4)]
-    curve, dots = panel.lines[-1], panel.lines[-2]
-    for place, level in enumerate(rows["level"].cat.categories):
-        there = part[part["level"] == level]
-        correct = there["n22"].sum()
-        union = there[["n20", "n21", "n22", "n02", "n12"]].sum().sum()
-        assert curve.get_xdata()[place] == pytest.approx(100 * correct / union)
-        assert (dots.get_ydata() == place).sum() == there["series"].nunique()
-    assert len(panel.lines) == 2 + 9  # all methods, pale
-    assert [label.get_text() for label in axes[0, 0].get_yticklabels()] == [
-        "lower third", "middle third", "upper third",
-    ]  # fmt: skip
 
 
 def test_figure_s4_prints_the_shares_of_each_row():
     counts = {"n00": 90, "n01": 10, "n11": 3, "n12": 1, "n21": 1, "n22": 1}
     columns = dict.fromkeys(scoring.COUNT_COLUMNS, 0) | counts
     rows = pd.DataFrame([columns, columns]).assign(model="unet", epochs=30)
-    rows = paper.by_method(rows, paper.method_names(rows))
+    rows = paper.by_method(rows, scoring.method_names(rows))
     _, axes = figures.canvas(1, 1, 60)
     paper.figureS4(rows, axes)
     cells = {text.get_position(): text.get_text() for text in axes[0, 0].texts}

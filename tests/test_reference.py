@@ -1,10 +1,11 @@
 import getpass
 import json
+import os
 
 import pandas as pd
 import pytest
 
-from bonelib import report
+from bonelib import paths, report
 from bonelib.errors import InputError
 from bonelib.paths import RESULTS, ResultFolder
 from bonelib.provenance import read_json, write_json
@@ -26,8 +27,9 @@ def run(tmp_path_factory):
     write_text(ablation.scores("unet"), results.scores("unet").read_text())
     write_text(ablation.state("unet"), "weights")
     write_json(results.manifest, {
-        "profile": "smoke", "dataset": "phantom", "created": "2021-06-01T00:00:00+00:00",
-        "device": {"processor": "abacus"}, "versions": {"keras": "3.99.1"},
+        "profile": "smoke", "dataset": "phantom", "models": ["unet"],
+        "created": "2021-06-01T00:00:00+00:00",
+        "device": {"processor": "abacus", "gpus": []}, "versions": {"keras": "3.99.1"},
         "data_dir": f"{HOME}/data", "user": "someone",
         "settings": {"encoder_weights": f"{HOME}/weights", "epochs": 2},
         "notebooks": {"01_prepare_data": {
@@ -68,7 +70,7 @@ def test_what_is_kept_names_no_folder_and_no_user(kept):
     manifest = read_json(kept / "manifest.json")
     assert manifest["settings"] == {"encoder_weights": "weights", "epochs": 2}
     assert manifest["notebooks"] == {"01_prepare_data": {"status": "done", "seconds": 2.5}}
-    assert manifest["reference"]["device"] == {"processor": "abacus"}
+    assert manifest["reference"]["device"] == {"processor": "abacus", "gpus": []}
 
 
 def test_numbers_come_back_to_six_digits_and_counts_exactly(run, kept, tmp_path):
@@ -115,3 +117,23 @@ def test_the_kept_run_opens_whatever_settings_have_gone_since(tmp_path):
     run, models, changes = runs.open_kept(RESULTS / "reference", ResultFolder(tmp_path))
     assert run.settings.profile == "paper" and "unet" in models
     assert changes.keys() <= vars(run.settings).keys()
+
+
+def test_the_newest_run_and_the_kept_one_open_by_these_names(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    monkeypatch.setattr(paths, "REFERENCE", tmp_path / "reference")
+    monkeypatch.setattr(paths, "REBUILT", tmp_path / "from-reference")
+    assert runs.open_run("newest").banner() == "Profile smoke; nothing has run yet."
+    for time, profile in enumerate(("paper", "quick", "smoke")):
+        manifest = ResultFolder(tmp_path / profile).manifest
+        write_json(manifest, read_json(run.manifest) | {"profile": profile})
+        os.utime(manifest, (1e9 + time, 1e9 - time))
+    newest = runs.open_run("newest", overrides={"epochs": 3})
+    assert (newest.settings.profile, newest.settings.epochs) == ("paper", 3)
+    assert newest.banner() == "Profile paper in paper/: made on 2021-06-01 on abacus."
+
+    runs.keep(run, tmp_path / "reference")
+    opened = runs.open_run("reference", "folder")
+    assert opened.settings.profile == "smoke" and opened.dataset == "phantom"
+    assert opened.results.scores("unet").exists()
+    assert "in from-reference/, the kept reference run: made on 2021" in opened.banner()

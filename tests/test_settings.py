@@ -1,5 +1,3 @@
-from dataclasses import fields, replace
-
 import pytest
 
 from bonelib.settings import (
@@ -7,7 +5,6 @@ from bonelib.settings import (
     DEVIATIONS,
     PAPER_SERIES,
     PROFILES,
-    Settings,
     deviations,
     get_settings,
 )
@@ -67,10 +64,3 @@ def test_unet_is_evaluated_after_both_trainings():
     assert paper.horizons("vgg_unet") == (30,)
     assert get_settings("paper", {"epochs_long": 10}).horizons("unet") == (10,)
     assert paper.horizons(BASELINE) == (0,)
-
-
-def test_every_setting_can_be_overridden():
-    for field in fields(Settings):
-        if field.name != "profile":
-            value = getattr(Settings(), field.name)
-            assert get_settings("paper", {field.name: str(value)}) == replace(Settings())

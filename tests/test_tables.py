@@ -135,16 +135,6 @@ def test_slices_without_bone_are_left_out_and_counted():
     assert row["standard_deviation"] == 50 and row["mean_paper"] == 87.15
 
 
-def test_native_scores_are_kept_apart(made, scores):
-    changed = scores[scores["model"].isin(TABLE1_MODELS[:1])].copy()
-    before = tables.table1(changed, SETTINGS).frame
-    changed.loc[changed["resolution"] == "native", "n22"] = 0
-    assert tables.table1(changed, SETTINGS).frame.equals(before)
-    frame = tables.native_table(changed, SETTINGS, {}).frame
-    assert (frame[frame["measure"] == "IoU"]["bone"] == 0).all()
-    assert row_of(made["native"], "U-net")["mean_paper"] == 93.91
-
-
 def test_a_pair_is_better_by_both_test_and_interval(scores, made):
     assert len(made["comparisons"].frame) == 9 * 8 / 2  # U-net is in Tables 1 and 3
     few = scores[scores["model"].isin(["unet", "fcn32", "threshold"])]

@@ -2,6 +2,7 @@
 
 import time
 
+import keras
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -33,26 +34,15 @@ def evaluate(
     if is_complete and provenance.read_json(results.score_record(method)).get("key") == key:
         print(f"{method} is scored already: {files['']}")
         return pd.read_csv(files[""], dtype={"series": str})
-    found = {kind: [] for kind in files}
-    for horizon in settings.horizons(method):
-        model, epoch, segment = None, 0, prediction.threshold_segmenter(settings)
-        if method != BASELINE:
-            model = prediction.load_network(results.best(method, horizon), method, settings)
-            epoch = best_epoch(pd.read_csv(results.history(method)), horizon)
-            segment = prediction.network_segmenter(model, with_probabilities=True)
-        for series_id, series in tqdm(table.groupby("series"), desc=f"{method}, series"):
-            names = {"model": method, "epochs": horizon, "epoch": epoch, "series": series_id}
-            predicted, frames = score_series(segment, folder, series, settings)
-            save_label_maps(predicted, series, method, results)
-            for kind, frame in frames.items():
-                found[kind].append(frame.assign(**names)[scoring.COLUMNS[kind]])
-    tables = {files[kind]: pd.concat(found[kind], ignore_index=True) for kind in files}
-    tables[results.scored_slices] = error_analysis.slice_table(table)
-    for path, frame in tables.items():
+    model, tables = score(method, table, folder, results, settings)
+    frames = {files[kind]: frame for kind, frame in tables.items()}
+    for path, frame in (
+        frames | {results.scored_slices: error_analysis.slice_table(table)}
+    ).items():
         with provenance.replacing(path) as scratch:
             frame.to_csv(scratch, index=False)
     images, _ = slices.load(folder.root, table.head(TIMED_SLICES))
-    timed = prediction.network_segmenter(model) if model else segment
+    timed = segmenter(model, settings, with_probabilities=False)
     training = provenance.read_json(results.training_record(method))
     record = {
         "key": key,
@@ -64,7 +54,7 @@ def evaluate(
         "encoder_weights": training.get("encoder_weights"),
     }
     provenance.write_json(results.score_record(method), record)
-    return tables[files[""]]
+    return tables[""]
 
 
 def evaluation_key(
@@ -80,6 +70,38 @@ def evaluation_key(
         provenance.read_json(folder.description).get("fingerprint"),
         provenance.code_hash(__name__),
     )
+
+
+def score(
+    method: str,
+    table: pd.DataFrame,
+    folder: SliceFolder,
+    results: ResultFolder,
+    settings: Settings,
+) -> tuple[keras.Model | None, dict[str, pd.DataFrame]]:
+    """Score the slices of a table after each horizon; return the last network and the tables."""
+    model, epoch, found = None, 0, {kind: [] for kind in scoring.COLUMNS}
+    for horizon in settings.horizons(method):
+        if method != BASELINE:
+            model = prediction.load_network(results.best(method, horizon), method, settings)
+            epoch = best_epoch(pd.read_csv(results.history(method)), horizon)
+        segment = segmenter(model, settings, with_probabilities=True)
+        for series_id, series in tqdm(table.groupby("series"), desc=f"{method}, series"):
+            names = {"model": method, "epochs": horizon, "epoch": epoch, "series": series_id}
+            predicted, frames = score_series(segment, folder, series, settings)
+            save_label_maps(predicted, series, method, results)
+            for kind, frame in frames.items():
+                found[kind].append(frame.assign(**names)[scoring.COLUMNS[kind]])
+    return model, {kind: pd.concat(frames, ignore_index=True) for kind, frames in found.items()}
+
+
+def segmenter(
+    model: keras.Model | None, settings: Settings, with_probabilities: bool
+) -> prediction.Segmenter:
+    """Return the segmenter of a network, or that of the baseline."""
+    if model is None:
+        return prediction.threshold_segmenter(settings)
+    return prediction.network_segmenter(model, with_probabilities)
 
 
 def score_series(

@@ -121,6 +121,16 @@ def method_name(model: str, records: dict[str, dict] | None = None) -> str:
     return f"{name} (random encoder)" if is_random else name
 
 
+def method_names(
+    frame: pd.DataFrame, records: dict[str, dict] | None = None
+) -> dict[tuple[str, int], str]:
+    """Return the printed name and horizon of each (model, epochs), in the paper's order."""
+    return {
+        (model, epochs): method_name(model, records) + (f", {epochs} epochs" if epochs else "")
+        for model, epochs in methods(frame)
+    }
+
+
 def best_model(
     scores: pd.DataFrame, settings: Settings, histories: dict[str, pd.DataFrame]
 ) -> str | None:

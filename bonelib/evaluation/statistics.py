@@ -6,7 +6,7 @@ and all methods meet the same resamples. The intervals cover the spread of patie
 slices, not that of trainings; with few series they are too narrow rather than too wide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import combinations
 
@@ -24,9 +24,9 @@ RESAMPLES = 2000  # the ends are steady to about a twentieth of the interval's w
 SEED = Settings.seed
 
 COMPARISON_COLUMNS = (
-    "model_a", "epochs_a", "model_b", "epochs_b", "slices", "difference", "difference_low",
-    "difference_high", "median_difference", "p", "p_holm", "effect", "series", "series_won",
-    "series_lost", "p_series", "reason",
+    "first", "against", "model_a", "epochs_a", "model_b", "epochs_b", "slices", "difference",
+    "difference_low", "difference_high", "median_difference", "p", "p_holm", "effect", "series",
+    "series_won", "series_lost", "p_series", "reason",
 )  # fmt: skip
 
 
@@ -56,24 +56,26 @@ def difference(
     return scoring.named(found)
 
 
-def comparisons(scores: pd.DataFrame, methods: Sequence[tuple[str, int]]) -> pd.DataFrame:
-    """Compare every pair of (model, epochs) by IoU of bone; return one row per pair.
+def comparisons(scores: pd.DataFrame, names: Mapping[tuple[str, int], str]) -> pd.DataFrame:
+    """Compare every pair of methods by IoU of bone; return one row per pair.
 
-    Differences are a minus b in points: `difference` of the pooled IoU with its interval,
-    `median_difference` over slices. `p` is from the two-sided Wilcoxon signed-rank test on
+    `names` are the printed names of (model, epochs), as of `scoring.method_names`. Differences are
+    a minus b in points: `difference` of the pooled IoU with its interval, `median_difference`
+    over slices. `p` is from the two-sided Wilcoxon signed-rank test on
     slices, `p_holm` its Holm correction over all pairs, `effect` the matched-pairs
     rank-biserial correlation (Kerby 2014), -1 to 1. A slice without bone in reference and
     prediction counts as 100 %. Slices of one series are not independent, so the pooled IoU of
     each series is compared too: `series_won` and `series_lost` by a, and `p_series` of the same
     test, NaN with a `reason` where there are too few series to reach 5 %.
     """
-    rows = {method: _ordered(scoring.select(scores, *method)) for method in methods}
+    rows = {method: _ordered(scoring.select(scores, *method)) for method in names}
     bone = {method: _bone_scores(one) for method, one in rows.items()}
     pairs = []
-    for a, b in combinations(methods, 2):
+    for a, b in combinations(names, 2):
         _check_same_slices(rows[a], rows[b])
-        names = {"model_a": a[0], "epochs_a": a[1], "model_b": b[0], "epochs_b": b[1]}
-        pairs.append(names | _compared(*(bone[a][part] - bone[b][part] for part in bone[a])))
+        pair = (names[a], names[b], *a, *b)
+        pair = dict(zip(COMPARISON_COLUMNS, pair, strict=False))
+        pairs.append(pair | _compared(*(bone[a][part] - bone[b][part] for part in bone[a])))
     frame = pd.DataFrame(pairs, columns=COMPARISON_COLUMNS)
     frame["p_holm"] = multipletests(frame["p"].astype(float), method="holm")[1]
     return frame

@@ -109,7 +109,7 @@ def best_to_worst(
 def _supplement(
     results: ResultFolder, methods: Sequence[str], scores: pd.DataFrame
 ) -> Iterator[tuple[str, Figure]]:
-    names = paper.method_names(scores, scoring.read_records(results, methods))
+    names = scoring.method_names(scores, scoring.read_records(results, methods))
     rows = paper.by_method(scores[scores["resolution"] == "input"], names)
     placed = rows.merge(scoring.read_slices(results), on=["series", "slice"])
     reliability, false_bone = (

@@ -127,17 +127,6 @@ def figure7(examples: Sequence[Example], axes: np.ndarray, model: str) -> None:
 # The supplement
 
 
-def method_names(
-    frame: pd.DataFrame, records: Mapping[str, dict] | None = None
-) -> dict[tuple[str, int], str]:
-    """Return the printed name and horizon of each (model, epochs), in the paper's order."""
-    return {
-        (model, epochs): scoring.method_name(model, records)
-        + (f", {epochs} epochs" if epochs else "")
-        for model, epochs in scoring.methods(frame)
-    }
-
-
 def by_method(frame: pd.DataFrame, names: Mapping[tuple[str, int], str]) -> pd.DataFrame:
     """Add the printed name of each row's method, ordered as `names`."""
     method = [names[pair] for pair in zip(frame["model"], frame["epochs"], strict=True)]
@@ -162,16 +151,10 @@ def _multiples(
 
 
 def pairwise(scores: pd.DataFrame, names: Mapping[tuple[str, int], str]) -> pd.DataFrame:
-    """Return `statistics.comparisons` of all pairs of methods, the better one first.
-
-    The columns `first` and `second` hold the printed names.
-    """
+    """Return `statistics.comparisons` of all pairs of methods, the better one first."""
     rank = {method: scoring.pooled_bone_iou(scoring.select(scores, *method)) for method in names}
-    compared = statistics.comparisons(scores, sorted(names, key=rank.get, reverse=True))
-    for column, end in (("first", "a"), ("second", "b")):
-        keys = zip(compared[f"model_{end}"], compared[f"epochs_{end}"], strict=True)
-        compared[column] = [names[key] for key in keys]
-    return compared
+    ranked = sorted(names, key=rank.get, reverse=True)
+    return statistics.comparisons(scores, {method: names[method] for method in ranked})
 
 
 def figureS1(pairs: pd.DataFrame, axes: Axes) -> None:
@@ -183,7 +166,7 @@ def figureS1(pairs: pd.DataFrame, axes: Axes) -> None:
         _interval(row, place, axes)
     axes.axvline(0, color=MIDDLE, linewidth=0.8)
     axes.set_ylim(places[-1] + 1, -1)
-    names = [*(f"{first}, minus" for first in firsts), *pairs["second"]]
+    names = [*(f"{first}, minus" for first in firsts), *pairs["against"]]
     axes.set_yticks([*headings, *places], names)
     for label in axes.get_yticklabels()[: len(firsts)]:
         label.set_fontweight("bold")

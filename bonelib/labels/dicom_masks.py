@@ -1,6 +1,5 @@
 """DICOM SEG -> ids in the planes of its scan or on its own grid; RTSTRUCT -> on the scan's."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +13,9 @@ from pydicom.uid import UncompressedTransferSyntaxes
 from skimage.draw import polygon
 
 from bonelib.errors import InputError, refusing_damage, warn
-from bonelib.labels.structures import BoneNames, Mask, Structure, choose, merge
+from bonelib.labels.structures import BoneNames, Mask, Structure, draw_bones
 from bonelib.scans import Grid, Layout
 from bonelib.scans.dicom import DAMAGED, attributes_of_frames
-from bonelib.scans.volumes import lying_apart
 
 REFERRING_SEQUENCES = (
     "ReferencedFrameOfReferenceSequence", "ReferencedSeriesSequence", "StructureSetROISequence",
@@ -50,7 +48,6 @@ def read_segmentation(path: Path, bone_names: BoneNames, layout: Layout | None) 
     with refusing_damage(path, DAMAGED):
         dataset = pydicom.dcmread(path, force=True)
         _check_reference(path, dataset, layout)
-        chosen = choose(path, _segments(dataset), bone_names)
         frames = attributes_of_frames(dataset)
         layout, places = _places(path, frames, layout)
         is_label_map = dataset.SegmentationType == "LABELMAP"
@@ -59,6 +56,7 @@ def read_segmentation(path: Path, bone_names: BoneNames, layout: Layout | None) 
         # pydicom reads single frames of one bit a pixel only where they end at whole bytes.
         whole_bytes = dataset.BitsAllocated > 1 or dataset.Rows * dataset.Columns % 8 == 0
         syntax = dataset.file_meta.TransferSyntaxUID
+        segments = _segments(dataset)
     advice = DAMAGED
     if syntax not in UncompressedTransferSyntaxes:
         advice = f"its compression ({syntax.name}) is not supported; export it uncompressed"
@@ -72,7 +70,7 @@ def read_segmentation(path: Path, bone_names: BoneNames, layout: Layout | None) 
                 drawn[places[index]] |= part == number if is_label_map else part > half
         return layout.spread(drawn)
 
-    return merge(chosen, draw, layout.grid)
+    return draw_bones(path, segments, bone_names, draw, layout.grid)
 
 
 def read_structure_set(
@@ -83,41 +81,33 @@ def read_structure_set(
     `bone_names` as for `bonelib.labels.read_mask`. Raises InputError for a damaged file, for
     contours that are not in parallel planes, and for contours that all lie off the scan.
     """
-    notes = Counter()
     with refusing_damage(path, DAMAGED):
         dataset = pydicom.dcmread(path, force=True)
         _check_reference(path, dataset, layout)
-        structures = _rois(dataset, layout, notes)
-    chosen = choose(path, structures, bone_names)
-    with refusing_damage(path, DAMAGED):
-        outlines = [(bone, _closed(path, contours, notes)) for bone, contours in chosen]
-    if not any(drawn.contours_mm for _, drawn in outlines):
-        raise InputError(f"{path}: has no closed contours of bone; export the structures again")
+        structures = _rois(dataset, layout)
 
-    def draw(drawn: Outlines) -> np.ndarray:
-        inside, missing = fill(path, drawn, scan)
-        notes["missing planes of contours, filled from the nearest ones"] += missing
-        return inside
+    def draw(contours: Sequence[Dataset]) -> np.ndarray:
+        with refusing_damage(path, DAMAGED):
+            return fill(path, _closed(path, contours), scan)
 
-    mask, names = merge(outlines, draw, Grid.of(scan))
+    mask, names = draw_bones(path, structures, bone_names, draw, Grid.of(scan))
     if not SimpleITK.GetArrayViewFromImage(mask).any():
-        raise lying_apart(path)
-    for kind, count in notes.items():
-        if count:
-            warn(f"{kind}: {count}")
+        raise InputError(
+            f"{path}: has no closed contours of bone in the scan; export the structures again"
+        )
     return mask, names
 
 
-def fill(path: Path, outlines: Outlines, scan: SimpleITK.Image) -> tuple[np.ndarray, int]:
-    """Return true where a voxel's centre is inside, (slice, row, column), and missing planes.
+def fill(path: Path, outlines: Outlines, scan: SimpleITK.Image) -> np.ndarray:
+    """Return true where a voxel's centre is inside, (slice, row, column).
 
     A voxel takes the nearest plane of contours and is looked up along the planes' normal, so
-    planes may be oblique to the grid and at any distance. Raises InputError, naming `path`,
-    where planes are not parallel.
+    planes may be oblique to the grid and at any distance. Warns of missing planes. Raises
+    InputError, naming `path`, where planes are not parallel.
     """
     inside = np.zeros(scan.GetSize()[::-1], bool)
     if not outlines.contours_mm:
-        return inside, 0
+        return inside
     direction = np.reshape(scan.GetDirection(), (3, 3))
     to_mm = direction * scan.GetSpacing()
     from_mm = np.linalg.inv(to_mm)
@@ -133,8 +123,7 @@ def fill(path: Path, outlines: Outlines, scan: SimpleITK.Image) -> tuple[np.ndar
     rows, columns = np.ogrid[: slices.shape[1], : slices.shape[2]]
     in_plane_mm = rows * rise_mm[across[0]] + columns * rise_mm[across[1]]
     slices_mm = np.arange(len(slices)) * rise_mm[along]
-    planes, missing = _planes(contours_mm, normal, scan.GetSpacing()[along])
-    for plane, low_mm, high_mm in planes:
+    for plane, low_mm, high_mm in _planes(contours_mm, normal, scan.GetSpacing()[along]):
         points = [contour @ from_mm.T for contour in plane]
         reached = (slices_mm + in_plane_mm.max() >= low_mm) & (
             slices_mm + in_plane_mm.min() < high_mm
@@ -144,7 +133,7 @@ def fill(path: Path, outlines: Outlines, scan: SimpleITK.Image) -> tuple[np.ndar
             filled = _filled([item[:, across] for item in moved], outlines, slices.shape[1:])
             here_mm = slices_mm[index] + in_plane_mm
             slices[index] |= filled & (here_mm >= low_mm) & (here_mm < high_mm)
-    return inside, missing
+    return inside
 
 
 def _check_reference(path: Path, dataset: Dataset, layout: Layout | None) -> None:
@@ -227,7 +216,7 @@ def _segments(dataset: Dataset) -> list[Structure]:
     return structures
 
 
-def _rois(dataset: Dataset, layout: Layout | None, notes: Counter) -> list[Structure]:
+def _rois(dataset: Dataset, layout: Layout | None) -> list[Structure]:
     """Return the scan's structures with their contours as they are; converting them takes long."""
     has_space = layout is not None and layout.frames
     space = layout.frames[0].header.get("FrameOfReferenceUID") if has_space else None
@@ -235,23 +224,25 @@ def _rois(dataset: Dataset, layout: Layout | None, notes: Counter) -> list[Struc
     for item in dataset.get("ROIContourSequence") or []:
         number = int(item.ReferencedROINumber)
         contours.setdefault(number, []).extend(item.get("ContourSequence") or ())
-    structures = []
+    structures, others = [], 0
     for roi in dataset.StructureSetROISequence:
         number, own_space = int(roi.ROINumber), roi.get("ReferencedFrameOfReferenceUID")
         if space and own_space and own_space != space:
-            notes["structures of another frame of reference, left out"] += 1
+            others += 1
             continue
         name = str(roi.get("ROIName") or f"number {number}")
         structures.append(Structure((name,), contours.get(number, ()), number))
+    if others:
+        warn(f"structures of another frame of reference, left out: {others}")
     return structures
 
 
-def _closed(path: Path, contours: Sequence[Dataset], notes: Counter) -> Outlines:
-    """Return the closed contours of a structure, and count the others."""
+def _closed(path: Path, contours: Sequence[Dataset]) -> Outlines:
+    """Return the closed contours of a structure; warn of others."""
     closed = [item for item in contours if item.ContourGeometricType in CLOSED_TYPES]
     kept = [points for item in closed if len(points := _points_mm(path, item)) >= 3]
-    notes["contours that enclose nothing, passed over"] += len(contours) - len(kept)
-    notes["structures without a closed contour"] += not kept
+    if len(kept) < len(contours) or not kept:
+        warn(f"a structure has {len(kept)} closed contours of {len(contours)}")
     return Outlines(kept, any(item.ContourGeometricType == CLOSED_TYPES[1] for item in closed))
 
 
@@ -280,8 +271,8 @@ def _common_normal(path: Path, contours_mm: Sequence[np.ndarray]) -> np.ndarray:
 
 def _planes(
     contours_mm: Sequence[np.ndarray], normal: np.ndarray, slice_mm: float
-) -> tuple[list[tuple[list[np.ndarray], float, float]], int]:
-    """Return the contours of each plane with its lower and upper end, and the missing planes.
+) -> list[tuple[list[np.ndarray], float, float]]:
+    """Return the contours of each plane with its lower and upper end; warn of missing planes.
 
     A plane reaches halfway to its neighbours where these are no farther than one missing
     plane: planes may change their distance, and a structure may consist of parts.
@@ -295,6 +286,8 @@ def _planes(
     beside_mm = np.maximum(beside_mm if len(gaps_mm) > 1 else gaps_mm, slice_mm)
     bridged = gaps_mm <= LONGEST_GAP * beside_mm
     missing = bridged & (gaps_mm > (LONGEST_GAP - 0.5) * beside_mm)
+    if missing.any():
+        warn(f"missing planes of contours, filled from the nearest ones: {missing.sum()}")
     reach_mm = np.where(bridged, gaps_mm, np.inf)
     below_mm, above_mm = np.r_[np.inf, reach_mm], np.r_[reach_mm, np.inf]
     ends_mm = np.minimum(below_mm, above_mm)  # where a part ends, as far as on its other side
@@ -302,11 +295,10 @@ def _planes(
     ends_mm = np.where(np.isinf(ends_mm), slice_mm, np.maximum(ends_mm, slice_mm))
     lows_mm = means_mm - np.where(np.isinf(below_mm), ends_mm, below_mm) / 2 + ROUNDING_MM
     highs_mm = means_mm + np.where(np.isinf(above_mm), ends_mm, above_mm) / 2 + ROUNDING_MM
-    planes = [
+    return [
         ([contours_mm[index] for index in group], low_mm, high_mm)
         for group, low_mm, high_mm in zip(groups, lows_mm, highs_mm, strict=True)
     ]
-    return planes, int(missing.sum())
 
 
 def _filled(contours: list[np.ndarray], outlines: Outlines, shape: tuple[int, int]) -> np.ndarray:

@@ -13,7 +13,7 @@ from bonelib import scans
 from bonelib.bone_names import looks_like_bone
 from bonelib.errors import InputError, noting, refusing_damage, warn
 from bonelib.labels.dicom_masks import read_segmentation, read_structure_set
-from bonelib.labels.structures import BoneNames, Mask, Structure, choose, merge
+from bonelib.labels.structures import BoneNames, Mask, Structure, draw_bones
 from bonelib.scans.volumes import DAMAGED, on_grid, read_header
 
 FORMS = (
@@ -77,7 +77,13 @@ def read_mask(
             f"{path}: most of the bone ({100 * (1 - inside / drawn):.0f} %) lies outside of the "
             "scan; export scan and mask with the same origin"
         )
-    _check_brightness(path, scan, ids, names, must_be_bright=kind == "PNG")
+    if dark := _dark_bones(scan, ids, names, together=kind == "PNG"):
+        if kind == "PNG":  # in any order
+            raise InputError(
+                f"{path}: the scan has {dark}, so the pictures' order or direction is not the "
+                "scan's; name each as its slice's file, or give the mask as a volume"
+            )
+        warn(f"the scan is dark in the mask, {dark}; is it of this scan?")
     return ids, names
 
 
@@ -108,14 +114,10 @@ def _bone_volume(mask: SimpleITK.Image, names: dict[int, str] | None) -> float:
     return is_bone.sum() * np.prod(mask.GetSpacing())
 
 
-def _check_brightness(
-    path: Path,
-    scan: SimpleITK.Image,
-    mask: SimpleITK.Image,
-    names: dict[int, str] | None,
-    must_be_bright: bool,
-) -> None:
-    """Warn of bones in which the scan is dark; raise InputError for pictures, in any order."""
+def _dark_bones(
+    scan: SimpleITK.Image, mask: SimpleITK.Image, names: dict[int, str] | None, together: bool
+) -> str:
+    """Return the mean HU of bones, or of all `together`, in which the scan is dark."""
     ids, image_hu = (SimpleITK.GetArrayViewFromImage(image).ravel() for image in (mask, scan))
     held = np.flatnonzero(ids)
     held = held[:: 1 + len(held) // SAMPLES]
@@ -123,16 +125,10 @@ def _check_brightness(
     numbers = defaultdict(list)
     for number, bone in (names or dict.fromkeys(np.unique(ids), "bone")).items():
         if looks_like_bone(bone) and number in ids:
-            numbers["bone" if must_be_bright else bone].append(number)
+            numbers["bone" if together else bone].append(number)
     means_hu = {bone: image_hu[np.isin(ids, own)].mean() for bone, own in numbers.items()}
     dark = [f"{hu:.0f} HU in {bone}" for bone, hu in means_hu.items() if hu < LOWEST_BONE_HU]
-    if dark and must_be_bright:
-        raise InputError(
-            f"{path}: the scan has {dark[0]} on average, so the pictures' order or direction is "
-            "not the scan's; name each as its slice's file, or give the mask as a volume"
-        )
-    if dark:
-        warn(f"the scan is dark in the mask, {', '.join(dark)} on average; is it of this scan?")
+    return f"{', '.join(dark)} on average" if dark else ""
 
 
 def _read_volume(path: Path, bone_names: BoneNames) -> Mask:
@@ -147,18 +143,14 @@ def _read_volume(path: Path, bone_names: BoneNames) -> Mask:
             warn(f"the mask is smooth, from 0 to {values.max()}; above half counts as bone")
             mask = mask > values.max() / 2
         return mask, names
-    chosen = choose(path, segments, bone_names)
-    if header.GetNumberOfComponents() == 1:
-        image = scans.read_volume(path)
-    else:
-        with refusing_damage(path, DAMAGED):
-            image = SimpleITK.ReadImage(str(path))
-    layers = SimpleITK.GetArrayViewFromImage(image)
-    layers = layers.reshape(*image.GetSize()[::-1], -1)
     with refusing_damage(path, DAMAGED):
-        return merge(
-            chosen, lambda source: layers[..., source[0]] == source[1], scans.Grid.of(image)
-        )
+        image = SimpleITK.ReadImage(str(path))
+        layers = SimpleITK.GetArrayViewFromImage(image).reshape(*image.GetSize()[::-1], -1)
+
+        def draw(source: tuple[int, int]) -> np.ndarray:
+            return layers[..., source[0]] == source[1]
+
+        return draw_bones(path, segments, bone_names, draw, scans.Grid.of(image))
 
 
 def _is_smooth(values: np.ndarray) -> bool:
@@ -197,7 +189,7 @@ def _read_volumes(
         return SimpleITK.GetArrayFromImage(on_grid(mask, scan, file)) > 0
 
     structures = [Structure((scans.volume_stem(file),), file) for file in files]
-    return merge(choose(path, structures, bone_names), draw, scans.Grid.of(scan))
+    return draw_bones(path, structures, bone_names, draw, scans.Grid.of(scan))
 
 
 def _read_pictures(

@@ -30,15 +30,44 @@ class Structure:
     number: int | None = None  # an id, ROINumber or SegmentNumber
 
 
-def choose(
-    path: Path, structures: Sequence[Structure], bone_names: BoneNames
-) -> list[tuple[str, Any]]:
-    """Return bone name and source of the structures that count.
+def draw_bones(
+    path: Path,
+    structures: Sequence[Structure],
+    bone_names: BoneNames,
+    draw: Callable[[Any], np.ndarray],
+    grid: Grid,
+) -> Mask:
+    """Draw the structures that count as ids from 1 on `grid`, uint8 or int32, with their names.
 
     `bone_names` maps numbers, and patterns of whole names, to names of bones; the first that
-    fits wins. Without it a name tells bone, or else a single structure is taken. Raises
-    InputError where none counts.
+    fits wins. Without it a name tells bone, or else a single structure is taken. `draw` takes
+    a source and returns true where the structure is, (slice, row, column). Where structures
+    overlap, a single bone wins over several, the smaller one over the larger, and every bone
+    over "ignore". Raises InputError where no structure counts.
     """
+    chosen = dict(enumerate(_choose(path, structures, bone_names), start=1))
+    names = {number: bone for number, (bone, _) in chosen.items()}
+    voxels = {number: np.flatnonzero(draw(source)) for number, (_, source) in chosen.items()}
+
+    def specificity(number: int) -> tuple:
+        bone = names[number]
+        return bone != IGNORE_NAME, is_single_bone(bone), -len(voxels[number])
+
+    ids = np.zeros(np.prod(grid.size), np.uint8 if len(chosen) < 256 else np.int32)
+    for number in sorted(names, key=specificity):
+        ids[voxels[number]] = number
+    for number, bone in names.items():
+        own = [other for other, name in names.items() if name == bone]
+        lost = 1 - np.isin(ids[voxels[number]], own).mean() if len(voxels[number]) else 0
+        if lost > NOTED_OVERLAP and bone != IGNORE_NAME:
+            warn(f"{100 * lost:.0f} % of '{bone}' lie under more specific bones and count as those")
+    return grid.image(ids.reshape(grid.size[::-1])), names
+
+
+def _choose(
+    path: Path, structures: Sequence[Structure], bone_names: BoneNames
+) -> list[tuple[str, Any]]:
+    """Return bone name and source of the structures that count."""
     chosen = []
     for structure in structures:
         bone = _bone(structure, bone_names)
@@ -56,33 +85,6 @@ def choose(
     if bone_names is None and len(chosen) < len(structures):
         warn(f"{len(chosen)} of {len(structures)} structures are taken for bone, by their names")
     return chosen
-
-
-def merge(chosen: Sequence[tuple[str, Any]], draw: Callable[[Any], np.ndarray], grid: Grid) -> Mask:
-    """Draw the chosen structures as ids from 1 on `grid`, uint8 or int32, with their names.
-
-    `chosen` holds a bone's name and what `draw` takes to return true where it is, (slice,
-    row, column). Where structures overlap, a single bone wins over several, the smaller one
-    over the larger, and every bone over "ignore".
-    """
-    names = {number: bone for number, (bone, _) in enumerate(chosen, start=1)}
-    voxels = {
-        number: np.flatnonzero(draw(source)) for number, (_, source) in enumerate(chosen, start=1)
-    }
-
-    def specificity(number: int) -> tuple:
-        bone = names[number]
-        return bone != IGNORE_NAME, is_single_bone(bone), -len(voxels[number])
-
-    ids = np.zeros(np.prod(grid.size), np.uint8 if len(chosen) < 256 else np.int32)
-    for number in sorted(names, key=specificity):
-        ids[voxels[number]] = number
-    for number, bone in names.items():
-        own = [other for other, name in names.items() if name == bone]
-        lost = 1 - np.isin(ids[voxels[number]], own).mean() if len(voxels[number]) else 0
-        if lost > NOTED_OVERLAP and bone != IGNORE_NAME:
-            warn(f"{100 * lost:.0f} % of '{bone}' lie under more specific bones and count as those")
-    return grid.image(ids.reshape(grid.size[::-1])), names
 
 
 def _bone(structure: Structure, bone_names: BoneNames) -> str | None:

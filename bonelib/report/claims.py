@@ -72,8 +72,7 @@ def findings(evidence: Evidence) -> pd.DataFrame:
     Columns: list (FINDINGS, COUNTS or OWN), part (the heading in claims.yaml.j2), section (where
     the paper makes the claim), claim, paper and ours (numbers in words), verdict, why. A claim is
     not testable where one of its networks was not run, trained less than the paper's or finds
-    no bone, nor where the classes are not the paper's. `evidence.judge` defines the other
-    verdicts.
+    no bone. `evidence.judge` defines the other verdicts.
     """
     rows = [
         {"list": part if part in (COUNTS, OWN) else FINDINGS, "part": part, "section": part}
@@ -113,7 +112,7 @@ def tested(evidence: Evidence, row: dict) -> dict[str, str]:
     try:
         evidence.require(groups)
         untrained = evidence.untrained(groups)
-        measure = globals()[row["measure"]]
+        measure = MEASURES[row["measure"]]
         numbers, margins = measure(evidence, groups, **row.get("options", {}))
     except NotTestable as reason:
         return found | {"why": untrained or str(reason)}
@@ -368,3 +367,11 @@ def similar_times(evidence, groups, models):
     """Test that the times of `models` for a slice are similar."""
     times = evidence.costs("milliseconds_per_slice", models)
     return times, {"ratio": exact(SIMILAR - max(times.values()) / min(times.values()))}
+
+
+FUNCTIONS = (
+    leads, above, quoted, bone_differs_most, accuracy_says_little, bone_is_lowest, gains_little,
+    level_is, single_slices, series_spread, false_bone, stays_above, only_bone_moves,
+    bone_flattens, bone_level, iou_is_stricter, same_parameters, costlier, similar_times,
+)  # fmt: skip
+MEASURES = {function.__name__: function for function in FUNCTIONS}

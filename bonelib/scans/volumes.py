@@ -87,6 +87,10 @@ class Grid:
         image.SetDirection(self.direction)
         return image
 
+    def empty(self) -> SimpleITK.Image:
+        """Return an image of zeros, uint8, on this grid."""
+        return self.image(np.zeros(self.size[::-1], np.uint8))
+
 
 def image_like(values: np.ndarray, image: SimpleITK.Image) -> SimpleITK.Image:
     """Return an array (slice, row, column) as an image that lies where `image` does."""
@@ -105,14 +109,11 @@ def on_grid(
     )
     drawn, found = map(SimpleITK.GetArrayViewFromImage, (mask, resampled))
     if drawn.any() and not found.any():
-        raise lying_apart(path)
+        named = "" if path is None else f"{path}: "
+        raise InputError(
+            f"{named}mask and scan lie apart in space; export both with the same origin"
+        )
     return resampled
-
-
-def lying_apart(path: Path | None) -> InputError:
-    """Return the refusal of a mask of which nothing lies in the scan."""
-    named = "" if path is None else f"{path}: "
-    return InputError(f"{named}mask and scan lie apart in space; export both with the same origin")
 
 
 def volume_stem(path: Path) -> str | None:

@@ -172,7 +172,7 @@ def _write(
 ) -> list[str]:
     """Write all files but the record; return notes on those that could not be written."""
     notes = []
-    grid = stored.grid.empty()
+    grid = stored.grid.image(np.zeros(stored.grid.size[::-1], np.uint8))
     if stored.grid.is_skew:
         grid = model.scan
         notes.append("the gantry was tilted, so the label map is on the straightened scan")

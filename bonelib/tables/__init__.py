@@ -226,10 +226,7 @@ def native_table(scores: pd.DataFrame, settings: Settings, records: Records) -> 
 def comparison_table(scores: pd.DataFrame, records: Records) -> Table:
     """Return every pair of methods at the horizons of Tables 1 and 3, by bone IoU."""
     scores = scores[scores["resolution"] == "input"]
-    pairs = statistics.comparisons(scores, scoring.methods(scores))
-    for column, side in (("first", "a"), ("against", "b")):
-        epochs = pairs[f"epochs_{side}"].map(lambda epochs: f", {epochs} epochs" if epochs else "")
-        pairs[column] = pairs[f"model_{side}"].map(method_name) + epochs
+    pairs = statistics.comparisons(scores, scoring.method_names(scores))
     pairs["won"] = pairs["series_won"].astype(str) + " of " + pairs["series"].astype(str)
     is_sure = pairs["p_holm"] < ALPHA
     is_better = is_sure & (pairs["difference_low"] > 0) & (pairs["effect"] > 0)

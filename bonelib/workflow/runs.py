@@ -15,6 +15,7 @@ from bonelib.settings import PROFILES, Settings, get_settings
 
 # Scores, curves and records are kept; label maps, weights and figures are not.
 PATTERNS = ("scores/*.csv", "scores/*.json", "models/*/history.csv", "models/*/training.json")
+NEWEST, REFERENCE = "newest", "reference"  # in place of a profile's name
 DIGITS = "%.6g"  # of a number with decimals; counts of pixels are whole
 MADE_WITH = ("created", "git_commit", "device", "versions")  # a rebuilt run has its own
 # Entries of the manifest that name no folder and no user.
@@ -31,6 +32,19 @@ class Run:
     slices: paths.SliceFolder
     results: ResultFolder
 
+    def banner(self) -> str:
+        """Return one line that says which run this is, and when and on what it was made."""
+        manifest = read_json(self.results.manifest)
+        if not manifest:
+            return f"Profile {self.settings.profile}; nothing has run yet."
+        made = manifest.get("reference", manifest)
+        device = ", ".join(made["device"]["gpus"]) or made["device"]["processor"]
+        kept = ", the kept reference run" if "reference" in manifest else ""
+        return (
+            f"Profile {self.settings.profile} in {self.results.root.name}/{kept}: "
+            f"made on {made['created'][:10]} on {device}."
+        )
+
     def cases(self, workers: int = 1) -> list[datasets.Case]:
         """Return the cases of the data set; generate the phantom where it is missing."""
         return datasets.find_cases(self.dataset, self.data_dir, self.settings, workers)
@@ -46,12 +60,21 @@ def open_run(
 ) -> Run:
     """Return the run that a notebook's parameters name.
 
+    Instead of a profile, `profile` may be "newest", the profile that ran last (smoke before any
+    has), or "reference", the run kept in results/reference, whose other parameters are its own.
     `data_dir` is the folder of a data set on disk, `results_dir` replaces results/<profile>.
     `overrides` are settings that replace the profile's; the slices then lie in the results
     folder. `slices_dir` is a folder of slices that another run has prepared. Raises ValueError,
     which lists the valid names, for an unknown profile or setting.
     """
-    settings = get_settings(profile, overrides)
+    if profile == REFERENCE:
+        results = ResultFolder(paths.REBUILT)
+        kept = read_json(ResultFolder(paths.REFERENCE).manifest).get("reference")
+        if read_json(results.manifest).get("reference") != kept:
+            restore(paths.REFERENCE, results)
+        return open_kept(paths.REFERENCE, results)[0]
+    settings = get_settings(_newest() if profile == NEWEST else profile, overrides)
+    profile = settings.profile
     directory = Path(data_dir).resolve() if data_dir else None
     results = Path(results_dir).resolve() if results_dir else paths.RESULTS / profile
     name = datasets.prepared_name(dataset, directory)
@@ -60,6 +83,13 @@ def open_run(
     else:  # other settings, other slices: leave the profile's own alone
         slices = results / "prepared" / name if overrides else paths.prepared(profile, name)
     return Run(settings, dataset, directory, paths.SliceFolder(slices), ResultFolder(results))
+
+
+def _newest() -> str:
+    """Return the profile whose manifest was written last."""
+    ran = {name: ResultFolder(paths.RESULTS / name).manifest for name in PROFILES}
+    times = {name: file.stat().st_mtime for name, file in ran.items() if file.exists()}
+    return max(times, key=times.get, default="smoke")
 
 
 def open_kept(directory: Path, results: ResultFolder) -> tuple[Run, list[str], dict]:

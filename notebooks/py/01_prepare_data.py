@@ -22,7 +22,7 @@
 # *Writes* prepared slices: 8-bit images, label maps, `slices.csv`, `dataset.json`.
 
 # %% tags=["parameters"]
-profile = "smoke"
+profile = "newest"
 dataset = "phantom"
 data_dir = ""
 results_dir = ""
@@ -38,8 +38,9 @@ from bonelib.workflow.runs import open_run
 # ## The series
 # Each series belongs to one split. No patient appears in two splits.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
+print(run.banner())
 
 # %% tags=["nbval-ignore-output"]
 cases = run.cases(workers=num_cores())

@@ -21,7 +21,7 @@
 # *Reads* prepared slices. *Writes* nothing.
 
 # %% tags=["parameters"]
-profile = "smoke"
+profile = "newest"
 dataset = "phantom"
 data_dir = ""
 results_dir = ""
@@ -33,8 +33,11 @@ from bonelib.augment import policy
 from bonelib.figures import pictures
 from bonelib.workflow.runs import open_run
 
-# %%
+# %% tags=["nbval-ignore-output"]
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
+print(run.banner())
+
+# %%
 table = slices.read_table(run.slices.root)
 row = pictures.choose_levels(table).iloc[0]
 example = pictures.read_example(run.slices, row)

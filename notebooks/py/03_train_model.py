@@ -23,7 +23,7 @@
 # epoch.
 
 # %% tags=["parameters"]
-profile = "smoke"
+profile = "newest"
 dataset = "phantom"
 data_dir = ""
 results_dir = ""
@@ -40,8 +40,11 @@ from bonelib.workflow.runs import open_run
 # ## The network
 # It has the layers of the library that the paper used.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 run = open_run(profile, dataset, data_dir, results_dir, overrides, slices_dir)
+print(run.banner())
+
+# %%
 network = models.build_model(model, run.settings.image_size)
 print(
     f"{published.METHOD_NAMES[model]}: {network.count_params():,} parameters, "

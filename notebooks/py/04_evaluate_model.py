@@ -25,7 +25,7 @@
 # `_reliability.csv`, `_false_bone.csv`.
 
 # %% tags=["parameters"]
-profile = "smoke"
+profile = "newest"
 dataset = "phantom"
 data_dir = ""
 results_dir = ""
@@ -40,8 +40,9 @@ from bonelib import figures, metrics
 from bonelib.evaluation import error_analysis, evaluate, scoring
 from bonelib.workflow.runs import open_run
 
-# %%
+# %% tags=["nbval-ignore-output"]
 run = open_run(profile, dataset, data_dir, results_dir, overrides, slices_dir)
+print(run.banner())
 
 # %% tags=["nbval-ignore-output"]
 scores = evaluate.evaluate(model, run.slices, run.results, run.settings)

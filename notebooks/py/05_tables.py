@@ -20,9 +20,11 @@
 #
 # *Reads* the scores of the evaluations. *Writes* `tables/table1` to `table4` and the tables of
 # the supplement, each as `.csv`, `.md` and `.tex` (booktabs).
+#
+# It opens with the kept reference run; `profile = "newest"` shows your newest one.
 
 # %% tags=["parameters"]
-profile = "smoke"
+profile = "reference"
 dataset = "phantom"
 data_dir = ""
 results_dir = ""
@@ -35,8 +37,11 @@ from bonelib.evaluation import scoring
 from bonelib.settings import BASELINE
 from bonelib.workflow.runs import open_run
 
-# %%
+# %% tags=["nbval-ignore-output"]
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
+print(run.banner())
+
+# %%
 methods = [*models, BASELINE]
 scores = scoring.read_scores(run.results, methods)
 records = scoring.read_records(run.results, methods)
@@ -66,9 +71,9 @@ made["table2"]
 # The parameters are the same on every machine:
 
 # %%
-for model in models:
+for model, record in scoring.read_records(run.results, models).items():
     print(
-        f"{model:<14} {records[model]['parameters']:>12,} {records[model]['trainable_parameters']:>12,}"
+        f"{model:<14} {record['parameters']:>12,} {record['trainable_parameters']:>12,}"
     )
 
 # %% [markdown]

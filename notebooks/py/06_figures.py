@@ -22,9 +22,11 @@
 # *Reads* prepared slices, histories, scores and predictions; a figure without its files is
 # skipped with a note. *Writes* `figures/figure1` to `figure7` and `figureS1_…` to `figureS6_…`,
 # as `.png` and `.pdf` at the width of a journal's column or page.
+#
+# It opens with the kept reference run; `profile = "newest"` shows your newest one.
 
 # %% tags=["parameters"]
-profile = "smoke"
+profile = "reference"
 dataset = "phantom"
 data_dir = ""
 results_dir = ""
@@ -35,8 +37,11 @@ models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_une
 from bonelib import figures
 from bonelib.workflow.runs import open_run
 
-# %%
+# %% tags=["nbval-ignore-output"]
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
+print(run.banner())
+
+# %%
 made = figures.all_figures(run.slices, run.results, run.settings, models)
 for name, figure in made.items():
     figures.save(figure, name, run.results.figures)

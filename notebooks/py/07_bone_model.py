@@ -24,7 +24,7 @@
 # and `figures/bone_model`.
 
 # %% tags=["parameters"]
-profile = "smoke"
+profile = "newest"
 dataset = "phantom"
 data_dir = ""
 results_dir = ""
@@ -46,8 +46,11 @@ from bonelib.workflow.runs import open_run
 # ## The networks and the scan
 # If no network of the run has found bone yet, the shipped network is used.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
+print(run.banner())
+
+# %%
 table = slices.read_table(run.slices.root).query("split == 'test'")
 series = table["series"].value_counts().idxmax()
 case = next(case for case in run.cases() if case.series_id == series)

@@ -28,7 +28,7 @@
 # diagnosis or treatment.
 
 # %% tags=["parameters"]
-profile = "smoke"
+profile = "newest"
 dataset = "phantom"
 data_dir = ""
 results_dir = ""
@@ -49,6 +49,9 @@ from bonelib.workflow.runs import open_run
 
 # %% tags=["nbval-ignore-output"]
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
+print(run.banner())
+
+# %% tags=["nbval-ignore-output"]
 example = [case for case in run.cases() if case.split == "test"][0]
 bench = workbench.Workbench(scan or example.scan_path, output or run.results.segmentation)
 bench.controls

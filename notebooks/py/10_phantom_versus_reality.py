@@ -21,7 +21,7 @@
 # *Reads* nothing; the phantoms are generated here. *Writes* nothing.
 
 # %% tags=["parameters"]
-profile = "smoke"
+profile = "newest"
 dataset = "phantom"
 data_dir = ""
 results_dir = ""
@@ -32,8 +32,9 @@ patients = 3
 from bonelib.pretraining import realism
 from bonelib.workflow.runs import open_run
 
-# %%
+# %% tags=["nbval-ignore-output"]
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
+print(run.banner())
 
 # %% [markdown]
 # ## Gallery

@@ -23,7 +23,7 @@
 # *Writes* nothing; notebook 5 writes the table.
 
 # %% tags=["parameters"]
-profile = "smoke"
+profile = "newest"
 dataset = "phantom"
 data_dir = ""
 results_dir = ""
@@ -46,8 +46,11 @@ for variant in variants.VARIANTS:
 # Each differs from the run's own training in the settings of its variant and in its random
 # numbers.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 run = open_run(profile, dataset, data_dir, results_dir, overrides)
+print(run.banner())
+
+# %%
 scores = variants.read_ablations(run.results, run.settings)
 
 # %% tags=["nbval-ignore-output"]
