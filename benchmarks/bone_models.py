@@ -16,7 +16,7 @@ import SimpleITK
 from bonelib import devices, labels, metrics
 from bonelib.labels import image_like
 from bonelib.phantom.series import make_series, series_seed
-from bonelib.segment import postprocess, pretrained, surfaces
+from bonelib.segment import pretrained, probabilities, surfaces
 from bonelib.segment.probabilities import bone_on_scan, find_region, predict_bone
 from bonelib.settings import PAPER_SERIES, PRETRAINING
 
@@ -61,16 +61,16 @@ def step_rows(margin: SimpleITK.Image, scan: SimpleITK.Image, bone: SimpleITK.Im
     image_hu = SimpleITK.GetArrayFromImage(SimpleITK.Resample(scan, margin))
     steps = {
         "none": lambda values: None,
-        "metal": lambda values: postprocess.remove_metal(values, image_hu),
-        "islands": lambda values: postprocess.remove_islands(values, voxel_ml),
-        "holes": lambda values: postprocess.fill_holes(values, voxel_ml),
+        "metal": lambda values: probabilities.remove_metal(values, image_hu),
+        "islands": lambda values: probabilities.remove_islands(values, voxel_ml),
+        "holes": lambda values: probabilities.fill_holes(values, voxel_ml),
     }
     rows = []
     for name, step in steps.items():
         values = SimpleITK.GetArrayFromImage(margin)
         step(values)
         rows.append({"steps": name, **score(image_like(values, margin), scan, bone)})
-    cleaned = postprocess.clean(margin, scan, labels.body_mask(scan))
+    cleaned = probabilities.clean(margin, scan, labels.body_mask(scan))
     return [*rows, {"steps": "all", **score(cleaned, scan, bone)}]
 
 
@@ -106,7 +106,7 @@ def show_scores(series: list[str]) -> None:
             started = time.perf_counter()
             margin = predict_bone(network, scan, chosen)
             seconds = time.perf_counter() - started
-            cleaned = postprocess.clean(margin, scan, labels.body_mask(scan))
+            cleaned = probabilities.clean(margin, scan, labels.body_mask(scan))
             row = {"segmented": part, "seconds": seconds, **score(cleaned, scan, bone)}
             tables["segmented"].append({"series": name, **row})
         tables["steps"] += step_rows(margin, scan, bone)
@@ -128,7 +128,7 @@ def show_speed() -> None:
     started = time.perf_counter()
     margin = predict_bone(network, scan, find_region(network, scan))
     predicted = time.perf_counter() - started
-    cleaned = postprocess.clean(margin, scan, labels.body_mask(scan))
+    cleaned = probabilities.clean(margin, scan, labels.body_mask(scan))
     bone_on_scan(cleaned, scan)
     surface = surfaces.bone_surface(cleaned)
     seconds = time.perf_counter() - started

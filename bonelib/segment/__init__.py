@@ -3,20 +3,18 @@
 ::
 
     pretrained       name or weights -> network
-    probabilities    network + scan -> margin: how much more probable bone is than the rest
-    postprocess      margin -> margin without metal, islands and holes
+    probabilities    network + scan -> margin: how much more probable bone is than the rest,
+                     without metal, islands and holes
     standard_pelvis  mask of bone -> where a standard pelvis lies in it
     bones            mask of bone -> single bones, with names
-    surfaces         margin -> closed surfaces, STL
+    surfaces         margin -> closed surfaces, STL, preview.png
     dicom_seg        single bones + DICOM series -> DICOM SEG
-    preview          preview.png
     viewer           surface.html
     workbench        widgets of notebook 9
 """
 
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,13 +27,13 @@ import trimesh
 from skimage.segmentation import expand_labels
 
 from bonelib import devices, labels, provenance, scans
-from bonelib.errors import InputError, InputWarning
+from bonelib.errors import InputError, noting
 from bonelib.labels import image_like
 from bonelib.paths import SegmentationFolder
-from bonelib.segment import dicom_seg, postprocess, preview, surfaces, viewer
+from bonelib.segment import dicom_seg, surfaces, viewer
 from bonelib.segment.bones import separate
 from bonelib.segment.pretrained import Network, find_network
-from bonelib.segment.probabilities import bone_on_scan, find_region, predict_bone
+from bonelib.segment.probabilities import bone_on_scan, clean, find_region, predict_bone
 from bonelib.settings import BONE, CLASS_NAMES, PATIENT, RESEARCH_ONLY
 
 SCRATCH_PREFIX = ".bonelib-"
@@ -74,15 +72,14 @@ def segment(
     earlier = _replaceable_files(folder, overwrite)
     network = network or find_network()
     stages = _Stages(progress)
-    with _scratch_folder(folder.root) as scratch, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", InputWarning)
-        devices.set_precision(network.settings)
-        with stages("reading"):
-            stored = scans.open_scan(path, series)
-        model = _bone_model(stored.image, network, bones, stages)
-        with stages("writing"):
-            notes = _write(model, stored, bones, scratch)
-        repairs = [str(item.message) for item in caught if item.category is InputWarning]
+    devices.set_precision(network.settings)
+    with _scratch_folder(folder.root) as scratch:
+        with noting() as repairs:
+            with stages("reading"):
+                stored = scans.open_scan(path, series)
+            model = _bone_model(stored.image, network, bones, stages)
+            with stages("writing"):
+                notes = _write(model, stored, bones, scratch)
         notes = [RESEARCH_ONLY, *repairs, *filter(None, [network.note]), *notes]
         record = {
             "options": {"bones": bones},
@@ -140,7 +137,7 @@ def _find_bone(
         margin = predict_bone(network, scan, region, done)
     with stages("post-processing"):
         body = labels.body_mask(scan)
-        return postprocess.clean(margin, scan, body), body
+        return clean(margin, scan, body), body
 
 
 def _bone_model(scan: SimpleITK.Image, network: Network, bones: bool, stages: _Stages) -> BoneModel:
@@ -193,7 +190,7 @@ def _write(
         folder.viewer.write_text(viewer.surface_page(shown, "bone model"), encoding="utf-8")
     else:
         notes.append("no bone was found, so there is no surface")
-    figure = preview.draw_preview(model.scan, model.label_map, shown)
+    figure = surfaces.draw_preview(model.scan, model.label_map, shown)
     figure.savefig(folder.preview, dpi=PREVIEW_DPI)
     return notes
 
