@@ -15,8 +15,7 @@ import SimpleITK
 
 from bonelib import devices, labels, metrics
 from bonelib.labels import image_like
-from bonelib.phantom.series import make_series
-from bonelib.phantom.visits import series_seed
+from bonelib.phantom.series import make_series, series_seed
 from bonelib.segment import postprocess, pretrained, surfaces
 from bonelib.segment.probabilities import bone_on_scan, find_region, predict_bone
 from bonelib.settings import PAPER_SERIES, PRETRAINING

@@ -104,8 +104,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help=", ".join(datasets.CONVERTIBLE))  # fmt: skip
     add("data", type=Path, metavar="DIR", help="folder of the data set")
     add("output", type=Path, metavar="OUT", help="new folder")
-    add("--renderings", type=_positive, default=1, metavar="N",
-        help="label_maps: CT series per training subject; default: 1")  # fmt: skip
 
     add = _command(
         parts, pretrain, "train the weights that the package ships",
@@ -114,8 +112,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     add("--label-maps", type=Path, nargs="+", default=[], metavar="DIR",
         help="folders of annotated anatomy")  # fmt: skip
-    add("--start", type=Path, metavar="FILE", help="weights to start from")
-    add("--phantoms", type=int, metavar="N", help="number of phantoms")
+    add("--phantoms", type=_positive, default=16, metavar="N",
+        help="number of phantoms; default: 16")  # fmt: skip
     add("--set", nargs="+", default=[], metavar="SETTING=VALUE", help="replace settings")
     add("-o", "--output", type=Path, default=RESULTS / "pretraining", metavar="DIR",
         help="default: results/pretraining")  # fmt: skip
@@ -229,11 +227,10 @@ def segment(options: argparse.Namespace) -> None:
 def convert(options: argparse.Namespace) -> None:
     """Convert a data set and print how to use it."""
     if options.dataset == "label_maps":
-        from bonelib.pretraining import label_maps  # slow to import
+        from bonelib.pretraining import annotated_patient  # slow to import
 
-        label_maps.convert(
-            options.data, options.output, get_settings("paper"), options.renderings, num_cores()
-        )
+        settings = get_settings("paper")
+        annotated_patient.convert(options.data, options.output, settings, num_cores())
     else:
         counts = datasets.public_sets.convert(
             options.dataset, options.data, options.output, num_cores()
@@ -248,14 +245,8 @@ def pretrain(options: argparse.Namespace) -> None:
     with _loading_keras():
         from bonelib.pretraining import pretrain as pretraining
 
-    phantoms = pretraining.PHANTOMS if options.phantoms is None else options.phantoms
     weights = pretraining.pretrain(
-        options.output.resolve(),
-        options.label_maps,
-        settings,
-        phantoms,
-        options.workers,
-        options.start,
+        options.output.resolve(), options.label_maps, settings, options.phantoms, options.workers
     )
     print(f"weights and model card are in {weights}")
 

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from bonelib import provenance, training
-from bonelib.models import build_model, load_pretrained
+from bonelib.models import build_model
 from bonelib.paths import REPOSITORY, ResultFolder, SliceFolder
 from bonelib.prediction import network_input
+from bonelib.segment.pretrained import find_network
 from bonelib.settings import get_settings
 from tests.synthetic_results import ellipses, write_slices
 
@@ -40,8 +41,9 @@ from unittest import mock
 sys.modules["tensorflow"] = None  # as if it were not installed
 import numpy as np
 import bonelib
-from bonelib import models, training
+from bonelib import training
 from bonelib.paths import ResultFolder, SliceFolder
+from bonelib.segment.pretrained import find_network
 from bonelib.settings import get_settings
 
 root, overrides = Path(sys.argv[1]), json.loads(sys.argv[2])
@@ -55,7 +57,7 @@ if __name__ == "__main__":
     for module in pkgutil.walk_packages(bonelib.__path__, "bonelib."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    network = models.load_pretrained("unet", 96)
+    network = find_network("unet").sized(96, 96)
     np.save(root / "jax.npy", network.predict_on_batch(np.load(root / "images.npy")))
     stop = {"side_effect": KeyboardInterrupt}  # by then everything of the epoch is written
     try:
@@ -103,7 +105,7 @@ def by_jax(root):
 
 def test_the_same_weights_give_the_same_probabilities(by_jax):
     keras.config.set_dtype_policy("float32")
-    ours = load_pretrained("unet", 96).predict_on_batch(np.load(by_jax / "images.npy"))
+    ours = find_network("unet").sized(96, 96).predict_on_batch(np.load(by_jax / "images.npy"))
     assert np.ptp(ours) > 0.5
     np.testing.assert_allclose(ours, np.load(by_jax / "jax.npy"), atol=1e-4)
 

@@ -60,7 +60,7 @@ def test_each_command_says_what_it_is_for_and_shows_an_example(name, capsys):
         (["segment", "ct", "-o", "out", "--model", "u-net"], "did you mean 'unet'?"),
         (["convert", "pengwn", "a", "b"], "did you mean 'pengwin'?"),
         (["segment", "ct"], "required: -o/--output"),
-        (["convert", "label_maps", "a", "b", "--renderings", "0"], "a whole number from 1"),
+        (["pretrain", "--phantoms", "0"], "a whole number from 1"),
         (["pretrain", "--set", "epochs"], "'epochs' is not SETTING=VALUE"),
         (["pretrain", "--set", "epoch=1"], "did you mean 'epochs'?"),
     ],

@@ -11,13 +11,11 @@ from bonelib import labels
 from bonelib.__main__ import main
 from bonelib.datasets import find_cases
 from bonelib.errors import InputError
-from bonelib.phantom import visits
 from bonelib.phantom.tissues import Tissue
 from bonelib.pretraining import corpus_writer
-from bonelib.pretraining.annotated_patient import render_annotation
-from bonelib.pretraining.annotation import deform, read_annotation
+from bonelib.pretraining.annotated_patient import convert, render_annotation
+from bonelib.pretraining.annotation import deform, read_annotation, read_label_maps
 from bonelib.pretraining.corpus_writer import held_out, write_corpus
-from bonelib.pretraining.label_maps import convert, read_label_maps
 from bonelib.settings import SPLITS, get_settings
 from bonelib.slices import read_table
 
@@ -85,10 +83,10 @@ def data_set(tmp_path):
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
-    """A `label_maps` folder, and what two renderings of each training subject are written to."""
+    """A `label_maps` folder, and what it is rendered to."""
     root = write_data_set(tmp_path_factory.mktemp("label_maps") / "maps")
     output = root.with_name("out")
-    assert main(["convert", "label_maps", str(root), str(output), "--renderings", "2"]) == 0
+    assert main(["convert", "label_maps", str(root), str(output)]) == 0
     return root, output
 
 
@@ -139,18 +137,6 @@ def test_a_case_is_the_annotation_in_its_place(converted):
     assert dice(mask, outline) > 0.97
 
 
-def test_training_subjects_have_as_many_different_series_as_asked_for(converted):
-    cases = find_cases("folder", converted[1], SMOKE)
-    assert [(case.series_id, case.split) for case in cases] == [
-        ("a_1", "train"), ("a_2", "train"), ("b_1", "validation"), ("c_1", "test")
-    ]  # fmt: skip
-    scans = [values(case.scan()) for case in cases]
-    bones = [values(case.annotation()[0]) for case in cases]
-    assert (scans[0] != scans[1]).any() and (bones[0] != bones[1]).any()
-    np.testing.assert_array_equal(bones[0][4:6], bones[2])  # the same subject, drawn alike
-    assert (scans[0][4:6] != scans[2]).any()
-
-
 def test_an_unchanged_series_stays_and_a_changed_subject_is_rendered_again(converted):
     root, output = converted
 
@@ -162,20 +148,20 @@ def test_an_unchanged_series_stays_and_a_changed_subject_is_rendered_again(conve
         }
 
     first = states()
-    convert(root, output, get_settings("paper"), renderings=2)
+    convert(root, output, get_settings("paper"))
     assert states() == first
     (root / "range.csv").write_text("series,first,last\nb,4,6\nc,4,5\n")
-    convert(root, output, get_settings("paper"), renderings=2)
+    convert(root, output, get_settings("paper"))
     second = states()
     changed = {path.parts[0] for path in first.keys() | second.keys()
                if first.get(path) != second.get(path)}  # fmt: skip
-    assert changed == {"b_1"}
+    assert changed == {"b"}
 
 
 @pytest.fixture
 def three_phantoms(monkeypatch):
     splits = (("train01", "train"), ("validation01", "validation"), ("test01", "test"))
-    monkeypatch.setattr(visits, "PAPER_SERIES", [(*pair, 4) for pair in splits])
+    monkeypatch.setattr("bonelib.phantom.series.PAPER_SERIES", [(*pair, 4) for pair in splits])
 
 
 def test_a_corpus_holds_slabs_of_each_version_of_a_subject(
@@ -194,13 +180,13 @@ def test_a_corpus_holds_slabs_of_each_version_of_a_subject(
     assert first.shape[2] == 3 and (first[..., 0] != first[..., 2]).any()  # below and above
     assert first.shape != second.shape or (first != second).any()
     assert (first >= Tissue.MARROW).any()
-    assert set(read_table(corpus.validation.root)["series"]) == {"b_1"}
+    assert set(read_table(corpus.validation.root)["series"]) == {"b"}
 
 
 def test_held_out_series_are_unseen_subjects_and_phantoms(data_set, tmp_path, three_phantoms):
     cases = held_out(tmp_path, [data_set], replace(SMOKE, phantom_matrix=32), workers=1)
     assert [(case.series_id, case.split) for case in cases] == [
-        ("b_1", "validation"), ("c_1", "test"),
+        ("b", "validation"), ("c", "test"),
         ("train01", "test"), ("validation01", "test"), ("test01", "test"),
     ]  # fmt: skip
     assert [case.scan().GetSize()[2] for case in cases[:2]] == [2, 2]

@@ -10,13 +10,11 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from bonelib.phantom import visits
 from bonelib.phantom.anatomy import cut_slice
 from bonelib.phantom.rendering import Protocol
-from bonelib.phantom.series import make_series
+from bonelib.phantom.series import VISITS, draw_visit, generate, make_series, make_visit
 from bonelib.phantom.skeleton import BONE_NAMES
 from bonelib.phantom.tissues import Tissue
-from bonelib.phantom.visits import VISITS, draw_visit, generate, make_visit
 from bonelib.scans import read_scan
 from bonelib.settings import PAPER_SERIES, SPLITS, get_settings
 
@@ -37,7 +35,7 @@ def series():
 def two_series():
     with pytest.MonkeyPatch.context() as patch:
         two = ("train01", "train", 40), ("test01", "test", 41)
-        patch.setattr(visits, "PAPER_SERIES", two)
+        patch.setattr("bonelib.phantom.series.PAPER_SERIES", two)
         yield
 
 

@@ -14,18 +14,16 @@ import pytest
 import SimpleITK
 
 from bonelib import __main__ as command
-from bonelib import augment, devices, slices
-from bonelib.models import build_model, load_pretrained, save_pretrained
+from bonelib import augment, slices
+from bonelib.models import build_model, save_pretrained
 from bonelib.paths import REPOSITORY
-from bonelib.phantom import visits
-from bonelib.phantom.texture import draw_texture
-from bonelib.phantom.tissues import Tissue
+from bonelib.phantom.tissues import Tissue, draw_texture
 from bonelib.pretraining import corpus_writer
 from bonelib.pretraining.corpus import PIXEL_MM as CORPUS_PIXEL_MM
+from bonelib.pretraining.corpus import random_slab
 from bonelib.pretraining.corpus_writer import write_corpus
-from bonelib.pretraining.model_card import score_cases
-from bonelib.pretraining.pretrain import shift_bone
-from bonelib.pretraining.random_ct import random_slab
+from bonelib.pretraining.pretrain import score_cases, shift_bone
+from bonelib.segment.pretrained import Network
 from bonelib.settings import BACKGROUND, BONE, PATIENT, PRETRAINING
 from bonelib.slices import read_table
 from tests.test_headless import ABSENT
@@ -83,21 +81,6 @@ def test_labels_lie_where_the_image_shows_them(trunk, texture):
             assert np.median(image[labels == BONE]) > np.median(image[labels == PATIENT])
 
 
-def test_brightness_tells_nothing_sure(texture):
-    """The bone's HU differ from sample to sample by more than a scanner's would."""
-    plane = np.full((200, 200), Tissue.TRABECULAR, np.uint8)
-    levels = [np.median(draw(plane, texture, seed)[0][28:36, 28:36]) for seed in range(40)]
-    assert np.std(levels) > 40
-
-
-def test_a_pixel_on_an_edge_is_shared(trunk, texture):
-    """A network that is taught shares can tell an edge finer than its pixels."""
-    shares = np.stack([draw(trunk, texture, seed)[1] for seed in range(10)])
-    mixed = (shares > 0.02) & (shares < 0.98)
-    assert mixed[..., BONE].any(axis=(1, 2)).all()
-    assert len(np.unique(shares[..., BONE].round(3))) > 4
-
-
 def test_the_outer_channels_show_the_planes_beside(trunk, texture):
     """Bone in the plane above only brightens one outer channel and is not the slice's label."""
     without = np.where(trunk == Tissue.TRABECULAR, Tissue.FAT, trunk)
@@ -112,11 +95,6 @@ def test_the_outer_channels_show_the_planes_beside(trunk, texture):
     assert np.median(differences) > 100
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_jobs_of_workers_end_in_order(workers):
-    assert list(devices.in_order(abs, iter([-3, 2, -1, 5, -7]), workers)) == [3, 2, 1, 5, 7]
-
-
 @pytest.fixture(scope="module", autouse=True)
 def few():
     """Fewer slabs a patient and three series in the default data set."""
@@ -124,7 +102,7 @@ def few():
         patch.setattr(corpus_writer, "SLABS", 4)
         patch.setattr(corpus_writer, "VALIDATION_SLICES", 3)
         splits = (("train01", "train"), ("validation01", "validation"), ("test01", "test"))
-        patch.setattr(visits, "PAPER_SERIES", [(*pair, 40) for pair in splits])
+        patch.setattr("bonelib.phantom.series.PAPER_SERIES", [(*pair, 40) for pair in splits])
         yield
 
 
@@ -167,12 +145,12 @@ def test_a_damaged_slab_is_named(corpus, tmp_path):
         next(replace(corpus, root=tmp_path).batches(32, 0))
 
 
-def test_the_command_trains_goes_on_and_begins_with_given_weights(tmp_path, capsys):
+def test_the_command_trains_and_goes_on(tmp_path, capsys):
     settings = [
         "image_size=64", "phantom_matrix=64", "phantom_slice_distance_mm=100", "batch_size=2",
         "steps_per_epoch=2", "epochs=1", "epochs_long=1", "loader_workers=0",
     ]  # fmt: skip
-    first, second = tmp_path / "first", tmp_path / "second"
+    first = tmp_path / "first"
     arguments = ["pretrain", "--phantoms", "1", "-o", str(first), "--workers", "1"]
     assert command.main([*arguments, "--set", *settings]) == 0
     assert (first / "models" / "unet25d" / "best_of_1.keras").exists()
@@ -180,19 +158,8 @@ def test_the_command_trains_goes_on_and_begins_with_given_weights(tmp_path, caps
     assert command.main([*arguments, "--set", *settings]) == 0
     assert "trained already" in capsys.readouterr().out
     card = (first / "weights" / "unet25d.md").read_text()
-    assert "1 made-up patients" in card and "test01" in card and "| threshold |" in card
-    assert "{" not in card and "--start" not in card
-
-    for folder in ("corpus", "phantom"):
-        shutil.copytree(first / folder, second / folder)
-    arguments[arguments.index(str(first))] = str(second)
-    start = first / "models" / "unet25d" / "best_of_1.keras"
-    still = [*settings, "learning_rate=0"]
-    assert command.main([*arguments, "--start", str(start), "--set", *still]) == 0
-    assert "--start FILE" in (second / "weights" / "unet25d.md").read_text()
-    models = [load_pretrained("unet25d", 64, folder / "weights") for folder in (first, second)]
-    for begun, ended in zip(*(model.trainable_weights for model in models), strict=True):
-        np.testing.assert_allclose(begun, ended, rtol=1e-3, atol=1e-6)
+    assert "1 made-up patients" in card and "test01" in card
+    assert "{" not in card
 
 
 def test_a_copied_corpus_trains_on_a_bare_machine(corpus, tmp_path):
@@ -228,22 +195,11 @@ def test_the_margin_is_zero_where_it_was_the_chosen_level(level):
     assert 0 < expected.mean() < 1 or level
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--set", "imagesize=64"], "unknown setting 'imagesize'"),
-        (["--set", "image_size"], "'image_size' is not SETTING=VALUE"),
-        (["--set", "decoder_activation=linear"], "shipped networks have 'relu'"),
-        (["--phantoms", "0"], "--phantoms takes a number from 1, not 0"),
-        (["--label-maps", "nowhere"], "nowhere: there is no such folder"),
-        (["--start", "nothing.keras"], "--start: there is no file nothing.keras"),
-    ],
-)
-def test_bad_options_are_one_line(tmp_path, capsys, arguments, words):
-    assert command.main(["pretrain", "--phantoms", "1", "-o", str(tmp_path), *arguments]) == 2
-    printed = capsys.readouterr().err
-    assert words in printed and len(printed.splitlines()) == 1
-    assert not list(tmp_path.iterdir())
+def test_label_maps_that_are_missing_are_one_line(tmp_path, capsys):
+    arguments = ["pretrain", "-o", str(tmp_path), "--label-maps", "nowhere"]
+    assert command.main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "nowhere: there is no such folder" in line and not list(tmp_path.iterdir())
 
 
 def test_weights_come_back_in_half_precision_and_at_any_size(tmp_path):
@@ -251,14 +207,10 @@ def test_weights_come_back_in_half_precision_and_at_any_size(tmp_path):
     model = build_model("unet25d", 64)
     file = save_pretrained(model, "unet25d", tmp_path)
     assert file.stat().st_size < 20e6
-    loaded = load_pretrained("unet25d", 96, tmp_path)
+    loaded = Network("unet25d", file, TINY).sized(96, 96)
     assert loaded.input_shape == (None, 96, 96, 3) and keras.config.dtype_policy().name == "float32"
     for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-6)
-    with pytest.raises(
-        ValueError, match="no weights of 'segnet' are shipped: choose one of unet25d"
-    ):
-        load_pretrained("segnet", 96, tmp_path)
 
 
 @dataclass(frozen=True)

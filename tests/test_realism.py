@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from bonelib.phantom.series import PhantomSeries
 from bonelib.phantom.tissues import Tissue
 from bonelib.pretraining import realism
-from bonelib.scans import read_scan
 from bonelib.settings import get_settings
 
 SPACING_MM = (2.0, 1.0, 1.0)
@@ -39,26 +37,6 @@ def test_tissues_and_shares_are_those_painted(make_image):
     assert table.loc["patient (%)", "phantom"] == pytest.approx(
         100 * (body - bone) / 800**2, abs=0.005
     )
-
-
-@pytest.mark.parametrize("sigma", [1.0, 2.0])
-def test_noise_is_measured_under_a_slow_shading(make_image, sigma):
-    """A Gaussian blur of `sigma` halves the correlation at 2 sigma sqrt(ln 2)."""
-    random = np.random.default_rng(3)
-    grain = ndimage.gaussian_filter(random.normal(size=(6, 256, 256)), (0, sigma, sigma))
-    shading = np.linspace(-10, 10, 256)
-    image = 50 + shading + 8 * grain / grain.std()
-    deviation, grain_mm = realism.noise(
-        make_image(image.astype(np.int16), (2, 0.5, 0.5)), share=1.0
-    )
-    assert deviation == pytest.approx(8, rel=0.1)
-    assert grain_mm == pytest.approx(0.5 * 2 * sigma * np.sqrt(np.log(2)), rel=0.1)
-
-
-def test_the_real_noise_is_that_of_the_real_scan(shared_data):
-    found = realism.noise(read_scan(shared_data / "abdomen_dicom" / "ct"))
-    expected = [realism.REAL[name] for name in ("noise (HU)", "noise grain (mm)")]
-    np.testing.assert_allclose(found, expected, rtol=0.02)
 
 
 def test_an_example_has_the_finding_asked_for():

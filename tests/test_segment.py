@@ -14,9 +14,8 @@ from scipy import ndimage
 from bonelib import metrics, models, scans, segment
 from bonelib.errors import InputError
 from bonelib.paths import SegmentationFolder
-from bonelib.phantom.series import make_series, write_dicom
+from bonelib.phantom.series import make_series, series_seed, write_dicom
 from bonelib.phantom.skeleton import BONE_NAMES
-from bonelib.phantom.visits import series_seed
 from bonelib.segment import postprocess, pretrained
 from bonelib.segment.probabilities import bone_on_scan, find_region, predict_bone
 from bonelib.settings import PRETRAINING, RESEARCH_ONLY, get_settings

@@ -9,7 +9,7 @@ from bonelib import preparation
 from bonelib.datasets import find_cases
 from bonelib.evaluation import variants
 from bonelib.paths import ResultFolder
-from bonelib.phantom.visits import series_seed
+from bonelib.phantom.series import series_seed
 from bonelib.settings import MODEL_NAMES, get_settings, replaced
 from bonelib.tables import ablation_table
 from tests.synthetic_results import score_rows, write_text

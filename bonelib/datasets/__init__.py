@@ -17,7 +17,7 @@ __all__ = [
 ]  # fmt: skip
 
 DATASETS = ("phantom", "folder")
-CONVERTIBLE = (*PUBLIC_SETS, "label_maps")  # the last by `pretraining.label_maps`
+CONVERTIBLE = (*PUBLIC_SETS, "label_maps")  # the last by `pretraining.annotated_patient`
 
 
 def find_cases(
@@ -35,10 +35,10 @@ def find_cases(
     """
     _check_name(dataset)
     if dataset == "phantom":
-        from bonelib.phantom import visits  # slow to import
+        from bonelib.phantom import series  # slow to import
 
         directory = directory or paths.raw_phantom(settings.profile)
-        visits.generate(directory, settings, workers)
+        series.generate(directory, settings, workers)
     try:
         found = cases(directory)
     except OSError as error:

@@ -14,14 +14,13 @@ from bonelib.errors import unknown
 from bonelib.models.encoders import EncoderWeightsError
 from bonelib.models.fcn import fcn8, fcn32
 from bonelib.models.pspnet import pspnet
-from bonelib.models.unet import resnet50_unet, segnet, unet, vgg_unet
-from bonelib.models.unet25d import unet25d
+from bonelib.models.unet import resnet50_unet, segnet, unet, unet25d, vgg_unet
 from bonelib.paths import WEIGHTS
-from bonelib.settings import NUM_CLASSES, PRETRAINING
+from bonelib.settings import NUM_CLASSES
 
 __all__ = [
-    "ENCODERS", "MODELS", "EncoderWeightsError", "build_model", "encoder_of", "load_pretrained",
-    "pretrained_names", "save_pretrained", "trainable_parameters",
+    "ENCODERS", "MODELS", "EncoderWeightsError", "build_model", "encoder_of", "save_pretrained",
+    "trainable_parameters",
 ]  # fmt: skip
 
 MODELS = {
@@ -72,35 +71,12 @@ def build_model(
     return keras.Model(image, probabilities, name=name)
 
 
-def pretrained_names(folder: Path = WEIGHTS) -> list[str]:
-    """Return the names of the networks whose trained weights are in `folder`."""
-    return sorted(file.stem for file in folder.glob("*.keras"))
-
-
-def load_pretrained(
-    name: str = "unet", image_size: int | tuple[int, int] = 512, folder: Path = WEIGHTS
-) -> keras.Model:
-    """Return network `name` with the trained weights that the package ships.
-
-    They expect slices with the pixel spacing and intensity window of `settings.PRETRAINING`;
-    `image_size` is any multiple of 32. The model card is `weights/<name>.md`. Raises
-    ValueError for a network without trained weights.
-    """
-    if name not in pretrained_names(folder):
-        shipped = ", ".join(pretrained_names(folder)) or "none"
-        raise ValueError(f"no weights of '{name}' are shipped: choose one of {shipped}")
-    model = build_model(name, image_size, decoder_activation=PRETRAINING.decoder_activation)
-    model.load_weights(folder / f"{name}.keras")
-    return model
-
-
 def save_pretrained(model: keras.Model, name: str, folder: Path = WEIGHTS) -> Path:
     """Write the weights of `model`, a network `name`, as float16 and return the file."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float16")
     try:
-        size = model.input_shape[1]
-        half = build_model(name, size, decoder_activation=PRETRAINING.decoder_activation)
+        half = build_model(name, model.input_shape[1])
     finally:
         keras.config.set_dtype_policy(policy)
     half.set_weights(model.get_weights())

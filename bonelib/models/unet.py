@@ -1,10 +1,11 @@
-"""U-net, its variants with a VGG16 or ResNet50 encoder, and SegNet (sections 3.3, 3.4, 5.4)."""
+"""U-net, its variants with other encoders, SegNet (sections 3.3, 3.4, 5.4), and `unet25d`."""
 
 import keras
 
 from bonelib.models.encoders import plain_encoder, resnet50_encoder, vgg16_encoder
 
 DECODER_FILTERS = (512, 256, 128, 64)
+LEVEL_FILTERS = (24, 48, 96, 192, 256)  # of unet25d, each level at half of the resolution before
 
 
 def unet(image, num_classes: int, decoder_activation: str, **_) -> keras.KerasTensor:
@@ -51,3 +52,41 @@ def _decode(features: list, num_classes: int, activation: str, skips: bool = Tru
         )
         x = keras.layers.BatchNormalization(name=f"{name}_bn")(convolve(x))
     return keras.layers.Conv2D(num_classes, 3, padding="same", name="scores")(x)
+
+
+def unet25d(image, num_classes: int, **_) -> keras.KerasTensor:
+    """Return the class scores of the residual 2.5-D U-net of the shipped weights.
+
+    It is not one of the paper's. The three channels of `image` (batch, row, column, 3) are a
+    slice and the planes below and above it; the scores are on its own grid.
+    """
+    x = image / 64.0  # about unit variance
+    skips = []
+    for level, filters in enumerate(LEVEL_FILTERS):
+        if skips:
+            x = keras.layers.MaxPooling2D(2, name=f"pool{level}")(x)
+        x = _residual_block(x, filters, f"encoder{level}")
+        skips.append(x)
+    for level, skip in list(enumerate(skips[:-1]))[::-1]:
+        x = _convolution(x, LEVEL_FILTERS[level], 1, f"decoder{level}_reduce")
+        x = keras.layers.UpSampling2D(2, interpolation="bilinear", name=f"decoder{level}_up")(x)
+        x = keras.layers.Concatenate(name=f"decoder{level}_skip")([x, skip])
+        x = _residual_block(x, LEVEL_FILTERS[level], f"decoder{level}")
+    return keras.layers.Conv2D(num_classes, 1, name="scores")(x)
+
+
+def _residual_block(x, filters: int, name: str) -> keras.KerasTensor:
+    """Return two 3 x 3 convolutions of `x`, the first of which the block's end adds."""
+    first = _convolution(x, filters, 3, f"{name}_first")
+    second = keras.layers.Conv2D(
+        filters, 3, padding="same", use_bias=False, name=f"{name}_second_conv"
+    )(first)
+    second = keras.layers.BatchNormalization(name=f"{name}_second_bn")(second)
+    total = keras.layers.Add(name=f"{name}_add")([first, second])
+    return keras.layers.ReLU(name=f"{name}_relu")(total)
+
+
+def _convolution(x, filters: int, width: int, name: str) -> keras.KerasTensor:
+    x = keras.layers.Conv2D(filters, width, padding="same", use_bias=False, name=f"{name}_conv")(x)
+    x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)

@@ -10,8 +10,18 @@ import numpy as np
 import yaml
 
 from bonelib.phantom.patient import DEPTH, FLESH_DEPTH, FLESH_WIDTH, MEAN_FAT_MM, Patient
-from bonelib.phantom.shapes import Points, capsule, ellipse, ellipsoid, intersection, union
-from bonelib.phantom.skeleton import Arm, Bone, Femur, Vertebra
+from bonelib.phantom.skeleton import (
+    Arm,
+    Bone,
+    Femur,
+    Points,
+    Vertebra,
+    capsule,
+    ellipse,
+    ellipsoid,
+    intersection,
+    union,
+)
 from bonelib.phantom.tissues import Tissue, spongy
 
 PELVIC_FLOOR = -45.0  # lowest z of bowel

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from bonelib.phantom.shapes import Frame
-from bonelib.phantom.skeleton import FEMURS, SPINE_TOP, Ageing, build_skeleton
+from bonelib.phantom.skeleton import FEMURS, SPINE_TOP, Ageing, Frame, build_skeleton
 from bonelib.phantom.tissues import Tissue
 
 THIGH_SCANS = 0.3  # share of scans of the thighs; in the paper, pelves are the minority

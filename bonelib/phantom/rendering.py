@@ -20,8 +20,7 @@ import yaml
 from scipy import fft
 
 from bonelib.phantom.projection import artefacts
-from bonelib.phantom.texture import draw_texture, texture_plane
-from bonelib.phantom.tissues import HEAVY, TISSUE_HU, Tissue
+from bonelib.phantom.tissues import HEAVY, TISSUE_HU, Tissue, draw_texture, texture_plane
 
 NOISE_HU = 10.0  # standard deviation in the middle of 30 cm of water, usual protocol
 USUAL_THICKNESS_MM = 2.5

@@ -5,6 +5,8 @@ drawn from the seed: skin and fat, the belly, the inside of the bones, the couch
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,21 +14,26 @@ import SimpleITK as sitk
 from scipy import ndimage
 from skimage.morphology import isotropic_closing
 
+from bonelib.datasets.folder import start_conversion
 from bonelib.phantom.anatomy import DENSE_CORTEX, PERIOSTEUM, SKIN_THICKNESS, paint_couch
 from bonelib.phantom.rendering import Scanner
-from bonelib.phantom.series import PhantomSeries, scan_slices
-from bonelib.phantom.shapes import capsule
-from bonelib.phantom.texture import draw_texture, texture_plane
-from bonelib.phantom.tissues import Tissue, spongy
+from bonelib.phantom.series import PhantomSeries, scan_slices, series_seed, write_dataset
+from bonelib.phantom.skeleton import capsule
+from bonelib.phantom.tissues import Tissue, draw_texture, spongy, texture_plane
 from bonelib.pretraining.annotation import (
     BONE_KINDS,
     SMOOTHING_PIXELS,
     SOFT_TISSUES,
     Annotation,
+    Subject,
+    bones_of,
     kind_of,
+    read_label_maps,
     smooth,
 )
 from bonelib.pretraining.soft_tissue import Tube, draw_belly, draw_vessels, find_cavity
+from bonelib.provenance import code_hash
+from bonelib.settings import Settings
 
 FINE_PIXEL_MM = 0.55  # tissues are drawn in pixels of about this width, for partial volume
 
@@ -335,3 +342,35 @@ def _draw_scanner(seed: int) -> Scanner:
     tissue_hu[Tissue.BOWEL_CONTRAST, 0] = random.uniform(130, 650)
     tissue_hu[Tissue.ENHANCED_BLOOD, 0] = random.uniform(100, 330)
     return replace(scanner, tissue_hu=tissue_hu)
+
+
+def render(directory: Path, subjects: list[Subject], settings: Settings, workers: int = 1) -> None:
+    """Write a CT series of each subject to `directory`, as `series.write_dataset` does."""
+    code = code_hash(__name__)
+    records = [
+        {
+            "series": subject.name,
+            "split": subject.split,
+            "seed": series_seed(subject.name, settings),
+            "code": code,
+            **subject.record(),
+        }
+        for subject in subjects
+    ]
+    bones = bones_of(subjects[0].names) if subjects else {}
+    make = partial(_make_series, subjects={subject.name: subject for subject in subjects})
+    write_dataset(directory, records, make, bones, workers)
+
+
+def _make_series(record: dict, subjects: dict[str, Subject]) -> PhantomSeries:
+    return render_annotation(subjects[record["subject"]].read(), record["seed"])
+
+
+def convert(directory: Path, output: Path, settings: Settings, workers: int = 1) -> None:
+    """Render the subjects in `directory` as a `folder` data set in `output`.
+
+    Raises InputError for incorrect tables or label maps.
+    """
+    subjects = read_label_maps(directory)
+    start_conversion(output, {"name": "label_maps"})
+    render(output, subjects, settings, workers)

@@ -1,4 +1,6 @@
-"""A label map on disk -> an annotation: bones, soft tissues and the outline of the body.
+"""A folder of annotated subjects -> annotations: bones, soft tissues and the outline of the body.
+
+`data/README.md` shows the layout of the folder.
 
 Positions are in mm from the corner of the annotation's field: x to the patient's left, y to
 the back, z to the head.
@@ -15,11 +17,15 @@ import SimpleITK as sitk
 from scipy import ndimage
 from skimage.morphology import convex_hull_image, isotropic_closing, isotropic_dilation
 
+from bonelib import scans
+from bonelib.datasets.folder import read_columns, read_names, read_split
 from bonelib.errors import InputError
 from bonelib.labels import on_grid
 from bonelib.phantom.tissues import Tissue
 from bonelib.scans import read_volume
 
+TISSUES_FILE, RANGE_FILE = "tissues.csv", "range.csv"
+LABEL_STEMS, BODY_STEMS = ("label", "labels"), ("mask",)
 BONE_KINDS = ("hip", "femur", "sacrum", "vertebra", "bone")  # a name may go on: femur_left
 SOFT_TISSUES = {
     tissue.name.lower(): tissue
@@ -78,6 +84,89 @@ def kind_of(name: str) -> str:
 def bones_of(names: dict[int, str]) -> dict[int, str]:
     """Return the bones among `names`, which are tissues by id."""
     return {number: name for number, name in names.items() if kind_of(name) in BONE_KINDS}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One annotated person on disk."""
+
+    name: str
+    split: str
+    label_path: Path
+    mask_path: Path | None  # of the body
+    slices: tuple[int, int] | None  # the first and the last to use, from the feet; None: all
+    names: dict[int, str]  # bones and tissues by id
+
+    def record(self) -> dict:
+        """Return everything that its annotation depends on."""
+        paths = [path for path in (self.label_path, self.mask_path) if path is not None]
+        files = [file for path in paths for file in scans.source_files(path)]
+        states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return {
+            "subject": self.name,
+            "slices": self.slices,
+            "names": self.names,
+            "sources": states,
+        }
+
+    def read(self, deformed_by: int | None = None) -> Annotation:
+        """Read the annotation; a seed deforms it."""
+        annotation = read_annotation(self.label_path, self.mask_path, self.names, self.slices)
+        return annotation if deformed_by is None else deform(annotation, deformed_by)
+
+
+def read_label_maps(directory: Path) -> list[Subject]:
+    """Return the subjects in a folder, in the order of its split file."""
+    split = read_split(directory)
+    names = read_names(directory / TISSUES_FILE, ("id", "tissue"))
+    try:
+        bones = bones_of(names)
+    except InputError as error:
+        raise InputError(f"{directory / TISSUES_FILE}: {error}") from error
+    if not bones:
+        raise InputError(f"{directory / TISSUES_FILE}: names no bone; give at least one")
+    ranges = _read_ranges(directory / RANGE_FILE, list(split.series))
+    subjects = []
+    for row in split.itertuples():
+        folder = directory / row.series
+        label, mask = (_volume_called(folder, stems) for stems in (LABEL_STEMS, BODY_STEMS))
+        if label is None:
+            raise InputError(
+                f"{folder}: has no label map; add a volume called {' or '.join(LABEL_STEMS)} "
+                f"({', '.join(scans.VOLUME_SUFFIXES)})"
+            )
+        slices = ranges.get(row.series)
+        subjects.append(Subject(row.series, row.split, label, mask, slices, names))
+    return subjects
+
+
+def _volume_called(folder: Path, stems: tuple[str, ...]) -> Path | None:
+    found = sorted(
+        file for file in folder.iterdir() if file.is_file() and scans.volume_stem(file) in stems
+    )
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise InputError(f"{folder}: has {names}; leave exactly one")
+    return found[0] if found else None
+
+
+def _read_ranges(file: Path, known: list[str]) -> dict[str, tuple[int, int]]:
+    """Return the first and last slice to use of each series; the file is optional."""
+    if not file.exists():
+        return {}
+    ranges = {}
+    table = read_columns(file, ("series", "first", "last"))
+    for series_id, first, last in table.itertuples(index=False, name=None):
+        line = f"line '{series_id},{first},{last}'"
+        if series_id not in known or series_id in ranges:
+            raise InputError(f"{file}: {line} does not name one series of {known}; correct it")
+        if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+            raise InputError(
+                f"{file}: {line} needs a first and a higher last slice, counted from the feet, "
+                "from 0; correct it"
+            )
+        ranges[series_id] = int(first), int(last)
+    return ranges
 
 
 def read_annotation(

@@ -17,9 +17,9 @@ from bonelib.phantom.patient import Patient
 from bonelib.phantom.series import FIELD_OF_VIEW_MM, write_folders
 from bonelib.phantom.skeleton import SPINE_TOP
 from bonelib.preparation import to_grid
-from bonelib.pretraining.annotated_patient import AnnotatedPatient
+from bonelib.pretraining.annotated_patient import AnnotatedPatient, render
+from bonelib.pretraining.annotation import Subject, read_label_maps
 from bonelib.pretraining.corpus import PIXEL_MM, Corpus
-from bonelib.pretraining.label_maps import Subject, read_label_maps, render
 from bonelib.segment.probabilities import input_slices
 from bonelib.settings import Settings
 
@@ -52,7 +52,7 @@ def write_corpus(
         for number in range(RENDERINGS)
         for subject in training
     ]
-    code = provenance.code_hash("bonelib.pretraining.label_maps", "bonelib.phantom.anatomy")
+    code = provenance.code_hash("bonelib.pretraining.annotated_patient", "bonelib.phantom.anatomy")
     for record in records:
         record["seed"] = int(provenance.text_hash(settings.seed, "corpus", record["series"]), 16)
         record["slabs"] = SLABS, LOWEST_MM, PIXEL_MM, settings.neighbour_mm

@@ -1,8 +1,8 @@
-"""Phantoms beside real scans: one table of HU, class shares and noise, and one gallery.
+"""Phantoms beside real scans: one table of HU and class shares, and one gallery.
 
 The real HU are of one radiotherapy-planning CT of a male pelvis (163 slices of 1 x 1 x 3 mm,
-bones and muscles labelled by hand); another patient differs by tens of HU. The real noise is
-of one abdominal CT, the real class shares are those of the paper's test set.
+bones and muscles labelled by hand); another patient differs by tens of HU. The real class shares
+are those of the paper's test set.
 """
 
 from collections.abc import Callable
@@ -15,27 +15,23 @@ import SimpleITK
 from matplotlib.figure import Figure
 from scipy import ndimage
 from skimage.morphology import disk
-from skimage.util import view_as_blocks
 
 from bonelib import figures
 from bonelib.phantom.patient import Patient
 from bonelib.phantom.rendering import Protocol
-from bonelib.phantom.series import PhantomSeries, make_series
+from bonelib.phantom.series import PhantomSeries, make_series, series_seed
 from bonelib.phantom.skeleton import BONE_NAMES
 from bonelib.phantom.tissues import Tissue
-from bonelib.phantom.visits import series_seed
 from bonelib.settings import Settings
 
 SURFACE_MM = 2.0  # depth of the surface layer of a bone
 PAPER_FIELD_MM2 = 800.0**2
 LENGTH_MM = 450.0  # of a phantom series, from the thighs to the spine
-PATCH_MM = 16.0  # side of the patches in which noise is measured
 REAL = {
     "femur, surface (HU)": 428, "femur, inside (HU)": 329, "hip, surface (HU)": 355,
     "hip, inside (HU)": 153, "sacrum, surface (HU)": 185, "sacrum, inside (HU)": 72,
     "vertebra, surface (HU)": 155, "vertebra, inside (HU)": 155, "muscle (HU)": 30,
     "fat (HU)": -100, "background (%)": 87.5, "patient (%)": 11.4, "bone (%)": 1.05,
-    "noise (HU)": 9.9, "noise grain (mm)": 0.73,
 }  # fmt: skip
 FINDINGS = {
     "thin": lambda patient: patient.fat < 12,
@@ -62,7 +58,7 @@ def examples(
 
 
 def compare(all_series: list[PhantomSeries]) -> pd.DataFrame:
-    """Return median HU of tissues, class shares at 800 mm and noise: phantom beside real."""
+    """Return median HU of tissues, class shares at 800 mm: phantom beside real."""
     phantom = pd.DataFrame([measure(series) for series in all_series]).mean()
     table = pd.DataFrame({"phantom": phantom, "real": pd.Series(REAL)}).loc[list(REAL)]
     return table.assign(difference=table["phantom"] - table["real"]).round(2)
@@ -84,33 +80,7 @@ def measure(series: PhantomSeries) -> dict[str, float]:
         found[f"{tissue.name.lower()} (HU)"] = np.median(image_hu[series.tissues == tissue])
     pixel_share = 100 * voxel_mm[1] * voxel_mm[2] / PAPER_FIELD_MM2 / len(bones)
     body, bone = pixel_share * series.body.sum(), pixel_share * (bones > 0).sum()
-    found |= {"background (%)": 100 - body, "patient (%)": body - bone, "bone (%)": bone}
-    deviation_hu, grain_mm = noise(series.scan)
-    return found | {"noise (HU)": deviation_hu, "noise grain (mm)": grain_mm}
-
-
-def noise(scan: SimpleITK.Image, share: float = 0.2) -> tuple[float, float]:
-    """Return standard deviation in HU and grain in mm of the noise in soft tissue.
-
-    It is measured in the calmest `share` of the patches. Grain is the in-plane distance at
-    which the autocorrelation falls to one half.
-    """
-    image_hu, spacing_mm = SimpleITK.GetArrayFromImage(scan).astype(float), scan.GetSpacing()[0]
-    size = round(PATCH_MM / spacing_mm)
-    rows, columns = (length // size * size for length in image_hu.shape[1:])
-    patches = view_as_blocks(image_hu[:, :rows, :columns], (1, size, size)).reshape(-1, size**2)
-    patches = patches[(patches.min(axis=1) > -60) & (patches.max(axis=1) < 160)]
-    axis = np.linspace(-1, 1, size)
-    plane = np.stack([np.ones((size, size)), *np.meshgrid(axis, axis)]).reshape(3, -1)
-    patches = patches - patches @ np.linalg.pinv(plane) @ plane  # shading is not noise
-    calmest = np.argsort(patches.std(axis=1))[: max(round(share * len(patches)), 1)]
-    patches = patches[calmest].reshape(-1, size, size)
-    pairs = np.concatenate([patches, patches.swapaxes(1, 2)])
-    correlation = [(pairs[..., lag:] * pairs[..., : size - lag]).mean() for lag in range(size // 2)]
-    correlation = np.array(correlation) / correlation[0]
-    lag = int(np.argmax(correlation < 0.5))
-    grain = np.interp(-0.5, -correlation[lag - 1 : lag + 1], (lag - 1, lag))
-    return float(patches.std()), float(grain * spacing_mm)
+    return found | {"background (%)": 100 - body, "patient (%)": body - bone, "bone (%)": bone}
 
 
 def draw_gallery(settings: Settings) -> Figure:

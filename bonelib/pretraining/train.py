@@ -19,15 +19,12 @@ from bonelib.settings import PRETRAINING, Settings, parse_overrides, replaced
 NAME = "unet25d"
 
 
-def train(corpus: Corpus, output: Path, settings: Settings, start: Path | None) -> pd.DataFrame:
+def train(corpus: Corpus, output: Path, settings: Settings) -> pd.DataFrame:
     """Train the network that the package ships and return its history, one row per epoch.
 
-    `start` is a file of weights to start from. The best epoch is that of the highest mean IoU
-    on the corpus' validation slices.
+    The best epoch is that of the highest mean IoU on the corpus' validation slices.
     """
-    return training.train(
-        NAME, corpus.validation, ResultFolder(output), settings, samples=corpus, start=start
-    )
+    return training.train(NAME, corpus.validation, ResultFolder(output), settings, samples=corpus)
 
 
 def main() -> None:
@@ -35,11 +32,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("corpus", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to start from")
     parser.add_argument("--set", nargs="+", default=[], metavar="SETTING=VALUE")
     options = parser.parse_args()
     settings = replaced(PRETRAINING, parse_overrides(options.set))
-    train(Corpus(options.corpus, settings), options.output, settings, options.start)
+    train(Corpus(options.corpus, settings), options.output, settings)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def find_network(name: str = SHIPPED, weights: Path | None = None) -> Network:
     if name not in models.SHIPPED:  # the paper's networks see single slices
         settings = replace(settings, neighbour_mm=0.0)
     if weights is None:
-        shipped = models.pretrained_names()
+        shipped = sorted(file.stem for file in models.WEIGHTS.glob("*.keras"))
         if name not in shipped:
             raise InputError(
                 f"no weights are shipped for '{name}', only for {', '.join(shipped)}; train it "

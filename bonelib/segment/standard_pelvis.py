@@ -12,8 +12,7 @@ from scipy import ndimage
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from bonelib.phantom.shapes import Frame
-from bonelib.phantom.skeleton import BONE_NAMES, Ageing, Bone, build_skeleton
+from bonelib.phantom.skeleton import BONE_NAMES, Ageing, Bone, Frame, build_skeleton
 
 STEP_MM = 3.0  # of the standard's grid and of the mask that it is fitted to
 LOWEST_MM = np.array([-180.0, -93.0, -165.0])  # the standard's box; femurs continue below it

@@ -44,10 +44,9 @@ print(run.banner())
 figure = realism.draw_gallery(run.settings)
 
 # %% [markdown]
-# ## HU, class shares and noise
+# ## HU and class shares
 # Medians in HU beside those of one real patient, of the surface (outer 2 mm) and the inside of
-# each bone; class shares in % of all pixels at 800 mm field of view beside the paper's test set;
-# standard deviation and grain of the noise beside one real abdominal CT.
+# each bone; class shares in % of all pixels at 800 mm field of view beside the paper's test set.
 
 # %%
 realism.compare(realism.examples(run.settings, patients))
