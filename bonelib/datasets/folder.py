@@ -15,13 +15,13 @@ import SimpleITK
 
 from bonelib import labels, provenance, scans
 from bonelib.errors import InputError, warn
+from bonelib.labels.masks import MASK_MODALITIES
 from bonelib.settings import SPLITS
 
 SPLIT_FILE = "split.csv"
 BONE_NAMES_FILE = "bone_names.csv"
 SOURCE_FILE = "dataset.json"  # written by a conversion: data set, licence, note for captions
 MASK_STEMS = ("mask", "labels", "bone")
-MASK_MODALITIES = ("RTSTRUCT", "SEG")
 
 LONGEST_LIST = 20  # of the ids that a message lists
 
@@ -56,7 +56,8 @@ class Case:
         )
         ids = set(np.unique(SimpleITK.GetArrayViewFromImage(mask)).tolist()) - {0}
         counted = ids if names is None else ids & {*names}
-        if not {number for number in counted if not names or names[number] != labels.IGNORE_NAME}:
+        bones = {number for number in counted if (names or {}).get(number) != labels.IGNORE_NAME}
+        if not bones:
             wanted = "any" if self.bone_names is None else ", ".join(map(str, self.bone_names))
             raise InputError(
                 f"{self.mask_path}: no bone in it: it holds ids {_listed({0, *ids})}, bone is "

@@ -20,7 +20,7 @@ FORMS = (
     f"a volume file ({', '.join(scans.VOLUME_SUFFIXES)}), a folder of these, a folder of PNG, "
     "an RTSTRUCT or a DICOM SEG"
 )
-DICOM_MODALITIES = ("RTSTRUCT", "SEG")
+MASK_MODALITIES = ("RTSTRUCT", "SEG")
 LOWEST_BONE_HU = 100.0  # mean under a mask of bone; a mask of another scan lies elsewhere
 SAMPLES = 1_000_000  # voxels of a mask that mean HU are taken from
 SMALLEST_OVERLAP = 0.5  # share of the bone's volume inside the scan; less: the origins differ
@@ -94,7 +94,7 @@ def _contents(path: Path) -> tuple[str, list[Path]]:
     found = defaultdict(list)
     for file in scans.source_files(path) if path.is_dir() else [path]:
         if scans.is_dicom(file):
-            found["DICOM" * (scans.modality(file) in DICOM_MODALITIES)].append(file)
+            found["DICOM" * (scans.modality(file) in MASK_MODALITIES)].append(file)
         elif scans.volume_stem(file) and file.parent in (path, path.parent):
             found["volumes" if path.is_dir() else "volume"].append(file)
         elif file.suffix.lower() == ".png" and file.parent == path:
