@@ -10,7 +10,7 @@ import trimesh
 from matplotlib.colors import to_rgb
 
 from bonelib.figures.style import BONE_COLOUR
-from bonelib.segment import preview, viewer
+from bonelib.segment import surfaces, viewer
 from bonelib.settings import BONE, PATIENT, RESEARCH_ONLY
 
 
@@ -100,7 +100,7 @@ def test_the_preview_shows_slices_planes_and_views(make_image, surface):
     classes = np.where(distance < 8, BONE, np.where(distance < 25, PATIENT, 0))
     labels = np.broadcast_to(classes, (20, 60, 80)).astype(np.uint8)
     image_hu = np.array([-1000, 50, 900], np.int16)[labels]
-    figure = preview.draw_preview(
+    figure = surfaces.draw_preview(
         make_image(image_hu, (4, 3, 3)), make_image(labels, (4, 3, 3)), surface
     )
     upper, lower = (part.axes for part in figure.subfigs)
