@@ -40,11 +40,6 @@ def test_parameters_are_exactly_the_papers(model):
     assert list(models.MODELS) == list(PARAMETERS)
 
 
-def test_parameters_do_not_depend_on_the_image_size():
-    for name in ("pspnet", "unet"):
-        assert models.build_model(name, 512).count_params() == PARAMETERS[name][0]
-
-
 def test_probabilities_come_out_on_the_networks_own_grid(model):
     probabilities = np.array(model(images(2, 64)))
     own_size = 64 // SHRINKS.get(model.name, 2)
@@ -174,14 +169,6 @@ def test_a_network_starts_from_the_weights_of_its_own_encoder(name, tmp_path):
     assert [one.shape[1] for one in features.outputs] == [32, 16, 8, 4]
     for ours, theirs in zip(features(images(1, 64)), expected(images(1, 64)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
-
-
-def test_the_file_names_of_keras_applications_are_found(tmp_path):
-    for name in encoders.WEIGHT_FILES["VGG16"]:
-        (tmp_path / name).write_text("")
-        for path in (tmp_path, tmp_path / name):
-            assert encoders.find_weights("VGG16", path) == tmp_path / name
-        (tmp_path / name).unlink()
 
 
 @pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
