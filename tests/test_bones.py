@@ -93,7 +93,8 @@ def test_a_mirrored_patient_has_left_where_right_was(found, all_bone):
         (np.s_[45:], {*PELVIS, "vertebra_1", "vertebra_2"}),  # from the hip joints up
         (np.s_[:42], set(PELVIS) - {"sacrum"}),  # up to the hip joints
         (np.s_[:, :, 95:], {"hip_left", "femur_left", "sacrum", "vertebra_1", "vertebra_2"}),
-        (np.s_[:12], {"bone_left_1", "bone_right_1"}),  # two thighs
+        (np.s_[:12], {"femur_left", "femur_right"}),  # two thighs
+        (np.s_[:12, :, 95:], {"femur"}),  # one: its shaft has no side
     ],
 )
 def test_a_field_that_cuts_the_patient(patient, all_bone, part, names):
@@ -157,15 +158,29 @@ def rods(*rods, shape=(60, 60, 140)) -> np.ndarray:
     )
 
 
+# Three bodies with a bridge of bone behind the discs; two rods beside them, the left one larger.
+SPINE = (*((low, low + 13, 30, 70, 10) for low in (3, 21, 39)), (3, 52, 44, 70, 4))
 ARMS = (5, 50, 30, 15, 3), (2, 58, 30, 125, 4)
 
 
-def test_without_a_pelvis_the_patients_middle_tells_the_position():
-    mask = rods((3, 52, 30, 70, 10), (2, 58, 30, 190, 4), shape=(60, 60, 200))
-    assert set(masks_of(mask, (2.0, 2.0, 2.0))) == {"bone_right_1", "bone_left_1"}
+def test_a_spine_is_counted_from_the_lowest_where_no_sacrum_is():
+    mask = rods(*SPINE, *ARMS)
+    found = masks_of(mask, (2.0, 2.0, 2.0))
+    bodies = [f"vertebra_from_lowest_{number}" for number in (1, 2, 3)]
+    assert set(found) == {*bodies, "bone_left_1", "bone_right_1"}
+    for name, body in zip(bodies, SPINE, strict=False):
+        assert (rods(body) & ~found[name]).sum() < 0.02 * rods(body).sum()
+    assert (found["bone_right_1"] == rods(ARMS[0])).all()
+    assert (found["bone_left_1"] == rods(ARMS[1])).all()
+
+
+def test_the_patients_middle_tells_a_spine_beside_ribs_of_one_side():
+    mask = rods(*SPINE, (2, 58, 30, 190, 4), shape=(60, 60, 200))
+    assert "bone_right_1" in set(masks_of(mask, (2.0, 2.0, 2.0)))
     body = mask.copy()
     body[:, :, :141] = True
-    assert set(masks_of(mask, (2.0, 2.0, 2.0), body)) == {"bone_middle_1", "bone_left_1"}
+    bodies = {f"vertebra_from_lowest_{number}" for number in (1, 2, 3)}
+    assert set(masks_of(mask, (2.0, 2.0, 2.0), body)) == {*bodies, "bone_left_1"}
 
 
 def test_others_are_numbered_by_size_and_take_the_nearest_specks():
@@ -175,6 +190,12 @@ def test_others_are_numbered_by_size_and_take_the_nearest_specks():
     assert set(found) == {"bone_left_1", "bone_left_2", "bone_right_1"}
     assert found["bone_left_1"][2, 30, 125] and found["bone_left_2"][40, 30, 105]
     assert found["bone_right_1"][55, 30, 22] and found["bone_left_1"][20, 30, 114]
+
+
+def test_thick_slices_give_the_same_bones(patient, all_bone):
+    found = masks_of(all_bone[::3], (3 * SPACING_MM[0], *SPACING_MM[1:]))
+    for name in PELVIS:
+        assert dice(found[name], patient[name][::3]) > 0.95, name
 
 
 def test_nothing_has_no_bones_and_a_single_voxel_is_one():

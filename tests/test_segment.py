@@ -18,7 +18,7 @@ from bonelib.phantom.series import make_series, series_seed, write_dicom
 from bonelib.phantom.skeleton import BONE_NAMES
 from bonelib.segment import pretrained, probabilities
 from bonelib.segment.probabilities import bone_on_scan, find_region, predict_bone
-from bonelib.settings import PRETRAINING, RESEARCH_ONLY, get_settings
+from bonelib.settings import BONE, PATIENT, PRETRAINING, RESEARCH_ONLY, get_settings
 
 SINGLE = replace(PRETRAINING, neighbour_mm=0.0)  # of networks that see single slices
 SETTINGS = replace(PRETRAINING, phantom_matrix=160, phantom_slice_distance_mm=20.0)
@@ -58,6 +58,21 @@ def test_every_file_is_there_and_the_record_lists_it(made):
     page = folder.viewer.read_text(encoding="utf-8")
     assert "</span> femur left<br>" in page and RESEARCH_ONLY in page
     assert record["notes"][0] == RESEARCH_ONLY
+    assert 0.8 < record["out_of_depth"]["pelvis_fit"] <= 1
+    assert not [note for note in record["notes"] if "no pelvis" in note or "as bright" in note]
+
+
+@pytest.mark.parametrize(("side_mm", "is_told"), [(10, False), (40, True)])
+def test_much_that_is_bright_and_unlabelled_is_told(make_image, side_mm, is_told):
+    image_hu = np.full((20, 60, 60), 40, np.int16)
+    image_hu[:, 5:15, 5:15] = 700  # labelled: 80 ml
+    image_hu[5:15, 30 : 30 + side_mm // 2, 30 : 30 + side_mm // 2] = 300
+    classes = np.where(image_hu == 700, BONE, PATIENT).astype(np.uint8)
+    scan, label_map = (make_image(values, (2, 2, 2)) for values in (image_hu, classes))
+    model = segment.BoneModel(scan, label_map, label_map, {}, {}, pelvis_fit=0.9)
+    measures, notes = segment.out_of_depth(model)
+    assert measures["bright_unlabelled_ml"] == pytest.approx(20 * side_mm**2 / 1000, rel=0.01)
+    assert [note[:16] for note in notes] == ["32 ml are as bri"] * is_told
 
 
 def test_the_label_map_lies_on_the_scan_and_is_right(made, patient):
@@ -165,7 +180,9 @@ def water(make_image, tmp_path):
 
 def test_a_scan_without_bone_says_so(water, tmp_path):
     record = segment.segment(water, tmp_path / "out", Bright(), bones=True)
-    assert record["notes"] == [RESEARCH_ONLY, "no bone was found, so there is no surface"]
+    known, unlike, empty = record["notes"]
+    assert (known, empty) == (RESEARCH_ONLY, "no bone was found, so there is no surface")
+    assert unlike.startswith("no pelvis is recognised: the bone shows 0% of a standard one")
     assert record["volumes_ml"]["bone"] == 0 and record["areas_cm2"] == {}
     assert record["files"] == ["bones.nii.gz", "preview.png", "segmentation.nii.gz"]
 
@@ -247,7 +264,9 @@ def test_real_abdomen_is_segmented_without_its_uids(shared_data, tmp_path):
     assert label_map.GetSize() == scans.read_scan(path).GetSize()
     assert any("no DICOM SEG was written: " in note for note in record["notes"])
     assert record["volumes_ml"]["bone"] > 20 and "bone.stl" in record["files"]
-    assert "bone_middle_1" in record["volumes_ml"]  # no pelvis is in view
+    assert "vertebra_from_lowest_1" in record["volumes_ml"]
+    told = " ".join(record["notes"])
+    assert "no pelvis is recognised" in told and "are as bright as bone" in told  # both humeri
 
 
 # Margin of bone

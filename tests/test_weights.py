@@ -8,7 +8,7 @@ import pytest
 import SimpleITK
 
 from bonelib import metrics
-from bonelib.models import WEIGHTS
+from bonelib.models import WEIGHTS, load_pretrained
 from bonelib.phantom.series import make_series
 from bonelib.segment import find_network, segment_image
 from bonelib.settings import BONE, PRETRAINING
@@ -26,6 +26,9 @@ def test_the_shipped_weights_are_small_and_have_a_card():
     for file in WEIGHTS.glob("*.keras"):
         card = file.with_suffix(".md").read_text()
         assert "not for diagnosis" in card and "| seed |" in card and "commit " in card
+        assert load_pretrained(file.stem, 64).output_shape == (None, 32, 32, 3)
+    with pytest.raises(ValueError, match="no weights are shipped for 'fcn8', only for unet"):
+        load_pretrained("fcn8")
 
 
 @pytest.mark.parametrize(

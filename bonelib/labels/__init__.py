@@ -8,13 +8,13 @@ import numpy as np
 import SimpleITK
 
 from bonelib.bone_names import IGNORE_NAME, looks_like_bone
-from bonelib.labels.body import body_mask, unlabelled_bone
+from bonelib.labels.body import BONE_HU, body_mask, unlabelled_bone
 from bonelib.labels.masks import read_mask
 from bonelib.scans.volumes import image_like, on_grid
 from bonelib.settings import BONE, IGNORE, PATIENT
 
 __all__ = [
-    "IGNORE_NAME", "body_mask", "bone_of", "image_like", "label_map", "looks_like_bone",
+    "BONE_HU", "IGNORE_NAME", "body_mask", "bone_of", "image_like", "label_map", "looks_like_bone",
     "on_grid", "read_mask", "unlabelled_bone",
 ]  # fmt: skip
 

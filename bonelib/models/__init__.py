@@ -16,7 +16,7 @@ from bonelib.models.fcn import fcn8, fcn32
 from bonelib.models.pspnet import pspnet
 from bonelib.models.unet import resnet50_unet, segnet, unet, unet25d, vgg_unet
 from bonelib.paths import WEIGHTS
-from bonelib.settings import NUM_CLASSES
+from bonelib.settings import NUM_CLASSES, PRETRAINING
 
 __all__ = [
     "ENCODERS", "MODELS", "EncoderWeightsError", "build_model", "encoder_of", "save_pretrained",
@@ -69,6 +69,20 @@ def build_model(
     # float32 keeps the loss accurate when the other layers compute in 16 bits.
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(scores)
     return keras.Model(image, probabilities, name=name)
+
+
+def load_pretrained(name: str, image_size: int | tuple[int, int] = 512) -> keras.Model:
+    """Return network `name` with the trained weights that the package ships.
+
+    They expect slices with the pixel spacing and intensity window of `settings.PRETRAINING`.
+    Raises ValueError, which lists the shipped networks, for one without weights.
+    """
+    shipped = sorted(file.stem for file in WEIGHTS.glob("*.keras"))
+    if name not in shipped:
+        raise ValueError(f"no weights are shipped for '{name}', only for {', '.join(shipped)}")
+    model = build_model(name, image_size, decoder_activation=PRETRAINING.decoder_activation)
+    model.load_weights(WEIGHTS / f"{name}.keras")
+    return model
 
 
 def save_pretrained(model: keras.Model, name: str, folder: Path = WEIGHTS) -> Path:

@@ -31,7 +31,7 @@ from bonelib.errors import InputError, noting
 from bonelib.labels import image_like
 from bonelib.paths import SegmentationFolder
 from bonelib.segment import dicom_seg, surfaces, viewer
-from bonelib.segment.bones import separate
+from bonelib.segment.bones import MIN_FIT, pelvis_fit, separate
 from bonelib.segment.pretrained import Network, find_network
 from bonelib.segment.probabilities import bone_on_scan, clean, find_region, predict_bone
 from bonelib.settings import BONE, CLASS_NAMES, PATIENT, RESEARCH_ONLY
@@ -39,6 +39,7 @@ from bonelib.settings import BONE, CLASS_NAMES, PATIENT, RESEARCH_ONLY
 SCRATCH_PREFIX = ".bonelib-"
 ALL_BONE, PATIENT_NAME = CLASS_NAMES[BONE], CLASS_NAMES[PATIENT]
 PREVIEW_DPI = 110
+BRIGHT_ML, BRIGHT_SHARE = 5.0, 0.1  # unlabelled and bright: more, also beside bone, is told
 EXPANSION = 3  # voxels by which ids grow, so that they cover the bone on the scan's finer grid
 
 Progress = Callable[[str, int, int], None]  # called with stage, parts done, all parts
@@ -80,10 +81,12 @@ def segment(
             model = _bone_model(stored.image, network, bones, stages)
             with stages("writing"):
                 notes = _write(model, stored, bones, scratch)
-        notes = [RESEARCH_ONLY, *repairs, *filter(None, [network.note]), *notes]
+        measures, doubts = out_of_depth(model)
+        notes = [RESEARCH_ONLY, *repairs, *filter(None, [network.note]), *doubts, *notes]
         record = {
             "options": {"bones": bones},
             **_measure(model),
+            "out_of_depth": measures,
             "seconds": stages.seconds,
             "files": [file.relative_to(scratch.root).as_posix() for file in _files(scratch.root)],
             "notes": list(dict.fromkeys(notes)),
@@ -103,6 +106,7 @@ class BoneModel:
     bones: SimpleITK.Image  # ids of single bones, or 1 for all bone
     names: dict[int, str]  # of the ids
     surfaces: dict[str, trimesh.Trimesh]  # of all bone, then of the single bones by name
+    pelvis_fit: float  # share of a standard pelvis' surface that the bone shows
 
 
 @dataclass
@@ -146,11 +150,12 @@ def _bone_model(scan: SimpleITK.Image, network: Network, bones: bool, stages: _S
     label_map = SimpleITK.Maximum(body, bone * BONE)
     with stages("surfaces") as done:
         found = SimpleITK.GetArrayViewFromImage(margin) > 0
+        patient = SimpleITK.GetArrayFromImage(labels.on_grid(body, margin)) > 0
+        grid = margin.GetSpacing()[::-1], patient
         ids, names = found.astype(np.uint8), {1: ALL_BONE} if found.any() else {}
         parts = dict.fromkeys(names.values())
         if bones:
-            patient = SimpleITK.GetArrayFromImage(labels.on_grid(body, margin)) > 0
-            ids, names = separate(found, margin.GetSpacing()[::-1], patient)
+            ids, names = separate(found, *grid)
             parts |= {name: ids == number for number, name in names.items()}
         shapes = {}
         for number, (name, part) in enumerate(parts.items(), start=1):
@@ -161,7 +166,7 @@ def _bone_model(scan: SimpleITK.Image, network: Network, bones: bool, stages: _S
             done(number, len(parts))
     ids = image_like(np.stack([expand_labels(part, EXPANSION) for part in ids]), margin)
     on_scan = SimpleITK.Mask(labels.on_grid(ids, scan), bone)
-    return BoneModel(scan, label_map, on_scan, names, shapes)
+    return BoneModel(scan, label_map, on_scan, names, shapes, pelvis_fit(found, *grid))
 
 
 def _write(
@@ -220,6 +225,30 @@ def _measure(model: BoneModel) -> dict:
         "closed": {name: bool(one.is_watertight) for name, one in model.surfaces.items()},
         "surface_space": "patient coordinates (LPS) in mm: x to the left, y to the back, z up",
     }
+
+
+def out_of_depth(model: BoneModel) -> tuple[dict[str, float], list[str]]:
+    """Return measures of how unlike its training a scan is for a network, and notes on them."""
+    bone, body = model.label_map == BONE, model.label_map > 0
+    unlabelled = labels.unlabelled_bone(model.scan, bone, body) * (model.scan > labels.BONE_HU)
+    volumes_ml = [
+        SimpleITK.GetArrayViewFromImage(mask).sum() * np.prod(model.scan.GetSpacing()) / 1000
+        for mask in (bone, unlabelled)
+    ]
+    bone_ml, bright_ml = map(float, volumes_ml)
+    notes = []
+    if model.pelvis_fit < MIN_FIT:
+        notes.append(
+            f"no pelvis is recognised: the bone shows {model.pelvis_fit:.0%} of a standard one, at "
+            f"least {MIN_FIT:.0%} are expected; the network knows pelvis, thighs and lower spine"
+        )
+    if bright_ml > max(BRIGHT_ML, BRIGHT_SHARE * bone_ml):
+        notes.append(
+            f"{bright_ml:.0f} ml are as bright as bone and not labelled, beside {bone_ml:.0f} ml "
+            "of bone: ribs, arms, metal or contrast agent? look at preview.png"
+        )
+    measures = {"pelvis_fit": model.pelvis_fit, "bright_unlabelled_ml": bright_ml}
+    return {name: round(value, 3) for name, value in measures.items()}, notes
 
 
 def _origin(path: Path, network: Network) -> dict:

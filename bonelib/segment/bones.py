@@ -3,9 +3,9 @@
 Femurs, hip bones, the sacrum and the spine are identified by a standard pelvis that is fitted
 to the mask; bones that touch are cut at their narrowest place. Vertebrae are counted upwards
 from the sacrum (`vertebra_1` lies on top of it and is usually L5, which a mask cannot prove),
-or from the lowest one visible if the sacrum is not (`vertebra_from_lowest_1`). Any other bone
-(rib, arm, coccyx), and every bone of a scan that shows too little of a pelvis, is named by its
-position only: `bone_left_1`, `bone_middle_1`, the largest first.
+or from the lowest one visible if the sacrum is not (`vertebra_from_lowest_1`). A thigh alone
+is `femur`, because its shaft does not show its side. Any other bone (rib, arm, coccyx) is named
+by its position only: `bone_left_1`, `bone_middle_1`, the largest first.
 """
 
 import numpy as np
@@ -33,7 +33,13 @@ SMALLEST_BONE_MM3 = 1000.0  # smaller pieces are specks
 MAX_OTHERS = 100  # ids have 8 bits
 MIDDLE_MM = 25.0  # half the width of what is called the middle
 
+SHAFT_DEPTH_MM = 10.0  # least radius of a femoral shaft; a forearm's bones are thinner
+SHAFT_HEIGHT_MM = 30.0
+SHAFT_ROUNDNESS = 0.6  # share of a shaft's section that its largest inscribed disk covers
 SIDED_HIP_MM3 = 40_000.0  # this much of a hip bone shows its side
+COLUMN_OFFSET_MM = 30.0  # of a spine from the patient's middle
+COLUMN_DEPTH_MM = 9.0
+COLUMN_HALF_WIDTH_MM = 50.0  # with its processes; ribs reach farther
 
 BODY_DEPTH_MM = 8.0  # a vertebral body is deeper than this, arches and processes are not
 BODY_DISTANCE_MM = 20.0  # least distance between the centres of two bodies
@@ -58,6 +64,34 @@ def separate(
     ids = np.zeros(bone.shape, np.uint8)
     if not bone.any():
         return ids, {}
+    box, coarse, field, middle_mm = _working_grid(bone, spacing_mm, body)
+    labels, names = _name(coarse, field, middle_mm)
+    nearest = ndimage.distance_transform_edt(
+        labels == 0, return_distances=False, return_indices=True
+    )
+    back = map(_nearest_indices, bone[box].shape, coarse.shape)
+    ids[box] = labels[tuple(nearest)][np.ix_(*back)] * bone[box]
+    return ids, names
+
+
+def pelvis_fit(bone: np.ndarray, spacing_mm: tuple[float, float, float], body: np.ndarray) -> float:
+    """Return how much of a standard pelvis' surface a mask shows, 0 to 1; below `MIN_FIT` none.
+
+    The arguments are those of `separate`.
+    """
+    if not bone.any():
+        return 0.0
+    _, coarse, field, _ = _working_grid(bone, spacing_mm, body)
+    return _locate(coarse, field)[1]
+
+
+def _locate(bone, field):
+    halved = block_reduce(bone, HALVING, np.max)
+    return standard_pelvis.locate(halved, HALVING * STEP_MM, field)
+
+
+def _working_grid(bone, spacing_mm, body):
+    """Return the box of the bone, the mask in it at `STEP_MM`, its field and the middle in mm."""
     (box,) = ndimage.find_objects(bone.view(np.uint8))
     box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
     sizes = bone[box].shape
@@ -71,13 +105,7 @@ def separate(
     if body is not None:  # not the middle of the bone, which may show on one side only
         halves = body.sum(axis=(0, 1)).cumsum()
         middle_mm = np.searchsorted(halves, halves[-1] / 2) * spacing_mm[2] - corner_mm[2]
-    labels, names = _name(coarse, field, middle_mm)
-    nearest = ndimage.distance_transform_edt(
-        labels == 0, return_distances=False, return_indices=True
-    )
-    labels = labels[tuple(nearest)][np.ix_(*map(_nearest_indices, sizes, counts))]
-    ids[box] = labels * bone[box]
-    return ids, names
+    return box, coarse, field, middle_mm
 
 
 def _nearest_indices(count: int, size: int) -> np.ndarray:
@@ -92,16 +120,17 @@ def _name(bone, field, middle_mm) -> tuple[np.ndarray, dict[int, str]]:
     """
     depth_mm = _depth(bone)
     pieces = _cut_at_narrows(bone, depth_mm)
-    halved = block_reduce(bone, HALVING, np.max)
-    pose, fit = standard_pelvis.locate(halved, HALVING * STEP_MM, field)
-    kinds = np.zeros(bone.shape, np.uint8)
+    pose, fit = _locate(bone, field)
     if fit >= MIN_FIT:
-        found = _kinds_by_pelvis(bone, depth_mm, pieces, pose)
-        if _shows_sides(found):
-            kinds, middle_mm = found, pose.values[2]
+        kinds = _kinds_by_pelvis(bone, depth_mm, pieces, pose)
+    else:
+        kinds = _kinds_without_pelvis(bone, depth_mm, middle_mm)
     parts = {name: kinds == number for number, name in enumerate(NAMES, start=1)}
     spine = _count_vertebrae(parts.pop(SPINE), depth_mm, pieces)
     prefix = "vertebra_" if parts["sacrum"].any() else "vertebra_from_lowest_"
+    parts = _without_unsure_side(parts)
+    if fit >= MIN_FIT and "femur_left" in parts:
+        middle_mm = pose.values[2]
     parts |= {f"{prefix}{number}": spine == number for number in range(1, spine.max() + 1)}
     parts |= _others(bone & (kinds == 0), middle_mm)
     parts = {name: part for name, part in parts.items() if _volume_mm3(part) >= SMALLEST_BONE_MM3}
@@ -200,12 +229,55 @@ def _contacts(bone: np.ndarray, depth_mm: np.ndarray, part_of: np.ndarray) -> sp
     return contacts + contacts.T
 
 
-def _shows_sides(kinds: np.ndarray) -> bool:
-    """Tell left from right: by the sacrum, both femurs or most of a hip bone, not by one thigh."""
-    volumes = {name: _volume_mm3(kinds == number) for number, name in enumerate(NAMES, start=1)}
+def _kinds_without_pelvis(bone, depth_mm, middle_mm) -> np.ndarray:
+    """Return for each voxel which of `NAMES` it is, from 1, where no pelvis is in the scan.
+
+    The largest part decides: if it is a round shaft, all shafts are femurs; if it is a deep
+    column in the middle, it is a spine, and shafts beside it may be arms.
+    """
+    spine_number = 1 + NAMES.index(SPINE)
+    kinds = np.zeros(bone.shape, np.uint8)
+    for part, place in _components(bone):
+        columns_mm = STEP_MM * (place[2].start + np.arange(part.shape[2]))
+        deep = np.nonzero(part & (depth_mm[place] >= COLUMN_DEPTH_MM))[2]
+        axis_mm = np.median(columns_mm[deep]) if len(deep) else np.inf
+        if _is_shaft(part, depth_mm[place]):
+            side = "left" if _column_mm(part, place[2].start) > middle_mm else "right"
+            number = 1 + NAMES.index(f"femur_{side}")
+        elif abs(axis_mm - middle_mm) <= COLUMN_OFFSET_MM:
+            number = spine_number
+            part = part & (np.abs(columns_mm - axis_mm) <= COLUMN_HALF_WIDTH_MM)
+        else:
+            continue
+        spine_seen = (kinds == spine_number).any()
+        if not kinds.any() or spine_seen == (number == spine_number):
+            kinds[place][part] = number
+    return kinds
+
+
+def _is_shaft(part: np.ndarray, depth_mm: np.ndarray) -> bool:
+    if len(part) * STEP_MM < SHAFT_HEIGHT_MM:
+        return False
+    radius_mm = np.where(part, depth_mm, 0).max(axis=(1, 2))
+    area_mm2 = part.sum(axis=(1, 2)) * STEP_MM**2
+    roundness = np.median(np.pi * radius_mm**2 / area_mm2)
+    return np.median(radius_mm) >= SHAFT_DEPTH_MM and roundness >= SHAFT_ROUNDNESS
+
+
+def _without_unsure_side(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the parts, with no side in their names if they cannot show it.
+
+    One femur alone does not show its side; two do, and so do a sacrum or most of a hip bone.
+    """
+    volumes = {name: _volume_mm3(part) for name, part in parts.items()}
     femurs = min(volumes["femur_left"], volumes["femur_right"])
     hip = max(volumes["hip_left"], volumes["hip_right"])
-    return max(femurs, volumes["sacrum"]) >= SMALLEST_BONE_MM3 or hip >= SIDED_HIP_MM3
+    if max(femurs, volumes["sacrum"]) >= SMALLEST_BONE_MM3 or hip >= SIDED_HIP_MM3:
+        return parts
+    return {
+        "femur": parts["femur_left"] | parts["femur_right"],
+        "hip": parts["hip_left"] | parts["hip_right"],
+    }
 
 
 # Vertebrae
