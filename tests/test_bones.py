@@ -133,17 +133,37 @@ def test_padding_changes_no_bone(trunk, unpadded, pads):
         assert dice(found[name], np.pad(mask, pads)) > 0.98, name
 
 
-@pytest.mark.parametrize("slope", [-0.3, 0.3])
-def test_empty_corners_of_a_tilted_scan_change_no_name(trunk, patient, slope):
-    """As a straightened scan has them: cut by slanted planes, with slices that are half empty."""
+def tilted(trunk, slope):
+    """Where a straightened scan was scanned: between slanted planes, in slices half empty."""
     slices, rows, _ = np.ogrid[tuple(map(slice, trunk[0].shape))]
     plane = slices - slope * (rows - 60)
-    scanned = (plane >= 4) & (plane <= 56)
+    return (plane >= 4) & (plane <= 56)
+
+
+@pytest.mark.parametrize("slope", [-0.3, 0.3])
+def test_empty_corners_of_a_tilted_scan_change_no_name(trunk, patient, slope):
+    scanned = tilted(trunk, slope)
     bone, body = (np.pad(part & scanned, ((20, 20), (0, 0), (0, 0))) for part in trunk)
     found = masks_of(bone, body=body)
     for name in ("hip_left", "hip_right", "femur_left", "femur_right", "sacrum"):
         truth = np.pad(patient[name][:62] & scanned, ((20, 20), (0, 0), (0, 0)))
         assert dice(found[name], truth) > 0.95, name
+
+
+@pytest.mark.parametrize("slope", [-0.15, 0.15])
+def test_a_tilted_scan_cut_to_its_full_slices_keeps_its_names(trunk, patient, slope):
+    full = tilted(trunk, slope).all(axis=(1, 2))  # 10 cm
+    found = masks_of(trunk[0][full], body=trunk[1][full])
+    assert set(found) == {"hip_left", "hip_right", "femur_left", "femur_right", "sacrum"}
+    for name, mask in found.items():
+        assert dice(mask, patient[name][:62][full]) > 0.98, name
+
+
+@pytest.mark.parametrize("slope", [-0.3, 0.3])
+def test_a_slab_too_thin_for_a_pelvis_names_no_bone_wrongly(trunk, slope):
+    full = tilted(trunk, slope).all(axis=(1, 2))  # 4 cm
+    found = masks_of(trunk[0][full], body=trunk[1][full])
+    assert {name.rsplit("_", 1)[0] for name in found} <= {"bone_left", "bone_middle", "bone_right"}
 
 
 def rods(*rods, shape=(60, 60, 140)) -> np.ndarray:

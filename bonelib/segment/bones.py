@@ -239,8 +239,9 @@ def _kinds_without_pelvis(bone, depth_mm, middle_mm) -> np.ndarray:
     kinds = np.zeros(bone.shape, np.uint8)
     for part, place in _components(bone):
         columns_mm = STEP_MM * (place[2].start + np.arange(part.shape[2]))
-        deep = np.nonzero(part & (depth_mm[place] >= COLUMN_DEPTH_MM))[2]
-        axis_mm = np.median(columns_mm[deep]) if len(deep) else np.inf
+        deep = part & (depth_mm[place] >= COLUMN_DEPTH_MM)
+        is_column = _volume_mm3(deep) >= SMALLEST_BONE_MM3  # a pubis is deep in one spot
+        axis_mm = np.median(columns_mm[np.nonzero(deep)[2]]) if is_column else np.inf
         if _is_shaft(part, depth_mm[place]):
             side = "left" if _column_mm(part, place[2].start) > middle_mm else "right"
             number = 1 + NAMES.index(f"femur_{side}")
