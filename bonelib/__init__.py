@@ -39,6 +39,8 @@ same order, in millimetres.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 __version__ = "0.1.0"
 
@@ -46,12 +48,21 @@ __version__ = "0.1.0"
 os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-if "ipykernel" in sys.modules:  # JupyterLab would show TensorFlow's greeting in red
-    stderr = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+
+@contextmanager
+def without_stderr() -> Iterator[None]:
+    """Discard what is written to the file descriptor, as TensorFlow does when it is imported."""
+    sys.stderr.flush()
+    kept = os.dup(2)
     try:
-        import keras  # noqa: F401
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+if "ipykernel" in sys.modules:  # JupyterLab would show TensorFlow's greeting in red
+    with without_stderr():
+        import keras  # noqa: F401

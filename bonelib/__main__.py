@@ -4,11 +4,9 @@
 """
 
 import argparse
-import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import numpy as np
 import SimpleITK
 from tqdm import tqdm
 
-from bonelib import __version__, datasets, errors, labels, scans
+from bonelib import __version__, datasets, errors, labels, scans, without_stderr
 from bonelib.devices import num_cores
 from bonelib.paths import RESULTS
 from bonelib.settings import (
@@ -198,7 +196,7 @@ def describe_mask(
 
 def segment(options: argparse.Namespace) -> None:
     """Segment one scan and print a summary of the record."""
-    with _loading_keras():
+    with without_stderr():
         from bonelib import segment as segmentation
 
     network = segmentation.find_network(options.model, options.weights)
@@ -242,7 +240,7 @@ def convert(options: argparse.Namespace) -> None:
 def pretrain(options: argparse.Namespace) -> None:
     """Train the shipped weights and print where they are."""
     settings = replaced(PRETRAINING, parse_overrides(options.set))
-    with _loading_keras():
+    with without_stderr():
         from bonelib.pretraining import pretrain as pretraining
 
     weights = pretraining.pretrain(
@@ -263,20 +261,6 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
     if issubclass(category, errors.InputWarning):
         text = f"note: {message}"
     tqdm.write(text, file=sys.stderr)  # above a progress bar
-
-
-@contextmanager
-def _loading_keras() -> Iterator[None]:
-    """Discard the messages that TensorFlow writes to the file descriptor when it is imported."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 if __name__ == "__main__":
