@@ -44,6 +44,8 @@ def main() -> None:
                     output.execution_count = number
             cell.metadata.pop("execution", None)
         notebook.metadata.pop("widgets", None)
+        # JupyterLab adds it otherwise, and calls the notebook unsaved.
+        notebook.metadata.language_info = executed.metadata.language_info
         nbformat.write(notebook, path)
 
 
