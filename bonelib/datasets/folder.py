@@ -141,7 +141,11 @@ def scan_and_mask(folder: Path) -> tuple[Path, Path]:
     ]
     found = [entry for entry in others if scans.is_scan_file(entry)]
     if not any(scans.is_dicom(file) for file in found):  # a DICOMDIR lists the folders beside it
-        with_slices = [entry for entry in others if set(_dicom_files(entry)) - set(masks)]
+        with_slices = [
+            entry
+            for entry in others
+            if any(scans.modality(file) not in MASK_MODALITIES for file in _dicom_files(entry))
+        ]
         found += [entry for entry in with_slices if entry.is_dir()]
         found += [folder] * any(entry.is_file() for entry in with_slices)
     kinds = (

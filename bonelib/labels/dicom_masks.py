@@ -28,6 +28,8 @@ SAME_OUTLINE = 0.98  # share of its pixels that a smaller outline has to have, t
 CONTAINED = 0.99  # share of an outline's pixels inside another, to be a hole or an island there
 LONGEST_GAP = 2.1  # planes' distances that are bridged: one plane may be missing
 FLAT_MM = 0.5  # that points may lie off the plane of their contour
+OTHER_SPACE = "has another frame of reference than the scan; give the scan that it was drawn on"
+NOTED_OUTSIDE = 0.01  # share of the contours' points outside of the scan
 ROUNDING_MM = 1e-6  # decides for a voxel halfway between two planes
 
 
@@ -84,17 +86,24 @@ def read_structure_set(
     with refusing_damage(path, DAMAGED):
         dataset = pydicom.dcmread(path, force=True)
         _check_reference(path, dataset, layout)
-        structures = _rois(dataset, layout)
+        structures = _rois(path, dataset, layout)
+
+    points_mm = []
 
     def draw(contours: Sequence[Dataset]) -> np.ndarray:
         with refusing_damage(path, DAMAGED):
-            return fill(path, _closed(path, contours), scan)
+            outlines = _closed(path, contours)
+            points_mm.extend(outlines.contours_mm)
+            return fill(path, outlines, scan)
 
     mask, names = draw_bones(path, structures, bone_names, draw, Grid.of(scan))
     if not SimpleITK.GetArrayViewFromImage(mask).any():
         raise InputError(
             f"{path}: has no closed contours of bone in the scan; export the structures again"
         )
+    outside = 1 - _share_inside(np.concatenate(points_mm), scan)
+    if outside > NOTED_OUTSIDE:
+        warn(f"{100 * outside:.0f} % of the contours' points lie outside of the scan")
     return mask, names
 
 
@@ -133,11 +142,20 @@ def fill(path: Path, outlines: Outlines, scan: SimpleITK.Image) -> np.ndarray:
             filled = _filled([item[:, across] for item in moved], outlines, slices.shape[1:])
             here_mm = slices_mm[index] + in_plane_mm
             slices[index] |= filled & (here_mm >= low_mm) & (here_mm < high_mm)
+    if not inside.any():
+        warn("a structure has contours and no voxel of the scan inside them")
     return inside
 
 
+def _share_inside(points_mm: np.ndarray, scan: SimpleITK.Image) -> float:
+    """Return the share of points (n, 3) that lie inside the scan."""
+    to_mm = np.reshape(scan.GetDirection(), (3, 3)) * scan.GetSpacing()
+    index = (points_mm - scan.GetOrigin()) @ np.linalg.inv(to_mm).T
+    return float(((index > -1) & (index < scan.GetSize())).all(axis=1).mean())
+
+
 def _check_reference(path: Path, dataset: Dataset, layout: Layout | None) -> None:
-    """Raise InputError for a mask of another frame of reference than the scan's."""
+    """Raise InputError for a mask of another frame of reference; warn of other differences."""
     if layout is None or not layout.frames:
         return
     spaces, series = [dataset.get("FrameOfReferenceUID")], []
@@ -149,10 +167,9 @@ def _check_reference(path: Path, dataset: Dataset, layout: Layout | None) -> Non
     own = layout.frames[0]
     space = own.header.get("FrameOfReferenceUID")
     if space and any(spaces) and space not in spaces:
-        raise InputError(
-            f"{path}: has another frame of reference than the scan; give the scan that it was "
-            "drawn on"
-        )
+        raise InputError(f"{path}: {OTHER_SPACE}")
+    if len({str(item.get("PatientID") or "") for item in (own.header, dataset)} - {""}) > 1:
+        warn("the mask names another patient than the scan; is it of this scan?")
     if own.series_uid and any(series) and own.series_uid not in series:
         warn("the mask was drawn on another series than the scan's; is it in the same place?")
 
@@ -175,8 +192,11 @@ def _places(path: Path, frames: list[Dataset], layout: Layout | None) -> tuple[L
         slices_mm = np.array([frame.position_mm for frame in layout.frames])
         off_mm = np.linalg.norm(positions_mm[:, None] - slices_mm, axis=2)
         is_near = off_mm.min(axis=1).max() <= UNEVEN * layout.grid.spacing_mm[2]
-        if is_near and np.allclose(planes, own, rtol=0, atol=1e-3):
-            return layout, off_mm.argmin(axis=1)
+        places = off_mm.argmin(axis=1)
+        steps = np.diff(np.unique(places))
+        is_coarser = len(steps) > 1 and np.median(steps) == steps.min() > 1
+        if is_near and not is_coarser and np.allclose(planes, own, rtol=0, atol=1e-3):
+            return layout, places
     rows, columns, rows_mm, columns_mm, *cosines = planes[0].tolist()
     step_mm, _ = get_volume_positions(
         positions_mm, cosines, rtol=UNEVEN, allow_missing_positions=True,
@@ -216,7 +236,7 @@ def _segments(dataset: Dataset) -> list[Structure]:
     return structures
 
 
-def _rois(dataset: Dataset, layout: Layout | None) -> list[Structure]:
+def _rois(path: Path, dataset: Dataset, layout: Layout | None) -> list[Structure]:
     """Return the scan's structures with their contours as they are; converting them takes long."""
     has_space = layout is not None and layout.frames
     space = layout.frames[0].header.get("FrameOfReferenceUID") if has_space else None
@@ -232,6 +252,8 @@ def _rois(dataset: Dataset, layout: Layout | None) -> list[Structure]:
             continue
         name = str(roi.get("ROIName") or f"number {number}")
         structures.append(Structure((name,), contours.get(number, ()), number))
+    if others and not structures:
+        raise InputError(f"{path}: {OTHER_SPACE}")
     if others:
         warn(f"structures of another frame of reference, left out: {others}")
     return structures
@@ -288,6 +310,8 @@ def _planes(
     missing = bridged & (gaps_mm > (LONGEST_GAP - 0.5) * beside_mm)
     if missing.any():
         warn(f"missing planes of contours, filled from the nearest ones: {missing.sum()}")
+    if not bridged.all():
+        warn(f"planes of a structure up to {gaps_mm.max():.1f} mm apart are read as separate parts")
     reach_mm = np.where(bridged, gaps_mm, np.inf)
     below_mm, above_mm = np.r_[np.inf, reach_mm], np.r_[reach_mm, np.inf]
     ends_mm = np.minimum(below_mm, above_mm)  # where a part ends, as far as on its other side
@@ -309,13 +333,14 @@ def _filled(contours: list[np.ndarray], outlines: Outlines, shape: tuple[int, in
     """
     inside = np.zeros(shape, bool)
     pixels = [np.ravel_multi_index(polygon(*item.T, shape), shape) for item in contours]
-    kept = []
+    kept = []  # pixels, and in how many outlines within each other they lie
     for own in sorted(filter(len, pixels), key=len, reverse=True):
         if outlines.exclusive:
             inside.flat[own] ^= True
             continue
-        around = [other for other in kept if np.isin(own, other).mean() >= CONTAINED]
-        if all(len(own) < SAME_OUTLINE * len(other) for other in around):
-            inside.flat[own] = len(around) % 2 == 0
-            kept.append(own)
+        around = [item for item in kept if np.isin(own, item[0]).mean() >= CONTAINED]
+        if all(len(own) < SAME_OUTLINE * len(other) for other, _ in around):
+            depth = 1 + max((depth for _, depth in around), default=-1)
+            inside.flat[own] = depth % 2 == 0
+            kept.append((own, depth))
     return inside

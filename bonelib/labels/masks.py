@@ -10,7 +10,7 @@ import SimpleITK
 from PIL import Image
 
 from bonelib import scans
-from bonelib.bone_names import looks_like_bone
+from bonelib.bone_names import IGNORE_NAME, is_not_bone
 from bonelib.errors import InputError, noting, refusing_damage, warn
 from bonelib.labels.dicom_masks import read_segmentation, read_structure_set
 from bonelib.labels.structures import BoneNames, Mask, Structure, draw_bones
@@ -124,7 +124,7 @@ def _dark_bones(
     ids, image_hu = ids[held], image_hu[held]
     numbers = defaultdict(list)
     for number, bone in (names or dict.fromkeys(np.unique(ids), "bone")).items():
-        if looks_like_bone(bone) and number in ids:
+        if number in ids and bone != IGNORE_NAME and not is_not_bone(bone):
             numbers["bone" if together else bone].append(number)
     means_hu = {bone: image_hu[np.isin(ids, own)].mean() for bone, own in numbers.items()}
     dark = [f"{hu:.0f} HU in {bone}" for bone, hu in means_hu.items() if hu < LOWEST_BONE_HU]

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian, UncompressedTransferSyntaxes
 from tqdm import tqdm
 
 from bonelib.errors import InputError, refusing_damage, warn
@@ -38,13 +39,18 @@ PARTING_ATTRIBUTES = (
     "CardiacCyclePosition", "NominalPercentageOfRespiratoryPhase", "RespiratoryCyclePosition",
     "TriggerTime", "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime",
     "AcquisitionNumber", "FrameAcquisitionNumber", "IrradiationEventUID", "AcquisitionDateTime",
-    "AcquisitionDate", "AcquisitionTime", "FrameReferenceDateTime", "SeriesDescription",
-    "ProtocolName", "ImageComments", "SeriesDate", "SeriesTime", "StudyInstanceUID",
-    "FrameOfReferenceUID",
+    "AcquisitionDate", "AcquisitionTime", "FrameReferenceDateTime", "FrameAcquisitionDateTime",
+    "SeriesDescription", "ProtocolName", "ImageComments", "DerivationDescription",
+    "ReconstructionDiameter", "SeriesDate", "SeriesTime", "ContentDate", "ContentTime",
+    "StudyInstanceUID", "FrameOfReferenceUID",
+)  # fmt: skip
+TIMES = (
+    "FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime",
 )  # fmt: skip
 ACQUISITION_NUMBERS = ("AcquisitionNumber", "FrameAcquisitionNumber")  # of slices, in some scans
-UNITS_OF_HU = ("", "HU", "HU_MOD", "US")  # of RescaleType; US is unspecified
+UNITS_OF_HU = ("", "HU", "HU_MOD", "HOUNSFIELD", "US")  # of RescaleType; US is unspecified
 QUANTITIES = "PERFUSION|CBF|CBV|MTT|TTP|TMAX|PERMEABILITY|IODINE|Z_?EFF|EFFECTIVE_Z|RHO|OVERLAY"
+NAMED = ("damaged", "of modality unknown")  # files that messages name
 DAMAGED = "the DICOM file is damaged or incomplete; export it again"
 
 
@@ -165,6 +171,8 @@ def choose_series(source: Path, files: Sequence[Path], wanted: str | None = None
     if not frames:
         held = textwrap.shorten(", ".join(passed_over), LONGEST_LIST) or "no files"
         raise InputError(f"{source}: no CT slices here ({held}); give a folder of a CT series")
+    frames, strangers = _without_strangers(frames)
+    passed_over += strangers
     several = sorted(_separate(frames), key=Series.rank)
     if wanted is not None:
         fitting = [item for item in several if wanted in (item.label, item.frames[0].series_uid)]
@@ -182,6 +190,16 @@ def choose_series(source: Path, files: Sequence[Path], wanted: str | None = None
         left_out = textwrap.shorten(", ".join([*map(str, others), *passed_over]), LONGEST_LIST)
         warn(f"{first} is read; left out: {left_out}")
     return first
+
+
+def _without_strangers(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
+    """Leave out single slices of other patients than that of all others."""
+    patients = Counter(frame.patient for frame in frames if frame.patient)
+    if sum(count > 1 for count in patients.values()) != 1:
+        return frames, []
+    odd = [frame for frame in frames if patients.get(frame.patient) == 1]
+    kept = [frame for frame in frames if patients.get(frame.patient) != 1]
+    return kept, [f"1 slice of another patient ({frame.name})" for frame in odd]
 
 
 def attributes_of_frames(header: Dataset) -> list[Dataset]:
@@ -204,7 +222,17 @@ def attributes_of_frames(header: Dataset) -> list[Dataset]:
 
 
 def _read_header(file: Path, tags: list[str] | None = None) -> Dataset:
-    return pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
+    """Read a header without pixels; raise an error where uncompressed pixels are cut short."""
+    with file.open("rb") as stream:
+        header = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
+        stored = file.stat().st_size - stream.tell()
+    syntax = header.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
+    if tags is None and syntax in UncompressedTransferSyntaxes and not syntax.is_deflated:
+        values = header.get("Rows", 0) * header.get("Columns", 0) * header.get("SamplesPerPixel", 1)
+        bits = values * int(header.get("NumberOfFrames") or 1) * header.get("BitsAllocated", 0)
+        if stored < bits // 8:
+            raise EOFError
+    return header
 
 
 def _modality(header: Dataset) -> str:
@@ -224,7 +252,9 @@ def _other_kind(attributes: Dataset) -> str:
     if attributes.get("SamplesPerPixel", 1) != 1 or not all(map(attributes.get, placing)):
         return "CT picture without position"
     unit = str(attributes.get("RescaleType") or "")
-    if unit not in UNITS_OF_HU or ("DERIVED" in kind and re.search(rf"'({QUANTITIES})", kind)):
+    if unit.upper() not in UNITS_OF_HU or (
+        "DERIVED" in kind and re.search(rf"'({QUANTITIES})", kind)
+    ):
         return "CT map of another quantity than HU"
     return ""
 
@@ -260,17 +290,21 @@ def _integer(header: Dataset, name: str) -> int | None:
 
 def _read_headers(files: Sequence[Path]) -> tuple[list[Frame], list[str]]:
     """Return the CT slices, and descriptions of the other files."""
-    frames, others = [], Counter()
+    frames, others = [], defaultdict(list)
     for file in tqdm(files, "reading headers", unit="file", disable=len(files) < MANY, leave=False):
         try:
             found, other = _read_frames(file)
         except InputError as error:
             if isinstance(error.__cause__, PermissionError):
                 raise
-            found, other = [], f"damaged ({file.name})"
+            found, other = [], "damaged"
         frames += found
-        others.update([other] * (not found))
-    return frames, [f"{count} {kind}" for kind, count in sorted(others.items())]
+        if not found:
+            others[other].append(file.name)
+    return frames, [
+        f"{len(names)} {kind}" + f" ({', '.join(names)})" * (kind in NAMED)
+        for kind, names in sorted(others.items())
+    ]
 
 
 def _read_frames(file: Path) -> tuple[list[Frame], str]:
@@ -292,7 +326,8 @@ def _read_frames(file: Path) -> tuple[list[Frame], str]:
 def _separate(frames: list[Frame]) -> list[Series]:
     """Return all series, each sorted by position and with a label of its own."""
     by_number = defaultdict(list)
-    for group in _split(frames, lambda one: (one.series_uid or one.patient, one.series_number)):
+    groups = _split(frames, lambda one: (one.series_uid or one.patient, one.series_number))
+    for group in [frames] if len(groups) == len(frames) else groups:  # each slice with its own UID
         for part in _by_geometry(group):
             by_number[part[0].series_number] += _by_attributes(part)
     series = []
@@ -340,7 +375,26 @@ def _by_attributes(frames: list[Frame]) -> list[list[Frame]]:
             continue
         if 1 < len(parts) <= len(frames) / FEWEST_SLICES and _cover_one_region(parts):
             return [volume for part in parts for volume in _by_attributes(part)]
+    passes = _passes(frames)
+    if 1 < len(passes) <= len(frames) / FEWEST_SLICES and _cover_one_region(passes):
+        return passes
     return [frames]
+
+
+def _passes(frames: list[Frame]) -> list[list[Frame]]:
+    """Separate slices where their order in time, or else by number, turns back in space."""
+    times = [PARTING_ATTRIBUTES.index(name) for name in TIMES]
+    ordered = sorted(frames, key=lambda one: ([one.parts[i] for i in times], one.number or 0))
+    directions = np.sign(np.diff(_heights_mm(ordered)))
+    passes, before = [ordered[:1]], 0
+    for frame, direction in zip(ordered[1:], directions, strict=True):
+        if before * direction >= 0:
+            passes[-1].append(frame)
+            before = before or direction
+        else:
+            passes.append([frame])
+            before = 0
+    return passes
 
 
 def _cover_one_region(parts: list[list[Frame]]) -> bool:
@@ -348,8 +402,16 @@ def _cover_one_region(parts: list[list[Frame]]) -> bool:
     heights_mm = sorted((np.unique(_heights_mm(part).round(2)) for part in parts), key=min)
     if len(np.unique(np.concatenate(heights_mm))) < sum(map(len, heights_mm)):
         return True
-    apart = all(one[-1] < other[0] for one, other in pairwise(heights_mm))
-    return not apart and all(map(_are_even, heights_mm))
+    mixed = any(_alternate(one, other) for one, other in pairwise(heights_mm))
+    return mixed and all(map(_are_even, heights_mm))
+
+
+def _alternate(one_mm: np.ndarray, other_mm: np.ndarray) -> bool:
+    """Tell whether the slices of two parts mostly alternate where both have some."""
+    low, high = max(one_mm[0], other_mm[0]), min(one_mm[-1], other_mm[-1])
+    shared = [mm[(mm >= low) & (mm <= high)] for mm in (one_mm, other_mm)]
+    owners = np.repeat([0, 1], [len(mm) for mm in shared])[np.argsort(np.concatenate(shared))]
+    return len(owners) > 1 and bool((np.diff(owners) != 0).mean() > 0.5)
 
 
 def _are_even(heights_mm: np.ndarray) -> bool:

@@ -45,10 +45,10 @@ NEEDED_FIELDS = {
              "TransformMatrix|Rotation|Orientation": NUMBERS},
 }  # fmt: skip
 REFUSED_FIELDS = {
-    r"^encoding\s*:\s*bz": "its compression (bzip2) is not supported; save it with gzip",
-    r'^(space units|DistanceUnits)\s*[:=](?!\s*("?mm"?\s*)+$)': "the header's distances are not "
-    "in mm; export it in mm",
-}
+    r"(?i)^encoding\s*:\s*bz": "its compression (bzip2) is not supported; save it with gzip",
+    r'(?i)^(space units|DistanceUnits)\s*[:=](?!\s*("?(mm|millimet(er|re)s?)"?\s*)+$)':
+        "the header's distances are not in mm; export it in mm",
+}  # fmt: skip
 
 # ITK refuses rounded direction cosines unless told not to; `straight_axes` checks them.
 os.environ.setdefault("ITK_NIFTI_SFORM_PERMISSIVE", "1")
@@ -139,7 +139,7 @@ def read_file(path: Path) -> SimpleITK.Image:
     with refusing_damage(path, DAMAGED), tempfile.TemporaryDirectory(prefix="bonelib-") as folder:
         alone = path
         if is_nifti:  # ITK takes the voxels of ct.nii for those of ct.nii.gz beside it
-            alone = Path(folder, path.name)
+            alone = Path(folder, "volume.nii" + ".gz" * _is_packed(path))
             alone.symlink_to(path.resolve())
         header = read_header(alone)
         _check_size(path, header)
@@ -280,7 +280,7 @@ def _nifti_axes(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
             "export it with its orientation"
         )
     grid = Grid.of(header)
-    stated = np.array(stated) * grid.spacing_mm[0] / pixdim[0] * [[-1], [-1], [1]]  # RAS to LPS
+    stated = np.array(stated) * _nifti_unit_mm(header) * [[-1], [-1], [1]]  # RAS to LPS
     axes = stated[0, :, :3] / np.linalg.norm(stated[0, :, :3], axis=0)
     if np.allclose(axes, grid.axes, atol=1e-4):
         axes = grid.axes  # the same with more decimals
@@ -301,13 +301,11 @@ def _read_nifti(path: Path, header: SimpleITK.ImageFileReader) -> tuple[float, n
     ITK fills up a file cut short, turns values that are not numbers into zeros, and a spacing
     of 0 into 1.
     """
-    with path.open("rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
     start = int(float(header.GetMetaData("vox_offset")))
     voxel_bytes = int(header.GetMetaData("bitpix")) // 8
     count = int(np.prod(header.GetSize(), dtype=float))
     end = start + count * voxel_bytes
-    with gzip.open(path) if compressed else path.open("rb") as stream:
+    with gzip.open(path) if _is_packed(path) else path.open("rb") as stream:
         content = stream.read(end + LONGEST_TAIL + 1)  # gzip checks its checksum at the end
     if not end <= len(content) <= end + LONGEST_TAIL:
         raise EOFError
@@ -319,5 +317,16 @@ def _read_nifti(path: Path, header: SimpleITK.ImageFileReader) -> tuple[float, n
     is_first_version = int.from_bytes(content[:4], name) == 348
     kind, where = ("f4", slice(76, 92)) if is_first_version else ("f8", slice(104, 136))
     handedness, *pixdim = np.frombuffer(content[where], byte_order + kind).tolist()
-    check_spacing(path, np.array(pixdim))
+    check_spacing(path, np.array(pixdim) * _nifti_unit_mm(header))
     return handedness, np.array(pixdim)
+
+
+def _nifti_unit_mm(header: SimpleITK.ImageFileReader) -> float:
+    """Return the stated unit of length: metres, micrometres, or else millimetres."""
+    return {1: 1000.0, 3: 0.001}.get(int(header.GetMetaData("xyzt_units")) & 7, 1.0)
+
+
+def _is_packed(path: Path) -> bool:
+    """Tell by its first bytes whether a file is compressed by gzip, whatever its name."""
+    with path.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
