@@ -14,7 +14,7 @@ from pydicom.sr.codedict import codes
 
 from bonelib import labels, scans
 from bonelib.errors import InputWarning
-from bonelib.labels.dicom_masks import Outlines, fill
+from bonelib.labels.dicom_masks import fill
 from bonelib.segment.dicom_seg import write_dicom_seg
 from tests.mask_files import (
     refusal_of,
@@ -304,7 +304,7 @@ KEYHOLE = [(1.5, 1.5), (10.5, 1.5), (10.5, 10.5), (1.5, 10.5), (1.5, 1.5),
     ],
 )
 def test_contours_of_one_plane_are_combined_as_a_person_would(contours, exclusive, pixels):
-    inside = fill("rs.dcm", Outlines(contours, exclusive), grid_of())
+    inside = fill("rs.dcm", grid_of(), contours, exclusive)
     assert inside.sum() == inside[2].sum() == pixels
 
 
@@ -313,9 +313,9 @@ def test_contours_of_one_plane_are_combined_as_a_person_would(contours, exclusiv
 def test_neither_order_nor_repetition_of_contours_matters(order, repeated, start):
     ends = ((1.5, 10.5), (3.5, 8.5), (9.5, 13.5), (5.5, 7.5))
     contours = [square(low, high, 4) for low, high in ends]
-    reference = fill("rs.dcm", Outlines(contours), grid_of())
+    reference = fill("rs.dcm", grid_of(), contours)
     given = [contours[index] for index in order] + [np.roll(contours[repeated], start, axis=0)]
-    np.testing.assert_array_equal(fill("rs.dcm", Outlines(given), grid_of()), reference)
+    np.testing.assert_array_equal(fill("rs.dcm", grid_of(), given), reference)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_planes_off_the_slices(heights_mm, filled, missing):
     contours = [square(1.5, 5.5, z_mm) for z_mm in heights_mm]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        inside = fill("rs.dcm", Outlines(contours), grid_of(slices=8, spacing_mm=(1, 1, 2)))
+        inside = fill("rs.dcm", grid_of(slices=8, spacing_mm=(1, 1, 2)), contours)
     assert np.flatnonzero(inside.any(axis=(1, 2))).tolist() == filled
     assert len(caught) == missing
 
@@ -358,7 +358,7 @@ def test_oblique_planes_are_looked_up_in_their_own_frame(angles):
         for points, height in zip(flat, heights_mm, strict=True)
     ]
     grid = grid_of(30, 17, (1.0, 1.1, 2.0))
-    inside = fill("rs.dcm", Outlines(contours), grid)
+    inside = fill("rs.dcm", grid, contours)
 
     index = np.indices(inside.shape).reshape(3, -1)[::-1].T
     own = (index * grid.GetSpacing() - centre_mm) @ frame

@@ -38,18 +38,15 @@ def read_mask(
 ) -> Mask:
     """Read a mask of any format as ids on the scan's grid.
 
-    `path` is a volume file, a folder of binary volumes or of PNG, or a DICOM RTSTRUCT or SEG,
-    or a folder that holds one. `scan_path` and `series` are those that `scan` was read from:
-    PNG need them, and a DICOM mask is compared with them.
+    `path` is a volume file, a folder of binary volumes or of PNG, a DICOM RTSTRUCT or SEG, or a
+    folder that holds one. `scan` was read from `scan_path` and `series`: PNG need them, and a
+    DICOM mask is compared with them. `bone_names` maps ids (of voxels, ROIs, segments, shades of
+    grey), or patterns of structures' names, to names of bones; the first that fits wins, and
+    "ignore" marks voxels of unknown class. Without it the structures whose names look like bone
+    count, or a single one; where there are no names, every id does.
 
-    `bone_names` maps ids (of voxels, ROIs, segments, shades of grey), or patterns of
-    structures' names, to names of bones; the first that fits wins, and "ignore" marks voxels
-    of unknown class. Without it the structures whose names look like bone count, or a single
-    structure; where there are no names, every id does.
-
-    Returns the ids, uint8 or int32, and the names of those that count, or None for every
-    id. Warns of bones in which the scan is dark. Raises InputError for anything else, and for
-    a mask of which most lies outside of the scan.
+    Returns the ids, uint8 or int32, and the names of those that count, or None for every id.
+    Raises InputError for anything else, and for a mask of which most lies outside of the scan.
     """
     path = Path(path)
     kind, files = _contents(path)

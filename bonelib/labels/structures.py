@@ -68,11 +68,8 @@ def _choose(
     path: Path, structures: Sequence[Structure], bone_names: BoneNames
 ) -> list[tuple[str, Any]]:
     """Return bone name and source of the structures that count."""
-    chosen = []
-    for structure in structures:
-        bone = _bone(structure, bone_names)
-        if bone is not None:
-            chosen.append((" ".join(bone.split()), structure.source))
+    named = [(_bone(structure, bone_names), structure.source) for structure in structures]
+    chosen = [(" ".join(bone.split()), source) for bone, source in named if bone is not None]
     is_alone = len(structures) == 1 and not any(map(is_not_bone, structures[0].names))
     if bone_names is None and not chosen and is_alone:
         warn("the mask's only structure is taken for bone, whatever its name")

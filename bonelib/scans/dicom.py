@@ -5,13 +5,15 @@ the finest, then the lowest number. Messages tell series apart by number and geo
 by descriptions or UIDs.
 """
 
+import csv
 import os
 import re
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import compress, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,25 +31,9 @@ EVEN_SHARE = 0.8  # of the gaps in a volume of which a few slices are missing
 MANY = 400  # files or slices from which on progress is shown
 LONGEST_LIST = 1000  # characters of a message about files and series
 
-# Attributes that part the volumes of one series, the most telling first: the quantity, the
-# reconstruction, the energy, the echo, the phase, the time, and finally the series itself.
-PARTING_ATTRIBUTES = (
-    "FrameType", "ImageType", "RescaleType", "ConvolutionKernel", "FilterType",
-    "ReconstructionAlgorithm", "SliceThickness", "KVP", "MonoenergeticEnergyEquivalent",
-    "EchoNumbers", "EchoTime", "ContrastBolusAgent", "StackID", "TemporalPositionIdentifier",
-    "TemporalPositionIndex", "TemporalPositionTimeOffset", "NominalPercentageOfCardiacPhase",
-    "CardiacCyclePosition", "NominalPercentageOfRespiratoryPhase", "RespiratoryCyclePosition",
-    "TriggerTime", "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime",
-    "AcquisitionNumber", "FrameAcquisitionNumber", "IrradiationEventUID", "AcquisitionDateTime",
-    "AcquisitionDate", "AcquisitionTime", "FrameReferenceDateTime", "FrameAcquisitionDateTime",
-    "SeriesDescription", "ProtocolName", "ImageComments", "DerivationDescription",
-    "ReconstructionDiameter", "SeriesDate", "SeriesTime", "ContentDate", "ContentTime",
-    "StudyInstanceUID", "FrameOfReferenceUID",
-)  # fmt: skip
-TIMES = (
-    "FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime",
-)  # fmt: skip
-ACQUISITION_NUMBERS = ("AcquisitionNumber", "FrameAcquisitionNumber")  # of slices, in some scans
+# Attributes that part the volumes of one series, the most telling first.
+with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as _table:
+    PARTING = {row["attribute"]: row["tells"] for row in csv.DictReader(_table)}
 UNITS_OF_HU = ("", "HU", "HU_MOD", "HOUNSFIELD", "US")  # of RescaleType; US is unspecified
 QUANTITIES = "PERFUSION|CBF|CBV|MTT|TTP|TMAX|PERMEABILITY|IODINE|Z_?EFF|EFFECTIVE_Z|RHO|OVERLAY"
 NAMED = ("damaged", "of modality unknown")  # files that messages name
@@ -65,7 +51,7 @@ class Frame:
     patient: str  # id, or else name; never printed
     series_uid: str
     series_number: str
-    parts: tuple[str, ...]  # the values of `PARTING_ATTRIBUTES`
+    parts: tuple[str, ...]  # the values of `PARTING`
     shape: tuple[int, int]  # rows, columns
     spacing_mm: np.ndarray  # between rows, between columns
     orientation: np.ndarray  # unit vectors along a row and along a column
@@ -73,6 +59,11 @@ class Frame:
     tilt_degrees: float  # of the gantry, as stated
     slope: float
     intercept: float
+
+    @property
+    def geometry(self) -> np.ndarray:
+        """Return size, spacing and orientation as ten numbers."""
+        return np.hstack([self.shape, self.spacing_mm, self.orientation.ravel()])
 
     @property
     def name(self) -> str:
@@ -136,11 +127,9 @@ def is_dicom(file: Path) -> bool:
 
 def modality(file: Path) -> str:
     """Return the modality of a DICOM file, "" where it is absent or damaged."""
-    try:
-        with refusing_damage(file, DAMAGED):
-            return _modality(_read_header(file, ["Modality"]))
-    except InputError:  # whoever reads the file reports the damage
-        return ""
+    with suppress(InputError), refusing_damage(file, DAMAGED):  # its reader reports the damage
+        return _modality(_read_header(file, ["Modality"]))
+    return ""
 
 
 def files_below(directory: Path) -> list[Path]:
@@ -171,8 +160,11 @@ def choose_series(source: Path, files: Sequence[Path], wanted: str | None = None
     if not frames:
         held = textwrap.shorten(", ".join(passed_over), LONGEST_LIST) or "no files"
         raise InputError(f"{source}: no CT slices here ({held}); give a folder of a CT series")
-    frames, strangers = _without_strangers(frames)
-    passed_over += strangers
+    patients = Counter(frame.patient for frame in frames if frame.patient)
+    if sum(count > 1 for count in patients.values()) == 1:  # others have a single slice
+        odd = [frame for frame in frames if patients.get(frame.patient) == 1]
+        passed_over += [f"1 slice of another patient ({frame.name})" for frame in odd]
+        frames = [frame for frame in frames if patients.get(frame.patient) != 1]
     several = sorted(_separate(frames), key=Series.rank)
     if wanted is not None:
         fitting = [item for item in several if wanted in (item.label, item.frames[0].series_uid)]
@@ -190,16 +182,6 @@ def choose_series(source: Path, files: Sequence[Path], wanted: str | None = None
         left_out = textwrap.shorten(", ".join([*map(str, others), *passed_over]), LONGEST_LIST)
         warn(f"{first} is read; left out: {left_out}")
     return first
-
-
-def _without_strangers(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
-    """Leave out single slices of other patients than that of all others."""
-    patients = Counter(frame.patient for frame in frames if frame.patient)
-    if sum(count > 1 for count in patients.values()) != 1:
-        return frames, []
-    odd = [frame for frame in frames if patients.get(frame.patient) == 1]
-    kept = [frame for frame in frames if patients.get(frame.patient) != 1]
-    return kept, [f"1 slice of another patient ({frame.name})" for frame in odd]
 
 
 def attributes_of_frames(header: Dataset) -> list[Dataset]:
@@ -268,7 +250,7 @@ def _frame(file: Path, header: Dataset, index: int, attributes: Dataset) -> Fram
         patient=str(header.get("PatientID") or header.get("PatientName") or ""),
         series_uid=str(header.get("SeriesInstanceUID") or ""),
         series_number=str(_integer(header, "SeriesNumber") or ""),
-        parts=tuple(str(attributes.get(name) or "") for name in PARTING_ATTRIBUTES),
+        parts=tuple(str(attributes.get(name) or "") for name in PARTING),
         shape=(int(header.Rows), int(header.Columns)),
         spacing_mm=np.array(attributes.PixelSpacing, float).reshape(2),
         orientation=np.array(attributes.ImageOrientationPatient, float).reshape(2, 3),
@@ -277,9 +259,8 @@ def _frame(file: Path, header: Dataset, index: int, attributes: Dataset) -> Fram
         slope=float(attributes.get("RescaleSlope", 1)),
         intercept=float(attributes.get("RescaleIntercept") or 0),
     )
-    numbers = [frame.spacing_mm, frame.orientation.ravel(), frame.position_mm]
-    numbers = np.concatenate([*numbers, [frame.slope, frame.intercept, frame.tilt_degrees]])
-    if not np.isfinite(numbers).all() or frame.slope == 0:
+    scalars = frame.slope, frame.intercept, frame.tilt_degrees
+    if not np.isfinite([*frame.geometry, *frame.position_mm, *scalars]).all() or frame.slope == 0:
         raise ValueError("numbers that are not finite")
     return frame
 
@@ -315,12 +296,8 @@ def _read_frames(file: Path) -> tuple[list[Frame], str]:
         header = _read_header(file)
         several = attributes_of_frames(header) if _modality(header) == "CT" else [header]
         kinds = [_other_kind(attributes) for attributes in several]
-        frames = [
-            _frame(file, header, index, several[index])
-            for index, kind in enumerate(kinds)
-            if not kind
-        ]
-        return frames, kinds[0]
+        slices = [index for index, kind in enumerate(kinds) if not kind]
+        return [_frame(file, header, index, several[index]) for index in slices], kinds[0]
 
 
 def _separate(frames: list[Frame]) -> list[Series]:
@@ -354,51 +331,40 @@ def _by_geometry(frames: list[Frame]) -> list[list[Frame]]:
     """Separate slices of different size, spacing or direction."""
     groups = []
     for frame in frames:
-        for group in groups:
-            if frame.shape == group[0].shape and all(
-                np.allclose(getattr(frame, name), getattr(group[0], name), atol=1e-3)
-                for name in ("spacing_mm", "orientation")
-            ):
-                group.append(frame)
-                break
-        else:
-            groups.append([frame])
+        alike = (one for one in groups if np.allclose(one[0].geometry, frame.geometry, atol=1e-3))
+        group = next(alike, [])
+        if not group:
+            groups.append(group)
+        group.append(frame)
     return groups
 
 
 def _by_attributes(frames: list[Frame]) -> list[list[Frame]]:
     """Separate volumes that an attribute tells apart and that cover the same region."""
     is_one_stack = _are_even(np.sort(_heights_mm(frames)))
-    for number, name in enumerate(PARTING_ATTRIBUTES):
+    for number, tells in enumerate(PARTING.values()):
         parts = _split(frames, lambda frame, number=number: frame.parts[number])
-        if is_one_stack and name in ACQUISITION_NUMBERS:
+        if is_one_stack and tells == "acquisition number":  # of slices, in some scans
             continue
-        if 1 < len(parts) <= len(frames) / FEWEST_SLICES and _cover_one_region(parts):
+        if _cover_one_region(parts):
             return [volume for part in parts for volume in _by_attributes(part)]
     passes = _passes(frames)
-    if 1 < len(passes) <= len(frames) / FEWEST_SLICES and _cover_one_region(passes):
-        return passes
-    return [frames]
+    return passes if _cover_one_region(passes) else [frames]
 
 
 def _passes(frames: list[Frame]) -> list[list[Frame]]:
     """Separate slices where their order in time, or else by number, turns back in space."""
-    times = [PARTING_ATTRIBUTES.index(name) for name in TIMES]
-    ordered = sorted(frames, key=lambda one: ([one.parts[i] for i in times], one.number or 0))
+    timed = [tells == "acquisition time" for tells in PARTING.values()]
+    ordered = sorted(frames, key=lambda one: ([*compress(one.parts, timed)], one.number or 0))
     directions = np.sign(np.diff(_heights_mm(ordered)))
-    passes, before = [ordered[:1]], 0
-    for frame, direction in zip(ordered[1:], directions, strict=True):
-        if before * direction >= 0:
-            passes[-1].append(frame)
-            before = before or direction
-        else:
-            passes.append([frame])
-            before = 0
-    return passes
+    turns = np.flatnonzero(directions == -np.sign(directions.sum())) + 1
+    return [part.tolist() for part in np.split(np.array(ordered, object), turns)]
 
 
 def _cover_one_region(parts: list[list[Frame]]) -> bool:
     """Tell whether parts share positions, or are each even but lie between each other's slices."""
+    if not 1 < len(parts) <= sum(map(len, parts)) / FEWEST_SLICES:
+        return False
     heights_mm = sorted((np.unique(_heights_mm(part).round(2)) for part in parts), key=min)
     if len(np.unique(np.concatenate(heights_mm))) < sum(map(len, heights_mm)):
         return True
@@ -408,10 +374,9 @@ def _cover_one_region(parts: list[list[Frame]]) -> bool:
 
 def _alternate(one_mm: np.ndarray, other_mm: np.ndarray) -> bool:
     """Tell whether the slices of two parts mostly alternate where both have some."""
-    low, high = max(one_mm[0], other_mm[0]), min(one_mm[-1], other_mm[-1])
-    shared = [mm[(mm >= low) & (mm <= high)] for mm in (one_mm, other_mm)]
-    owners = np.repeat([0, 1], [len(mm) for mm in shared])[np.argsort(np.concatenate(shared))]
-    return len(owners) > 1 and bool((np.diff(owners) != 0).mean() > 0.5)
+    places = np.searchsorted(one_mm, other_mm)
+    steps = np.diff(places[(places > 0) & (places < len(one_mm))])
+    return len(steps) > 0 and bool((steps > 0).mean() >= 0.5)
 
 
 def _are_even(heights_mm: np.ndarray) -> bool:

@@ -87,10 +87,6 @@ class Grid:
         image.SetDirection(self.direction)
         return image
 
-    def empty(self) -> SimpleITK.Image:
-        """Return an image of zeros, uint8, on this grid."""
-        return self.image(np.zeros(self.size[::-1], np.uint8))
-
 
 def image_like(values: np.ndarray, image: SimpleITK.Image) -> SimpleITK.Image:
     """Return an array (slice, row, column) as an image that lies where `image` does."""
@@ -139,7 +135,7 @@ def read_file(path: Path) -> SimpleITK.Image:
     with refusing_damage(path, DAMAGED), tempfile.TemporaryDirectory(prefix="bonelib-") as folder:
         alone = path
         if is_nifti:  # ITK takes the voxels of ct.nii for those of ct.nii.gz beside it
-            alone = Path(folder, "volume.nii" + ".gz" * _is_packed(path))
+            alone = Path(folder, path.name)
             alone.symlink_to(path.resolve())
         header = read_header(alone)
         _check_size(path, header)
@@ -261,7 +257,7 @@ def _nifti_axes(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
 
     ITK picks one of two orientations, and turns axes off right angles in the wrong direction.
     """
-    handedness, pixdim = _read_nifti(path, header)
+    handedness, pixdim, unit_mm = _read_nifti(path, header)
 
     def get(*names: str) -> np.ndarray:
         return np.array(" ".join(map(header.GetMetaData, names)).split(), float)
@@ -280,7 +276,7 @@ def _nifti_axes(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
             "export it with its orientation"
         )
     grid = Grid.of(header)
-    stated = np.array(stated) * _nifti_unit_mm(header) * [[-1], [-1], [1]]  # RAS to LPS
+    stated = np.array(stated) * unit_mm * [[-1], [-1], [1]]  # RAS to LPS
     axes = stated[0, :, :3] / np.linalg.norm(stated[0, :, :3], axis=0)
     if np.allclose(axes, grid.axes, atol=1e-4):
         axes = grid.axes  # the same with more decimals
@@ -295,17 +291,19 @@ def _nifti_axes(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
     return axes
 
 
-def _read_nifti(path: Path, header: SimpleITK.ImageFileReader) -> tuple[float, np.ndarray]:
-    """Return handedness and spacing as stored; raise an error for damage that ITK accepts.
+def _read_nifti(path: Path, header: SimpleITK.ImageFileReader) -> tuple[float, np.ndarray, float]:
+    """Return handedness, spacing and its unit as stored; raise an error for damage ITK accepts.
 
     ITK fills up a file cut short, turns values that are not numbers into zeros, and a spacing
     of 0 into 1.
     """
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
     start = int(float(header.GetMetaData("vox_offset")))
     voxel_bytes = int(header.GetMetaData("bitpix")) // 8
     count = int(np.prod(header.GetSize(), dtype=float))
     end = start + count * voxel_bytes
-    with gzip.open(path) if _is_packed(path) else path.open("rb") as stream:
+    with gzip.open(path) if compressed else path.open("rb") as stream:
         content = stream.read(end + LONGEST_TAIL + 1)  # gzip checks its checksum at the end
     if not end <= len(content) <= end + LONGEST_TAIL:
         raise EOFError
@@ -317,16 +315,7 @@ def _read_nifti(path: Path, header: SimpleITK.ImageFileReader) -> tuple[float, n
     is_first_version = int.from_bytes(content[:4], name) == 348
     kind, where = ("f4", slice(76, 92)) if is_first_version else ("f8", slice(104, 136))
     handedness, *pixdim = np.frombuffer(content[where], byte_order + kind).tolist()
-    check_spacing(path, np.array(pixdim) * _nifti_unit_mm(header))
-    return handedness, np.array(pixdim)
-
-
-def _nifti_unit_mm(header: SimpleITK.ImageFileReader) -> float:
-    """Return the stated unit of length: metres, micrometres, or else millimetres."""
-    return {1: 1000.0, 3: 0.001}.get(int(header.GetMetaData("xyzt_units")) & 7, 1.0)
-
-
-def _is_packed(path: Path) -> bool:
-    """Tell by its first bytes whether a file is compressed by gzip, whatever its name."""
-    with path.open("rb") as stream:
-        return stream.read(2) == b"\x1f\x8b"
+    units_mm = {1: 1000.0, 3: 0.001}  # metres, micrometres
+    unit_mm = units_mm.get(int(header.GetMetaData("xyzt_units")) & 7, 1.0)
+    check_spacing(path, np.array(pixdim) * unit_mm)
+    return handedness, np.array(pixdim), unit_mm
