@@ -46,12 +46,18 @@ from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.segment.pretrained import find_network
 from bonelib.settings import get_settings
 
-root, overrides = Path(sys.argv[1]), json.loads(sys.argv[2])
+root, overrides, new_model = Path(sys.argv[1]), json.loads(sys.argv[2]), training.new_model
+
+def started(*arguments):
+    model, encoder = new_model(*arguments)
+    model.load_weights(root / "start.keras")
+    return model, encoder
 
 def train():
     settings = get_settings("smoke", overrides)
     folder, results = SliceFolder(root / "slices"), ResultFolder(root / "jax")
-    training.train("unet", folder, results, settings, start=root / "start.keras")
+    with mock.patch.object(training, "new_model", started):
+        training.train("unet", folder, results, settings)
 
 if __name__ == "__main__":
     for module in pkgutil.walk_packages(bonelib.__path__, "bonelib."):
@@ -110,10 +116,13 @@ def test_the_same_weights_give_the_same_probabilities(by_jax):
     np.testing.assert_allclose(ours, np.load(by_jax / "jax.npy"), atol=1e-4)
 
 
-def test_the_same_training_gives_the_same_losses_stopped_or_not(by_jax):
-    folder, start = SliceFolder(by_jax / "slices"), by_jax / "start.keras"
+def test_the_same_training_gives_the_same_losses_stopped_or_not(by_jax, monkeypatch):
     settings, results = get_settings("smoke", OVERRIDES), ResultFolder(by_jax / "tensorflow")
-    training.train("unet", folder, results, settings, start=start)
+    keras.config.set_dtype_policy("float32")
+    model, encoder = training.new_model("unet", settings)
+    model.load_weights(by_jax / "start.keras")
+    monkeypatch.setattr(training, "new_model", lambda *_: (model, encoder))
+    training.train("unet", SliceFolder(by_jax / "slices"), results, settings)
     np.testing.assert_allclose(history(by_jax, "jax"), history(by_jax, "tensorflow"), **TOLERANCE)
     for backend in ("tensorflow", "jax"):
         record = provenance.read_json(ResultFolder(by_jax / backend).training_record("unet"))
