@@ -64,7 +64,7 @@ class Processes:
             "--local-directory", str(self.folder), *options,
         )  # fmt: skip
         with Client(self.address) as client:
-            wait_for(lambda: name in [worker["name"] for worker in cluster.workers(client)])
+            wait_for(lambda: f"'name': '{name}'" in str(client.scheduler_info(n_workers=-1)))
 
     def kernels(self, notebook: str) -> list[tuple[str, psutil.Process]]:
         """Return the kernels that run a notebook, each with its worker's name."""

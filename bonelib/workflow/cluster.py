@@ -33,14 +33,9 @@ def connect(address: str) -> Client:
         raise ValueError(f"no dask scheduler answers at '{address}': {error}") from None
 
 
-def workers(client: Client) -> list[dict]:
-    """Return what the scheduler knows about each worker, such as nthreads and resources."""
-    return list(client.scheduler_info(n_workers=-1)["workers"].values())
-
-
 def capacity(client: Client) -> tuple[int, int, int]:
     """Return the number of workers, of those with a GPU, and of notebooks at the same time."""
-    found = workers(client)
+    found = client.scheduler_info(n_workers=-1)["workers"].values()
     gpus = sum(worker["resources"].get(GPU, 0) > 0 for worker in found)
     return len(found), gpus, max(1, sum(worker["nthreads"] for worker in found))
 
