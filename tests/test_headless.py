@@ -38,8 +38,7 @@ def root(tmp_path_factory):
     """A folder of slices, the compiler's cache, and a module that hides packages."""
     root = tmp_path_factory.mktemp("headless")
     volumes = {name: (name, ellipses(32, 4)) for name in ("train", "validation", "test")}
-    folder = write_slices(root / "slices", volumes, (5.0, 15.0, 15.0))
-    provenance.write_json(folder.description, {"fingerprint": "made", "dataset": "phantom"})
+    write_slices(root / "slices", volumes, (5.0, 15.0, 15.0))
     lines = [f"sys.modules[{name!r}] = None" for name in ABSENT]
     (root / "sitecustomize.py").write_text("\n".join(["import sys", *lines]))
     return root
