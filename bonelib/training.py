@@ -15,6 +15,7 @@ import pandas as pd
 
 from bonelib import augment, metrics, models, provenance, slices
 from bonelib.devices import set_precision
+from bonelib.errors import InputError
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.prediction import network_input, network_segmenter
 from bonelib.settings import CLASS_NAMES, IGNORE, Settings
@@ -68,7 +69,7 @@ def train(
     Writes training.json, history.csv, best_of_<epochs>.keras and TensorBoard logs into
     `results.training(name)`. A stopped training continues after its last finished epoch, with
     the optimizer's state, if settings, data and code are the same; otherwise it begins again.
-    Raises `models.EncoderWeightsError` if ImageNet weights are requested but unavailable and
+    Raises InputError if ImageNet weights are requested but unavailable and
     the settings do not allow a random encoder.
     """
     samples = samples or AugmentedSlices(folder, settings)
@@ -138,13 +139,13 @@ def new_model(
     It learns label maps or, with `has_shares`, the classes' shares of each pixel.
     """
     options = {"decoder_activation": settings.decoder_activation}
-    model, start = None, models.encoder_of(name) and "random"
+    model, start = None, "random" if name in models.ENCODERS else None
     if start and settings.encoder_weights != "none":
         weights = {"encoder_weights": settings.encoder_weights}
         try:
             model = models.build_model(name, settings.image_size, **options, **weights)
             start = "imagenet"
-        except models.EncoderWeightsError as error:
+        except InputError as error:
             if not settings.allow_random_encoder:
                 raise
             print(f"{error}\nGoing on with a random encoder; the tables say so.")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bonelib import models
+from bonelib.errors import InputError
 from bonelib.models import encoders
 from bonelib.models.pspnet import AdaptiveAverage
 from bonelib.settings import NUM_CLASSES
@@ -147,7 +148,7 @@ def test_a_network_starts_from_the_weights_of_its_own_encoder(name, tmp_path):
     network.save_weights(tmp_path / encoders.WEIGHT_FILES[name][1])
     expected = keras.Model(network.input, [network.get_layer(x).output for x in FEATURES[name]])
     model_name = f"{name.replace('16', '').lower()}_unet"
-    assert models.encoder_of(model_name) == name and models.encoder_of("unet") is None
+    assert models.ENCODERS[model_name] == name
     model = models.build_model(model_name, 64, encoder_weights=tmp_path)
     features = keras.Model(model.input, [model.get_layer(x).output for x in FEATURES[name]])
     assert [one.shape[1] for one in features.outputs] == [32, 16, 8, 4]
@@ -158,7 +159,7 @@ def test_a_network_starts_from_the_weights_of_its_own_encoder(name, tmp_path):
 @pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
 def test_unusable_encoder_weights_are_one_line_that_says_what_to_do(tmp_path, monkeypatch):
     def refused(weights, words):
-        with pytest.raises(models.EncoderWeightsError, match=words) as caught:
+        with pytest.raises(InputError, match=words) as caught:
             models.build_model("vgg_unet", 32, encoder_weights=weights)
         assert str(weights) in str(caught.value).lower() and "\n" not in str(caught.value)
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bonelib import metrics, models, prediction, provenance, slices, training
+from bonelib import metrics, prediction, provenance, slices, training
+from bonelib.errors import InputError
 from bonelib.evaluation import evaluate, scoring
 from bonelib.paths import ResultFolder
 from bonelib.settings import IGNORE, Settings, get_settings
@@ -135,7 +136,7 @@ def test_batch_norm_statistics_are_those_of_the_images():
 
 def test_without_weights_a_strict_profile_stops_and_a_lenient_one_says_so(tmp_path, capsys):
     strict = replace(SETTINGS, encoder_weights=str(tmp_path), allow_random_encoder=False)
-    with pytest.raises(models.EncoderWeightsError):
+    with pytest.raises(InputError):
         training.new_model("vgg_unet", strict)
     _, start = training.new_model("vgg_unet", replace(strict, allow_random_encoder=True))
     assert start == "random"
