@@ -41,13 +41,9 @@ def capacity(client: Client) -> tuple[int, int, int]:
 
 
 def perform(
-    client: Client,
-    work: Callable[[], None],
-    name: str,
-    inputs: list[Path],
-    outputs: list[Path],
+    client: Client, work: Callable[[], None], name: str, inputs: list[Path], outputs: list[Path],
     on_gpu: bool,
-) -> dict:
+) -> dict:  # fmt: skip
     """Call `work()` on a worker; return the worker's name and the seconds it took.
 
     Work `on_gpu` goes to a worker with a GPU if there is one. Raises what `work` raises;
