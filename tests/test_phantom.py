@@ -214,20 +214,6 @@ def test_test_patients_show_nothing_that_training_lacks():
     assert usual == {Protocol()}
 
 
-# Patients of other seeds
-
-
-def test_seeds_draw_women_and_men_thin_and_obese_with_rare_findings():
-    patients = [Patient(seed) for seed in range(60)]
-    assert 15 < sum(patient.male for patient in patients) < 50
-    fat_mm = [patient.fat for patient in patients]
-    assert min(fat_mm) < 12 and max(fat_mm) > 50
-    shares = {"arms": 0.2, "replaced_hips": 0.12, "catheter": 0.15, "cushion": 0.33}
-    for trait, share in shares.items():
-        found = np.mean([bool(getattr(patient, trait)) for patient in patients])
-        assert 0 < found < 2.5 * share, trait
-
-
 def test_a_prosthesis_takes_the_heads_place_and_is_not_bone():
     patient, pixels_mm = Patient(0).replace(replaced_hips=(4,)), np.arange(-300.0, 300.0, 1.5)
     for femur in (bone for bone in patient.skeleton if isinstance(bone, Femur)):
@@ -238,9 +224,6 @@ def test_a_prosthesis_takes_the_heads_place_and_is_not_bone():
             assert (tissues[head] == Tissue.METAL).all() and not bones[head].any()
         else:
             assert (bones[head] == femur.number).all()
-
-
-# The scanner, on slices whose tissues are known
 
 
 def test_a_slice_is_the_mean_of_its_cuts_and_most_of_them_label_it():

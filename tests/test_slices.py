@@ -201,22 +201,3 @@ def test_worker_processes_give_the_same_slices_and_refuse_bad_cases(write_datase
     with pytest.raises(InputError, match="ct.nii.gz: cannot be read as a volume"):
         prepare(root, workers=2)
     assert not folder.description.exists() and not list(folder.root.glob("images/b_*"))
-
-
-def test_real_series_of_two_formats(shared_data, tmp_path, prepare):
-    root = tmp_path / "real"
-    for series_id, kind, scan in (("one", "dicom", "ct"), ("two", "nifti", "ct.nii.gz")):
-        (root / series_id).mkdir(parents=True)
-        source = shared_data / f"abdomen_{kind}"
-        (root / series_id / scan).symlink_to(source / scan)
-        (root / series_id / "labels.nii.gz").symlink_to(source / "labels.nii.gz")
-    shutil.copytree(root / "two", root / "three", symlinks=True)
-    (root / "split.csv").write_text("series,split\none,train\ntwo,validation\nthree,test\n")
-    lines = [f"{number},bone {number}" for number in range(25, 51)]
-    (root / "bone_names.csv").write_text("\n".join(["id,name", *lines]) + "\n")
-    table, folder = prepare(root)
-    assert table.groupby("series").size().to_dict() == {"one": 20, "three": 30, "two": 30}
-    assert "bone_32" in " ".join(table.structures)  # vertebra T12
-    images, labels = slices.load(folder.root, table)
-    assert images[labels == 2].mean() > images[labels == 1].mean() + 20
-    assert table.source[0] == "one/ct"
