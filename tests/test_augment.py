@@ -15,6 +15,7 @@ from scipy import ndimage, stats
 
 from bonelib import augment
 from bonelib.augment import policy
+from bonelib.errors import InputError
 from bonelib.settings import BONE, IGNORE, PROFILES
 
 SIZE = 96
@@ -201,7 +202,7 @@ def test_a_bad_slice_is_named(slice_files, tmp_path, fault):
     elif fault != "missing":
         shape = (16, 16) if fault == "wrong size" else (32, 32, 3)
         cv2.imwrite(str(bad), np.zeros(shape, np.uint8))
-    with pytest.raises(augment.SliceError, match=r"bad\.png: .*prepare the data set again"):
+    with pytest.raises(InputError, match=r"bad\.png: .*prepare the data set again"):
         take(1, [(slice_files[0][0], bad)], 32, SETTINGS, workers=int(fault == "missing"))
     with pytest.raises(ValueError, match="no slices"):
         take(1, [], 32, SETTINGS)

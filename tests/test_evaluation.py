@@ -33,7 +33,6 @@ def run(tmp_path_factory):
     labels[:, 50:52, 30:34] = IGNORE
     volumes = {"a": ("train", ellipses(64)), "b": ("test", labels), "c": ("test", ellipses(64, 4))}
     folder = write_slices(root / "slices", volumes, SPACING_MM, "femur_left")
-    provenance.write_json(folder.description, {"fingerprint": "made"})
     results = ResultFolder(root / "results")
     provenance.write_json(results.training_record("unet"), {})
     history = pd.DataFrame({"epoch": [1, 2], "val_mean_iou": [0.2, 0.4]})

@@ -130,7 +130,6 @@ def test_planes_are_upright_in_mm_and_cut_most_bone(make_image):
 def made(run):
     """Every figure of a run that has all files."""
     slices, results = run
-    slices.description.write_text("{}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statistics, "RESAMPLES", 20)
         drawn = figures.all_figures(slices, results, get_settings("smoke"), MODELS[:-1])
