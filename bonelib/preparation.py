@@ -127,7 +127,8 @@ def _token(case, settings: Settings, code: str) -> str:
         (str(file.relative_to(case.directory)), file.stat().st_size, file.stat().st_mtime_ns)
         for file in case.source_files()
     ]
-    return provenance.text_hash(states, case.recipe, _settings_used(settings), code)
+    named = {"bone_names": case.bone_names, "series": case.series}
+    return provenance.text_hash(states, named, _settings_used(settings), code)
 
 
 def _files(folder: SliceFolder, record: dict) -> list[Path]:

@@ -10,7 +10,7 @@ import SimpleITK
 
 from bonelib.datasets import find_cases, prepared_name, read_bone_names
 from bonelib.errors import InputError, InputWarning
-from bonelib.settings import BONE, IGNORE, SPLITS, get_settings
+from bonelib.settings import BONE, SPLITS, get_settings
 from tests.mask_files import refusal_of, voxel_edges, write_pictures, write_seg, write_structure_set
 
 SMOKE = get_settings("smoke")
@@ -178,24 +178,6 @@ def test_a_folder_of_volumes_or_pictures(dicom_dataset, make_image, trunk_hu, ki
     np.testing.assert_array_equal(first_map(root)[1], trunk_hu > 500)
 
 
-def test_bones_by_pattern(dicom_dataset, bone, make_image):
-    root, folder = dicom_dataset
-    other = SimpleITK.GetArrayFromImage(bone)
-    other[:3] = 0
-    write_seg(folder / "seg.dcm", {"Hueftbein li": bone, "vague": make_image(other, (5, 4, 4))})
-    for series_id in "bc":
-        shutil.rmtree(root / series_id)
-        shutil.copytree(folder, root / series_id)
-    (root / "bone_names.csv").write_text("pattern,name\nHUEFT*,left  hip\nvag*,ignore\n")
-    case = find_cases("folder", root, SMOKE)[0]
-    structures, names = case.annotation()
-    assert set(names.values()) == {"left_hip", "ignore"}
-    classes = values(case.label_map(annotation=(structures, names)))
-    np.testing.assert_array_equal(classes == BONE, values(bone) == 1)
-    (root / "bone_names.csv").write_text("pattern,name\nvag*,vague\nvag*,twice\n")
-    assert "line 'vag*,twice' needs a pattern, used once, and a name" in refusal(root)
-
-
 def test_an_archive_is_a_scan_and_a_mask_may_be_called_seg(write_dataset, tmp_path, trunk_hu):
     root = write_dataset()
     scan = root / "a" / "ct.nii.gz"
@@ -237,18 +219,7 @@ def test_tables_of_spreadsheets_are_read(write_dataset):
     (root / "bone_names.csv").write_bytes("id,name\n3,Hüfte links\n".encode("latin-1"))
     with pytest.warns(InputWarning, match=r"^bone_names\.csv is not in UTF-8 and is read in Win"):
         assert read_bone_names(root / "bone_names.csv") == {3: "Hüfte_links"}
-
-
-def test_ids_without_a_name_are_no_bone_and_ignored_ones_are_unknown(
-    write_dataset, make_image, trunk_hu
-):
-    root = write_dataset()
-    mask = (trunk_hu > 500).astype(np.uint8) * 3
-    mask[:, 12:14, 12:14] = 9
-    SimpleITK.WriteImage(make_image(mask, (5, 4, 4)), str(root / "a" / "mask.nii.gz"))
-    (root / "bone_names.csv").write_text("id,name\n3,hip\n5,femur\n")
-    with pytest.warns(InputWarning, match="^ids 9 of a mask are not among the bone names"):
-        np.testing.assert_array_equal(first_map(root)[1], mask == 3)
-    (root / "bone_names.csv").write_text("id,name\n3,hip\n9,ignore\n")
-    classes = values(find_cases("folder", root, SMOKE)[0].label_map())
-    np.testing.assert_array_equal(classes == IGNORE, mask == 9)
+    (root / "bone_names.csv").write_text("pattern,name\nHUEFT*,left  hip\nvag*,ignore\n")
+    assert read_bone_names(root / "bone_names.csv") == {"HUEFT*": "left_hip", "vag*": "ignore"}
+    (root / "bone_names.csv").write_text("pattern,name\nvag*,vague\nvag*,twice\n")
+    assert "line 'vag*,twice' needs a pattern, used once, and a name" in refusal(root)

@@ -1,11 +1,14 @@
 """Masks of every format land where they belong, or are refused in one line."""
 
+import re
+import shutil
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
 import SimpleITK
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Polygon
 from PIL import Image
@@ -13,6 +16,7 @@ from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 
 from bonelib import labels, scans
+from bonelib.datasets import Case
 from bonelib.errors import InputWarning
 from bonelib.labels.dicom_masks import fill
 from bonelib.segment.dicom_seg import write_dicom_seg
@@ -510,47 +514,106 @@ def test_a_segmentation_in_the_planes_of_a_tilted_series_is_read(
     assert 2 * (found & drawn).sum() / (found.sum() + drawn.sum()) > 0.95
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+hardly_any = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+
+
+def assert_bones(case, bones, tolerance):
+    """The bones, given as binary masks by name, keep name, volume and side, left first."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        ids, names = case.annotation()
+    names = names or dict(enumerate(bones, start=1))
+    assert list(names.values()) == list(bones)
+    voxel_mm3 = np.prod(ids.GetSpacing())
+    for (number, _), drawn in zip(names.items(), bones.values(), strict=True):
+        volume_mm3 = (values(ids) == number).sum() * voxel_mm3
+        assert volume_mm3 == pytest.approx(values(drawn).sum() * np.prod(SPACING_MM), rel=tolerance)
+    left, front = (np.argwhere(values(ids) == number)[:, 2].mean() for number in names)
+    assert left > front  # LPS: columns grow to the patient's left
+
+
+@settings(max_examples=10, **hardly_any)
 @given(
-    order=st.permutations(range(6)), missing=st.sampled_from([None, 2, 3]), twice=st.booleans(),
+    order=st.permutations(range(8)), missing=st.sampled_from([None, 4]), copied=st.booleans(),
     names=st.permutations(["Femur_L", "Kreuzbein"]), degrees=st.sampled_from([0, 12]),
+    padded=st.integers(0, 2), kind=st.sampled_from(["RTSTRUCT", "SEG"]),
 )  # fmt: skip
 def test_volumes_names_and_sides_hold_however_a_scan_is_exported(
-    tmp_path_factory, write_series, image_hu, masks, order, missing, twice, names, degrees
-):
-    """Files in any order, a slice and its planes missing, contours given twice, a tilt."""
+    tmp_path_factory, write_series, image_hu, masks, order, missing, copied, names, degrees,
+    padded, kind,
+):  # fmt: skip
+    """Numbers in any order, a slice and its planes missing or given twice, a tilt, padding."""
     folder = tmp_path_factory.mktemp("export")
     tilt = np.radians(degrees)
+    more = ((0, padded), (0, 0), (0, 0))
 
     def change(file, index):
         file.InstanceNumber = order[index] + 1
         file.ImageOrientationPatient = [1, 0, 0, 0, np.cos(tilt).round(9), -np.sin(tilt).round(9)]
 
-    write_series(folder / "ct", image_hu, SPACING_MM, change=change)
+    padded_hu = np.pad(image_hu, more, constant_values=-1024)
+    write_series(folder / "ct", padded_hu, SPACING_MM, change=change)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)
         whole = scans.open_scan(folder / "ct")
-        contours = {}
-        for name, mask in zip(names, masks.values(), strict=True):
-            stored = whole.grid.image(values(mask))
-            if missing is not None:
-                stored[:, :, missing] = 0
-            contours[name] = voxel_edges(stored) * (2 if twice else 1)
-        if missing is not None:
-            whole.frames[missing].file.unlink()
-        path = write_structure_set(folder / "rs.dcm", contours)
-        scan = scans.read_scan(folder / "ct")
-        mask, found = labels.read_mask(path, scan, scan_path=folder / "ct")
-    assert list(found.values()) == names
-    ids = values(mask)
-    for (number, _), drawn in zip(found.items(), masks.values(), strict=True):
-        volume = (ids == number).sum() * np.prod(scan.GetSpacing())
-        if missing is None or drawn is masks[LEFT]:
-            assert volume == pytest.approx(values(drawn).sum() * 80, rel=0.1)
-    left, front = (np.argwhere(ids == number)[:, 2].mean() for number in found)
-    assert left > front  # LPS: columns grow to the patient's left
+    if copied:
+        shutil.copy(whole.frames[2].file, folder / "ct" / "copy")
+    stored = {
+        name: whole.grid.image(np.pad(values(mask), more))
+        for name, mask in zip(names, masks.values(), strict=True)
+    }
+    if missing is not None:
+        whole.frames[missing].file.unlink()
+        for mask in stored.values():
+            mask[:, :, missing] = 0
+    path = folder / "mask.dcm"
+    if kind == "SEG" and not degrees:
+        write_seg(path, stored)
+    else:
+        twice = {name: edges * (1 + copied) for name, edges in edges_of(stored).items()}
+        write_structure_set(path, twice)
+    case = Case("a", "test", folder / "ct", path, None, folder)
+    assert_bones(case, dict(zip(names, masks.values(), strict=True)), tolerance=0.12)
+
+
+@settings(max_examples=10, **hardly_any)
+@given(
+    orders=st.tuples(*[st.sampled_from(["LPS", "RAS", "PIR", "SLA"])] * 2), finer=st.integers(1, 2),
+    cut=st.integers(-3, 0), shift=st.sampled_from([-0.4, 0, 0.4]), archived=st.booleans(),
+    suffix=st.sampled_from([".nii.gz", ".nrrd", ".mha"]),
+)  # fmt: skip
+def test_a_mask_on_any_grid_keeps_volumes_and_sides(
+    tmp_path_factory, scan, ids, masks, orders, finer, cut, shift, archived, suffix
+):
+    """Scan and mask in any order of axes, the mask finer, cut or padded, moved within a voxel."""
+    folder = tmp_path_factory.mktemp("grids")
+    scan_path = save(SimpleITK.DICOMOrient(scan, orders[0]), folder / f"ct{suffix}")
+    mask = SimpleITK.Expand(ids, (finer, finer, 1), SimpleITK.sitkNearestNeighbor)
+    mask = mask[-cut:, 1:] if cut else SimpleITK.ConstantPad(mask, (3, 0, 2), (0, 4, 1))
+    mask.SetOrigin([place + shift * step for place, step in
+                    zip(mask.GetOrigin(), mask.GetSpacing(), strict=True)])  # fmt: skip
+    path = save(SimpleITK.DICOMOrient(mask, orders[1]), folder / "mask.nrrd")
+    if archived:
+        with zipfile.ZipFile(folder / "scan.zip", "w") as packed:
+            packed.write(scan_path, f"study/{scan_path.name}")
+        scan_path = folder / "scan.zip"
+    assert_bones(Case("a", "test", scan_path, path, None, folder), masks, tolerance=0.02)
+
+
+FORMS_OF_NAMES = ("{}", "{}_L", "{} right", "Left {}", "{}_re", "{} (1)", "  {}")
+
+
+@given(
+    text=st.sampled_from([BONES, OTHERS]), data=st.data(), form=st.sampled_from(FORMS_OF_NAMES),
+    separator=st.sampled_from("_ -."), case=st.sampled_from([str, str.upper, str.lower, str.title]),
+)  # fmt: skip
+def test_neither_side_nor_case_nor_separator_makes_or_unmakes_a_bone(
+    text, data, form, separator, case
+):
+    name = data.draw(st.sampled_from(text.split()))
+    assume(name.isascii() and name[0].isalpha() and not re.search("[a-z][A-Z]", name))
+    written = form.format(case(name).replace("_", separator))
+    assert labels.looks_like_bone(written) == (text == BONES)
 
 
 @pytest.mark.parametrize("names", [("Skeleton", "Femur_L"), ("Femur_L", "Skeleton")])

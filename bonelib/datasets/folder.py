@@ -93,11 +93,6 @@ class Case:
         """Return the scan's path inside the data set, for results; the rest stays private."""
         return self.scan_path.relative_to(self.directory).as_posix()
 
-    @property
-    def recipe(self) -> dict:
-        """Return everything besides the files that determines scan and label map."""
-        return {name: getattr(self, name) for name in ("bone_names", "series")}
-
 
 def _listed(ids: set[int]) -> str:
     return textwrap.shorten(", ".join(map(str, sorted(ids))), LONGEST_LIST)

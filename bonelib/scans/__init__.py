@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from bonelib.scans.volumes import (
 )
 
 __all__ = [
-    "VOLUME_SUFFIXES", "Frame", "Grid", "Layout", "StoredScan", "is_dicom", "is_scan_file",
+    "VOLUME_SUFFIXES", "Frame", "Grid", "Layout", "is_dicom", "is_scan_file",
     "modality", "open_scan", "read_layout", "read_scan", "read_volume", "source_files",
     "volume_stem", "write_volume",
 ]  # fmt: skip
@@ -44,13 +44,6 @@ ABSURD_HU = 100_000.0  # beyond any scale, even an extended one with metal
 DICOMDIR = "DICOMDIR"
 
 
-@dataclass(frozen=True)
-class StoredScan(Layout):
-    """A scan, and how its slices lie on disk."""
-
-    image: SimpleITK.Image  # HU in LPS, as `read_scan` returns it
-
-
 def read_scan(path: Path | str, series: str | None = None) -> SimpleITK.Image:
     """Read a scan in HU, int16 or else float32, in LPS.
 
@@ -62,11 +55,11 @@ def read_scan(path: Path | str, series: str | None = None) -> SimpleITK.Image:
     return open_scan(path, series).image
 
 
-def open_scan(path: Path | str, series: str | None = None) -> StoredScan:
+def open_scan(path: Path | str, series: str | None = None) -> Layout:
     """Read a scan as `read_scan` does, and keep how its slices lie on disk."""
     with _source(Path(path)) as source:
         layout, image = _stored(source, series)
-        return StoredScan(layout.grid, layout.frames, layout.places, _turned(source, image))
+        return replace(layout, image=_turned(source, image))
 
 
 def read_layout(path: Path | str, series: str | None = None) -> Layout:

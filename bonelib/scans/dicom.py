@@ -79,14 +79,9 @@ class Series:
     frames: list[Frame]
 
     @property
-    def heights_mm(self) -> np.ndarray:
-        """Return the slices' positions along their normal."""
-        return _heights_mm(self.frames)
-
-    @property
     def distance_mm(self) -> float:
         """Return the median distance of slices at different positions."""
-        gaps_mm = np.diff(self.heights_mm)
+        gaps_mm = np.diff(slice_heights_mm(self.frames))
         return float(np.median(gaps_mm[gaps_mm > 1e-2])) if (gaps_mm > 1e-2).any() else 0.0
 
     @property
@@ -101,7 +96,7 @@ class Series:
 
     def rank(self) -> tuple:
         """Return a key that sorts the best series first."""
-        length_mm = round(np.ptp(self.heights_mm) / LENGTH_STEP_MM)
+        length_mm = round(np.ptp(slice_heights_mm(self.frames)) / LENGTH_STEP_MM)
         worst = len(self.frames) < 2, not self.is_axial, self.is_derived
         return *worst, -length_mm, self.distance_mm, self.label.rjust(12)
 
@@ -114,10 +109,7 @@ class Series:
 
 
 def is_dicom(file: Path) -> bool:
-    """Tell DICOM by its preamble or, in old exports without one, by its first group.
-
-    Raises InputError for a file that may not be read.
-    """
+    """Tell DICOM by its preamble or, in old exports without one, by its first group."""
     if not file.is_file():
         return False
     with refusing_damage(file, "cannot be read; check the disk"), file.open("rb") as stream:
@@ -133,10 +125,7 @@ def modality(file: Path) -> str:
 
 
 def files_below(directory: Path) -> list[Path]:
-    """Return the files in a folder and its subfolders, sorted, without hidden ones.
-
-    Raises InputError for a folder that may not be read.
-    """
+    """Return the files in a folder and its subfolders, sorted, without hidden ones."""
 
     def fail(error: OSError) -> None:
         raise InputError(
@@ -302,6 +291,10 @@ def _read_frames(file: Path) -> tuple[list[Frame], str]:
 
 def _separate(frames: list[Frame]) -> list[Series]:
     """Return all series, each sorted by position and with a label of its own."""
+
+    def precedence(group: list[Frame]) -> tuple:
+        return group[0].series_uid, [value.rjust(16) for value in group[0].parts]  # 2 before 10
+
     by_number = defaultdict(list)
     groups = _split(frames, lambda one: (one.series_uid or one.patient, one.series_number))
     for group in [frames] if len(groups) == len(frames) else groups:  # each slice with its own UID
@@ -309,15 +302,11 @@ def _separate(frames: list[Frame]) -> list[Series]:
             by_number[part[0].series_number] += _by_attributes(part)
     series = []
     for number, groups in by_number.items():
-        for index, group in enumerate(sorted(groups, key=_precedence)):
+        for index, group in enumerate(sorted(groups, key=precedence)):
             letter = chr(ord("a") + index) if len(groups) > 1 else ""
-            order = np.argsort(_heights_mm(group), kind="stable")
+            order = np.argsort(slice_heights_mm(group), kind="stable")
             series.append(Series((number or "?") + letter, [group[place] for place in order]))
     return series
-
-
-def _precedence(group: list[Frame]) -> tuple:
-    return group[0].series_uid, [value.rjust(16) for value in group[0].parts]  # 2 before 10
 
 
 def _split(frames: list[Frame], key: Callable[[Frame], object]) -> list[list[Frame]]:
@@ -341,7 +330,7 @@ def _by_geometry(frames: list[Frame]) -> list[list[Frame]]:
 
 def _by_attributes(frames: list[Frame]) -> list[list[Frame]]:
     """Separate volumes that an attribute tells apart and that cover the same region."""
-    is_one_stack = _are_even(np.sort(_heights_mm(frames)))
+    is_one_stack = _are_even(np.sort(slice_heights_mm(frames)))
     for number, tells in enumerate(PARTING.values()):
         parts = _split(frames, lambda frame, number=number: frame.parts[number])
         if is_one_stack and tells == "acquisition number":  # of slices, in some scans
@@ -349,14 +338,15 @@ def _by_attributes(frames: list[Frame]) -> list[list[Frame]]:
         if _cover_one_region(parts):
             return [volume for part in parts for volume in _by_attributes(part)]
     passes = _passes(frames)
-    return passes if _cover_one_region(passes) else [frames]
+    are_even = all(_are_even(slice_heights_mm(part)) for part in passes)
+    return passes if are_even and _cover_one_region(passes) else [frames]
 
 
 def _passes(frames: list[Frame]) -> list[list[Frame]]:
     """Separate slices where their order in time, or else by number, turns back in space."""
     timed = [tells == "acquisition time" for tells in PARTING.values()]
     ordered = sorted(frames, key=lambda one: ([*compress(one.parts, timed)], one.number or 0))
-    directions = np.sign(np.diff(_heights_mm(ordered)))
+    directions = np.sign(np.diff(slice_heights_mm(ordered)))
     turns = np.flatnonzero(directions == -np.sign(directions.sum())) + 1
     return [part.tolist() for part in np.split(np.array(ordered, object), turns)]
 
@@ -365,7 +355,7 @@ def _cover_one_region(parts: list[list[Frame]]) -> bool:
     """Tell whether parts share positions, or are each even but lie between each other's slices."""
     if not 1 < len(parts) <= sum(map(len, parts)) / FEWEST_SLICES:
         return False
-    heights_mm = sorted((np.unique(_heights_mm(part).round(2)) for part in parts), key=min)
+    heights_mm = sorted((np.unique(slice_heights_mm(part).round(2)) for part in parts), key=min)
     if len(np.unique(np.concatenate(heights_mm))) < sum(map(len, heights_mm)):
         return True
     mixed = any(_alternate(one, other) for one, other in pairwise(heights_mm))
@@ -387,7 +377,7 @@ def _are_even(heights_mm: np.ndarray) -> bool:
     return np.isclose(gaps_mm, np.median(gaps_mm), rtol=0.1).mean() >= EVEN_SHARE
 
 
-def _heights_mm(frames: list[Frame]) -> np.ndarray:
+def slice_heights_mm(frames: list[Frame]) -> np.ndarray:
     """Return the slices' positions along their normal."""
     normal = np.cross(*frames[0].orientation)
     return np.array([frame.position_mm for frame in frames]) @ normal

@@ -17,7 +17,7 @@ from scipy import ndimage, stats
 from tqdm import tqdm
 
 from bonelib.errors import InputError, refusing_damage, warn
-from bonelib.scans.dicom import MANY, Frame, Series
+from bonelib.scans.dicom import MANY, Frame, Series, slice_heights_mm
 from bonelib.scans.volumes import HIGHEST_HU, LOWEST_HU, Grid, check_spacing, straight_axes
 
 MAX_GAP_DEVIATION = 0.10  # of a gap from the median gap; beyond, slices are interpolated
@@ -32,11 +32,12 @@ MIN_TILT_DEGREES = 1.0  # a smaller tilt of the gantry does not matter
 
 @dataclass(frozen=True)
 class Layout:
-    """How the slices of a scan lie on disk."""
+    """A scan, and how its slices lie on disk."""
 
     grid: Grid  # as stored, before turning; skew where the gantry was tilted
     frames: list[Frame]  # DICOM slices in the grid's order; empty for a volume file
     places: np.ndarray  # of each stored slice along the grid's third axis, in slices
+    image: SimpleITK.Image | None = None  # HU in LPS, where it was read
 
     def spread(self, slices: np.ndarray) -> np.ndarray:
         """Return a slice for each of the grid's: that of the nearest stored slice."""
@@ -123,7 +124,7 @@ def clip_hu(image_hu: np.ndarray, whole_numbers: bool) -> np.ndarray:
 
 def _without_duplicates(source: Path, series: Series) -> list[Frame]:
     """Drop duplicate slices; raise InputError where the two differ."""
-    frames, heights_mm = series.frames, series.heights_mm
+    frames, heights_mm = series.frames, slice_heights_mm(series.frames)
     kept = [0]
     for index in range(1, len(frames)):
         if heights_mm[index] - heights_mm[kept[-1]] > 0.01 * series.distance_mm + 0.01:
@@ -142,7 +143,7 @@ def _without_duplicates(source: Path, series: Series) -> list[Frame]:
 
 def _without_odd(source: Path, series: Series) -> list[Frame]:
     """Leave out a few slices that lie beside the others, or far beyond them."""
-    heights_mm, gaps_mm = series.heights_mm, np.diff(series.heights_mm)
+    heights_mm, gaps_mm = slice_heights_mm(series.frames), np.diff(slice_heights_mm(series.frames))
     _, _, errors_mm = _fit(series, heights_mm)
     odd = np.linalg.norm(errors_mm, axis=1) > MAX_SIDEWAYS * series.frames[0].spacing_mm.max()
     if len(gaps_mm) > 1:
@@ -168,7 +169,7 @@ def _places(source: Path, series: Series) -> np.ndarray:
 
     Raises InputError for a gap of more than one slice.
     """
-    heights_mm, gaps_mm = series.heights_mm, np.diff(series.heights_mm)
+    heights_mm, gaps_mm = slice_heights_mm(series.frames), np.diff(slice_heights_mm(series.frames))
     if np.isclose(gaps_mm, series.distance_mm, rtol=MAX_GAP_DEVIATION).all():
         return np.arange(len(heights_mm), dtype=float)
     usual_mm = ndimage.median_filter(gaps_mm, GAPS_AROUND, mode="mirror")

@@ -170,7 +170,7 @@ def _bone_model(scan: SimpleITK.Image, network: Network, bones: bool, stages: _S
 
 
 def _write(
-    model: BoneModel, stored: scans.StoredScan, bones: bool, folder: SegmentationFolder
+    model: BoneModel, stored: scans.Layout, bones: bool, folder: SegmentationFolder
 ) -> list[str]:
     """Write all files but the record; return notes on those that could not be written."""
     notes = []
