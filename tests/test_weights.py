@@ -11,7 +11,7 @@ from bonelib import metrics
 from bonelib.models import WEIGHTS, load_pretrained
 from bonelib.phantom.series import make_series
 from bonelib.segment import find_network, segment_image
-from bonelib.settings import BONE, PRETRAINING
+from bonelib.settings import BONE, PRETRAINING, SHIPPED_MODEL
 
 values = SimpleITK.GetArrayFromImage
 
@@ -23,12 +23,11 @@ def segment():
 
 def test_the_shipped_weights_are_small_and_have_a_card():
     assert sum(file.stat().st_size for file in WEIGHTS.iterdir()) < 20e6
-    for file in WEIGHTS.glob("*.keras"):
-        card = file.with_suffix(".md").read_text()
-        assert "not for diagnosis" in card and "| seed |" in card and "commit " in card
-        assert load_pretrained(file.stem, 64).output_shape == (None, 32, 32, 3)
-    with pytest.raises(ValueError, match="no weights are shipped for 'fcn8', only for unet"):
-        load_pretrained("fcn8")
+    card = (WEIGHTS / f"{SHIPPED_MODEL}.md").read_text()
+    assert "not for diagnosis" in card and "| seed |" in card and "commit " in card
+    assert load_pretrained(SHIPPED_MODEL, 64).output_shape == (None, 64, 64, 3)
+    with pytest.raises(ValueError, match=f"'unet': '{SHIPPED_MODEL}' replaced those of 'unet'"):
+        load_pretrained("unet")
 
 
 @pytest.mark.parametrize(
