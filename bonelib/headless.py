@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -52,18 +53,24 @@ ENVIRONMENT = {
 
 
 class Prefixed(io.TextIOBase):
-    """A text stream that prints complete lines, each after a name."""
+    """A text stream that prints each line that is written to it, after a name.
 
-    def __init__(self, name: str):
-        self.name, self.rest, self.stream = name, "", sys.stdout
+    With `seconds` it prints progress bars alone, and at most one line in that time.
+    """
+
+    def __init__(self, name: str, seconds: float = 0.0, show: Callable = print):
+        self.name, self.seconds, self.show = name, seconds, show
+        self.stream, self.printed = sys.stdout, time.monotonic()
 
     def write(self, text: str) -> int:
-        """Print the complete lines; of a progress bar, only its last state."""
-        *lines, self.rest = (self.rest + text).split("\n")
+        """Print the lines of `text`."""
+        lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+        if self.seconds:
+            is_due = time.monotonic() - self.printed >= self.seconds
+            lines = [line for line in lines if "%|" in line][-1:] if is_due else []
         for line in lines:
-            line = line.rpartition("\r")[2]
-            self.stream.write(f"{self.name} | {line}\n" if line.strip() else "")
-        self.stream.flush()
+            self.printed = time.monotonic()
+            self.show(f"    {self.name} | {line}", file=self.stream, flush=True)
         return len(text)
 
 

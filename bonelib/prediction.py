@@ -51,7 +51,9 @@ def network_segmenter(
     probabilities = native
     for axis in (2, 1):
         probabilities = _upsample(probabilities, images.shape[axis], axis)
-    outputs = [_most_probable(probabilities), _most_probable(native)]
+    outputs = [
+        keras.ops.cast(keras.ops.argmax(one, axis=-1), "uint8") for one in (probabilities, native)
+    ]
     if with_probabilities:
         levels = keras.ops.round(MOST_CERTAIN * keras.ops.cast(probabilities, "float32"))
         outputs.append(keras.ops.cast(levels, "uint8"))
@@ -97,10 +99,6 @@ def _upsample(values, length: int, axis: int):
     below = keras.ops.take(values, low, axis=axis)
     above = keras.ops.take(values, np.minimum(low + 1, count - 1), axis=axis)
     return below * (1 - share_above) + above * share_above
-
-
-def _most_probable(probabilities):
-    return keras.ops.cast(keras.ops.argmax(probabilities, axis=-1), "uint8")
 
 
 def threshold_segmenter(settings: Settings) -> Segmenter:

@@ -89,31 +89,18 @@ def prepare(
     folder = SliceFolder(directory)
     for file in (folder.image("", 0), folder.labels("", 0), folder.series("")):
         file.parent.mkdir(parents=True, exist_ok=True)
-    job = partial(_prepare_or_refuse, folder=folder, settings=settings)
     code = provenance.code_hash("bonelib.preparation")
-    records, refusals, jobs = {}, [], []
-    for case in cases:
-        try:
-            token = _token(case, settings, code)
-        except (InputError, OSError) as error:
-            refusals.append(_refusal(error, case.series_id, directory))
-            continue
-        record = provenance.read_json(folder.series(case.series_id))
-        if _is_current(folder, record, token):
-            records[case.series_id] = record
-        else:
-            jobs.append((case, token))
-    if len(records) < len(cases) or _others(folder, records):
+    job = partial(_prepare_or_refuse, folder=folder, settings=settings, code=code)
+    results = in_order(job, iter(cases), min(workers, len(cases)) if workers > 1 else 0)
+    results = list(tqdm(results, "preparing", len(cases), unit="series"))
+    refusals = [result for result in results if isinstance(result, str)]
+    records = {result["series"]: result for result in results if isinstance(result, dict)}
+    listed = {file for record in records.values() for file in _files(folder, record)}
+    for file in {file for part in PARTS for file in folder.root.glob(f"{part}/*")} - listed:
         folder.description.unlink(missing_ok=True)
-    results = in_order(job, iter(jobs), min(workers, len(jobs)) if workers > 1 else 0)
-    for result in tqdm(results, "preparing", len(jobs), unit="series", disable=not jobs):
-        if isinstance(result, str):
-            refusals.append(result)
-        else:
-            records[result["series"]] = result
-    for file in _others(folder, records):
         file.unlink()
     if refusals:
+        folder.description.unlink(missing_ok=True)
         raise InputError(_summary(refusals, len(cases)))
     rows = [
         {"series": case.series_id, "slice": row["slice"], "split": case.split, **row}
@@ -143,11 +130,6 @@ def _token(case, settings: Settings, code: str) -> str:
     return provenance.text_hash(states, case.recipe, _settings_used(settings), code)
 
 
-def _is_current(folder: SliceFolder, record: dict, token: str) -> bool:
-    """Return whether a record has the token, and the slices that it lists exist."""
-    return record.get("token") == token and all(file.exists() for file in _files(folder, record))
-
-
 def _files(folder: SliceFolder, record: dict) -> list[Path]:
     """Return the files of a prepared series."""
     names = (folder.image, folder.labels)
@@ -155,17 +137,15 @@ def _files(folder: SliceFolder, record: dict) -> list[Path]:
     return [folder.series(record["series"]), *slices]
 
 
-def _others(folder: SliceFolder, records: dict[str, dict]) -> set[Path]:
-    """Return the files of slices and series that no record lists."""
-    listed = {file for record in records.values() for file in _files(folder, record)}
-    return {file for part in PARTS for file in folder.root.glob(f"{part}/*")} - listed
-
-
-def _prepare_or_refuse(job: tuple, folder: SliceFolder, settings: Settings) -> dict | str:
-    """Return the record of a case, or the reason why it cannot be used."""
-    case, token = job
-    folder.series(case.series_id).unlink(missing_ok=True)  # until its slices are complete
+def _prepare_or_refuse(case, folder: SliceFolder, settings: Settings, code: str) -> dict | str:
+    """Return the record of a case, prepared unless it is current, or the reason against it."""
     try:
+        token = _token(case, settings, code)
+        record = provenance.read_json(folder.series(case.series_id))
+        if record.get("token") == token and all(map(Path.exists, _files(folder, record))):
+            return record
+        for file in (folder.description, folder.series(case.series_id)):
+            file.unlink(missing_ok=True)  # until the slices are complete
         with noting() as notes:
             record = _prepare_series(case, folder, settings, token)
         provenance.write_json(folder.series(case.series_id), record | {"notes": notes})

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,6 +15,7 @@ import pandas as pd
 
 from bonelib import augment, metrics, models, provenance, slices
 from bonelib.devices import set_precision
+from bonelib.errors import InputError
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.prediction import network_input, network_segmenter
 from bonelib.settings import CLASS_NAMES, IGNORE, Settings
@@ -38,9 +38,9 @@ class AugmentedSlices:
 
     def batches(self, output_size: int, first_epoch: int) -> Iterator:
         """Yield endless batches from epoch `first_epoch` on; see `augment.batches`."""
-        kinds = self.folder.image, self.folder.labels
-        rows = self._rows().itertuples()
-        files = [tuple(kind(row.series, row.slice) for kind in kinds) for row in rows]
+        folder, rows = self.folder, self._rows()
+        keys = zip(rows["series"], rows["slice"], strict=True)
+        files = [(folder.image(*key), folder.labels(*key)) for key in keys]
         workers = augment.num_workers(self.settings)
         return augment.batches(files, output_size, self.settings, first_epoch, workers)
 
@@ -61,22 +61,20 @@ def train(
     results: ResultFolder,
     settings: Settings,
     samples=None,
-    start: Path | None = None,
 ) -> pd.DataFrame:
     """Train network `name` on prepared slices and return its history, one row per epoch.
 
-    `samples` (default: the folder's `AugmentedSlices`) are the training data, `start` a file
-    of initial weights (default: random).
+    `samples` (default: the folder's `AugmentedSlices`) are the training data.
 
     Writes training.json, history.csv, best_of_<epochs>.keras and TensorBoard logs into
     `results.training(name)`. A stopped training continues after its last finished epoch, with
     the optimizer's state, if settings, data and code are the same; otherwise it begins again.
-    Raises `models.EncoderWeightsError` if ImageNet weights are requested but unavailable and
+    Raises InputError if ImageNet weights are requested but unavailable and
     the settings do not allow a random encoder.
     """
     samples = samples or AugmentedSlices(folder, settings)
     record = provenance.read_json(results.training_record(name))
-    key = training_key(name, folder, settings, samples, start)
+    key = training_key(name, folder, settings, samples)
     if record.get("key") != key:
         shutil.rmtree(results.training(name), ignore_errors=True)
         record = {"key": key, "finished": False, "settings": asdict(settings)}
@@ -96,8 +94,6 @@ def train(
         print(f"{name} goes on after epoch {count}")
     else:
         model, record["encoder_weights"] = new_model(name, settings, samples.has_shares)
-        if start is not None:
-            model.load_weights(start)
     provenance.write_json(results.training_record(name), record)
     _fit(model, epochs_before, folder, results, settings, samples)
     history = pd.read_csv(results.history(name))
@@ -107,16 +103,11 @@ def train(
     return history
 
 
-def training_key(
-    name: str, folder: SliceFolder, settings: Settings, samples, start: Path | None = None
-) -> str:
+def training_key(name: str, folder: SliceFolder, settings: Settings, samples) -> str:
     """Return a hash of all that determines a training's result: settings, slices and code."""
     fingerprint = provenance.read_json(folder.description).get("fingerprint")
-    weights = provenance.content_hash([start], start.parent) if start is not None else None
     code = provenance.code_hash(__name__)
-    return provenance.text_hash(
-        name, settings.decisive, fingerprint, samples.fingerprint, code, weights
-    )
+    return provenance.text_hash(name, settings.decisive, fingerprint, samples.fingerprint, code)
 
 
 def _fit(model, epochs_before: list[dict], folder, results, settings, samples) -> None:
@@ -148,13 +139,13 @@ def new_model(
     It learns label maps or, with `has_shares`, the classes' shares of each pixel.
     """
     options = {"decoder_activation": settings.decoder_activation}
-    model, start = None, models.encoder_of(name) and "random"
+    model, start = None, "random" if name in models.ENCODERS else None
     if start and settings.encoder_weights != "none":
         weights = {"encoder_weights": settings.encoder_weights}
         try:
             model = models.build_model(name, settings.image_size, **options, **weights)
             start = "imagenet"
-        except models.EncoderWeightsError as error:
+        except InputError as error:
             if not settings.allow_random_encoder:
                 raise
             print(f"{error}\nGoing on with a random encoder; the tables say so.")

@@ -1,17 +1,16 @@
 """Make a result folder and prepared slices as the notebooks write them, without training."""
 
-import json
-
 import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
-from bonelib import metrics, published
-from bonelib.evaluation import scoring
-from bonelib.evaluation.error_analysis import measure_surfaces, slice_table
+from bonelib import published, slices
+from bonelib.evaluation import evaluate, scoring
+from bonelib.evaluation.error_analysis import slice_table
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.settings import BACKGROUND, BONE, CLASS_NAMES, PATIENT, get_settings
+from bonelib.provenance import write_json
+from bonelib.settings import BASELINE, CLASS_NAMES, get_settings
 
 SETTINGS = get_settings("smoke")
 SPACING_MM = (25.0, 7.5, 7.5)
@@ -44,16 +43,6 @@ def worsen(labels, error, rng):
     return ndimage.map_coordinates(labels, places, order=0, mode="nearest")
 
 
-def slice_rows(volumes, spacing, structures=""):
-    """Return the table of the slices of {series: (split, label volume)}."""
-    return pd.DataFrame([
-        {"series": series, "slice": index, "split": split, "source": "made",
-         "spacing": " ".join(map(str, spacing)), "position_mm": index * spacing[0],
-         "bone_pixels": int((labels == 2).sum()), "structures": structures}
-        for series, (split, volume) in volumes.items() for index, labels in enumerate(volume)
-    ])  # fmt: skip
-
-
 def write_slices(root, volumes, spacing, structures=""):
     """Write prepared slices of {series: (split, label volume)} that show the named structures."""
     folder, rng = SliceFolder(root), np.random.default_rng(0)
@@ -66,79 +55,59 @@ def write_slices(root, volumes, spacing, structures=""):
             ):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(path)
-    slice_rows(volumes, spacing, structures).to_csv(folder.table, index=False)
+    pd.DataFrame([
+        {"series": series, "slice": index, "split": split, "source": "made",
+         "spacing": " ".join(map(str, spacing)), "position_mm": index * spacing[0],
+         "bone_pixels": int((labels == 2).sum()), "structures": structures}
+        for series, (split, volume) in volumes.items() for index, labels in enumerate(volume)
+    ]).to_csv(folder.table, index=False)  # fmt: skip
+    write_json(folder.description, {"fingerprint": "made", "dataset": "phantom"})
     return folder
 
 
-def write_results(root, volumes, models=MODELS, settings=SETTINGS, random_encoders=()):
+def predict(labels, error, rng):
+    """Return wrong labels and 8-bit probabilities, surer of themselves the more they err."""
+    predicted = np.stack([worsen(one, error, rng) for one in labels]).astype(np.uint8)
+    likely = np.array([ndimage.gaussian_filter(1.0 * (predicted == one), 1) for one in range(3)])
+    likely = np.moveaxis(likely ** (0.5 + error), 0, -1)
+    probabilities = 255 * likely / likely.sum(axis=-1, keepdims=True)
+    return predicted, probabilities.round().astype(np.uint8)
+
+
+def write_results(root, folder, volumes, random_encoders=()):
     """Write scores, records, histories and predictions of the test series."""
     results = ResultFolder(root)
-    tested = {series: volume for series, (split, volume) in volumes.items() if split == "test"}
-    table = slice_rows(volumes, SPACING_MM).query("split == 'test'")
+    table = slices.read_table(folder.root).query("split == 'test'")
     write_text(results.scored_slices, slice_table(table).to_csv(index=False))
-    for model in models:
+    for model in MODELS:
         rng = np.random.default_rng(sum(map(ord, model)))
-        rows, surfaces, reliable, false = [], [], [], []
-        for series, volume in tested.items():
-            for epochs in settings.horizons(model):
-                names = {"model": model, "epochs": epochs, "series": series}
-                error = ERRORS[model] * (0.9 if epochs == settings.epochs_long else 1.0)
-                predicted = np.stack([worsen(labels, error, rng) for labels in volume])
-                for index, (labels, prediction) in enumerate(zip(volume, predicted, strict=True)):
-                    counts = metrics.confusion_matrix(labels, prediction)
-                    rows += [[model, epochs, epochs, grid, series, index, *counts.ravel()]
-                             for grid in ("input", "native")]  # fmt: skip
-                    false += false_bone(names, index, counts)
-                measured = measure_surfaces(volume, predicted, SPACING_MM)
-                surfaces += measured.assign(**names).to_dict("records")
-                if model != "threshold":
-                    reliable += reliability(names, volume, error)
-            for index, prediction in enumerate(predicted):
-                path = results.prediction(model, series, index)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(prediction.astype(np.uint8)).save(path)
-        tables = {"": rows, "surfaces": surfaces, "reliability": reliable, "false_bone": false}
-        for kind, found in tables.items():
-            frame = pd.DataFrame(found, columns=scoring.COLUMNS[kind])
-            write_text(results.scores(model, kind), frame.to_csv(index=False))
+        found = {kind: [] for kind in scoring.COLUMNS}
+        for series, rows in table.groupby("series"):
+            for epochs in SETTINGS.horizons(model):
+                error = ERRORS[model] * (0.9 if epochs == SETTINGS.epochs_long else 1.0)
+                predicted, probabilities = predict(volumes[series][1], error, rng)
+                made = (predicted, predicted, probabilities)[: 2 if model == BASELINE else 3]
+                _, frames = evaluate.score_series(
+                    lambda images, made=made: made, folder, rows, SETTINGS
+                )
+                names = {"model": model, "epochs": epochs, "epoch": epochs, "series": series}
+                for kind, frame in frames.items():
+                    found[kind].append(frame.assign(**names)[scoring.COLUMNS[kind]])
+            evaluate.save_label_maps(predicted, rows, model, results)
+        for kind, frames in found.items():
+            write_text(results.scores(model, kind), pd.concat(frames).to_csv(index=False))
         paper = published.TABLE2.get(model, {"parameters": 0, "trainable": 0})
         encoder = {"vgg_unet": "imagenet", "resnet50_unet": "imagenet"}.get(model)
-        write_text(results.score_record(model), json.dumps({
+        write_json(results.score_record(model), {
             "model": model, "parameters": paper["parameters"],
-            "trainable_parameters": paper["trainable"], "slices": len(rows) // 2,
+            "trainable_parameters": paper["trainable"], "slices": len(table),
             "milliseconds_per_slice": paper.get("milliseconds", 9.4) / 2,
             "encoder_weights": "random" if model in random_encoders else encoder,
-        }))  # fmt: skip
-        if model != "threshold":
-            write_text(
-                results.history(model), history(max(settings.horizons(model)), ERRORS[model])
-            )
+        })  # fmt: skip
+        if model != BASELINE:
+            text = history(max(SETTINGS.horizons(model)), ERRORS[model])
+            write_text(results.history(model), text)
     return results
-
-
-def reliability(names, labels, error):
-    """Return counts of a network that is surer of itself the more it errs."""
-    rows = []
-    for number, name in enumerate(CLASS_NAMES):
-        share = (labels == number).mean()
-        ends = np.array([1 - share, *np.full(18, 0.005), share])
-        for place, part in enumerate(ends / ends.sum()):
-            pixels, probability = int(part * labels.size), (place + 0.5) / 20
-            comes_true = probability + 0.05 * error * np.sin(2 * np.pi * probability)
-            positive = int(pixels * np.clip(comes_true, 0, 1))
-            counts = {"pixels": pixels, "probability": pixels * probability, "positive": positive}
-            rows.append(names | {"class": name, "bin": place} | counts)
-    return rows
-
-
-def false_bone(names, index, counts):
-    """Return the pixels wrongly called bone: most lie beside bone, all others have one cause."""
-    wrong = {"outside the patient": counts[BACKGROUND, BONE]}
-    wrong["beside bone"] = counts[PATIENT, BONE] * 3 // 4
-    causes = "metal or marker", "contrast or calcification", "soft tissue"
-    wrong[causes[index % 3]] = counts[PATIENT, BONE] - wrong["beside bone"]
-    return [names | {"slice": index, "cause": cause, "pixels": pixels}
-            for cause, pixels in wrong.items() if pixels]  # fmt: skip
 
 
 def score_rows(series, model="unet", epochs=10):
@@ -178,5 +147,5 @@ def small_results(folder, **options):
         "test01": ("test", ellipses()),
         "test02": ("test", ellipses(without_bone=3)),
     }
-    slices = write_slices(folder / "prepared", volumes, SPACING_MM)
-    return slices, write_results(folder / "results", volumes, **options)
+    prepared = write_slices(folder / "prepared", volumes, SPACING_MM)
+    return prepared, write_results(folder / "results", prepared, volumes, **options)

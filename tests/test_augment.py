@@ -1,8 +1,7 @@
 """Augmentation operation by operation, then the policy, then the loaders."""
 
 import hashlib
-import os
-import signal
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +15,7 @@ from scipy import ndimage, stats
 
 from bonelib import augment
 from bonelib.augment import policy
+from bonelib.errors import InputError
 from bonelib.settings import BONE, IGNORE, PROFILES
 
 SIZE = 96
@@ -34,11 +34,10 @@ def pelvis(size=SIZE):
     return labels
 
 
-def draws(name, count, labels=None, image=None):
-    """Yield `count` draws of one operation on an image painted from its labels."""
-    labels = pelvis() if labels is None else labels
+def draws(name, count, labels, image=None):
+    """Yield `count` draws of one operation on an image, by default painted from its labels."""
     image = labels * GREY_PER_LABEL if image is None else image
-    augmenter = policy.operations()[name].augmenter
+    augmenter = OPERATIONS[name].augmenter
     for seed in range(count):
         yield policy.apply_operation(augmenter, image, labels, seed)
 
@@ -49,7 +48,6 @@ def test_operation_keeps_types_shapes_and_label_values_and_changes_images(name):
     labels[:, :5] = IGNORE
     noise = np.random.default_rng(0).integers(0, 60, labels.shape, dtype=np.uint8)
     image = np.minimum(labels, BONE) * 80 + noise
-    before = image.copy(), labels.copy()
     changed = []
     for new_image, new_labels in draws(name, 20, labels, image):
         assert new_image.dtype == new_labels.dtype == np.uint8
@@ -59,15 +57,13 @@ def test_operation_keeps_types_shapes_and_label_values_and_changes_images(name):
         changed.append((new_image != image[..., None]).any())
         assert name in MOVING or np.array_equal(new_labels, labels)
     assert np.mean(changed) >= 0.55  # of so few coarse pixels often none is removed
-    np.testing.assert_array_equal(image, before[0])
-    np.testing.assert_array_equal(labels, before[1])
 
 
 @pytest.mark.parametrize("name", MOVING)
 def test_operation_on_geometry_moves_image_and_labels_alike(name):
     """Inside of regions they agree; the bone's centre is, on average, where its image is."""
     shifts = []
-    for image, labels in draws(name, 25):
+    for image, labels in draws(name, 25, pelvis()):
         interior = ndimage.maximum_filter(labels, 5) == ndimage.minimum_filter(labels, 5)
         assert interior.mean() > 0.5
         difference = np.abs(image - GREY_PER_LABEL * labels[..., None].astype(float))
@@ -78,16 +74,15 @@ def test_operation_on_geometry_moves_image_and_labels_alike(name):
     assert np.abs(np.mean(shifts, axis=0)).max() < 0.15  # pixels
 
 
-def test_air_and_background_move_in_from_outside():
-    labels = np.full((SIZE, SIZE), BONE, np.uint8)
-    for name in ("crop_or_pad", "scale_rotate_shear"):
-        outside = 0
-        for image, new_labels in draws(name, 25, labels):
-            assert set(np.unique(new_labels)) <= {0, BONE}
-            far_outside = ndimage.maximum_filter(new_labels, 5) == 0
-            assert not image[far_outside].any()
-            outside += far_outside.sum()
-        assert outside > 0
+@pytest.mark.parametrize("name", ["crop_or_pad", "scale_rotate_shear"])
+def test_air_and_background_move_in_from_outside(name):
+    is_outside = False
+    for image, new_labels in draws(name, 25, np.full((SIZE, SIZE), BONE, np.uint8)):
+        assert set(np.unique(new_labels)) <= {0, BONE}
+        far_outside = ndimage.maximum_filter(new_labels, 5) == 0
+        assert not image[far_outside].any()
+        is_outside |= far_outside.any()
+    assert is_outside
 
 
 DRAWS = 800
@@ -120,16 +115,6 @@ def test_each_operation_acts_on_the_papers_share_of_images(monkeypatch):
     for name, count in times.items():
         expected = OF_ALL_IMAGES.get(name, 2.5 / 12)
         assert stats.binomtest(count, DRAWS, expected).pvalue > 1e-4, name
-
-
-def test_one_seed_gives_one_result_whatever_came_before():
-    labels = pelvis(32)
-    used = policy.policy.__wrapped__()
-    for seed in range(25):
-        fresh = policy.policy.__wrapped__()
-        results = [policy.apply_operation(one, labels * 100, labels, seed) for one in (used, fresh)]
-        for ours, same in zip(*results, strict=True):
-            np.testing.assert_array_equal(ours, same)
 
 
 def test_labels_are_resized_to_the_values_at_pixel_centres():
@@ -217,32 +202,32 @@ def test_a_bad_slice_is_named(slice_files, tmp_path, fault):
     elif fault != "missing":
         shape = (16, 16) if fault == "wrong size" else (32, 32, 3)
         cv2.imwrite(str(bad), np.zeros(shape, np.uint8))
-    with pytest.raises(augment.SliceError, match=r"bad\.png: .*prepare the data set again"):
+    with pytest.raises(InputError, match=r"bad\.png: .*prepare the data set again"):
         take(1, [(slice_files[0][0], bad)], 32, SETTINGS, workers=int(fault == "missing"))
     with pytest.raises(ValueError, match="no slices"):
         take(1, [], 32, SETTINGS)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+LOADING = """
+import json, sys, time
+from bonelib.augment import batches
+from bonelib.settings import Settings
+if __name__ == "__main__":
+    stream = batches(json.loads(sys.argv[1]), 32, Settings(image_size=32), workers=1)
+    next(stream)
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
 def test_loaders_end_when_their_parent_is_killed(slice_files, tmp_path):
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import time\n"
-        "from bonelib.augment import batches\n"
-        "from bonelib.settings import Settings\n"
-        "if __name__ == '__main__':\n"
-        f"    files = {[tuple(map(str, pair)) for pair in slice_files]}\n"
-        "    stream = batches(files, 32, Settings(image_size=32), workers=1)\n"
-        "    next(stream)\n"
-        "    print('ready', flush=True)\n"
-        "    time.sleep(60)\n"
-    )
-    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, cwd=tmp_path)
-    assert parent.stdout.readline() == b"ready\n"
-    loaders = psutil.Process(parent.pid).children()
-    assert loaders
-    os.kill(parent.pid, signal.SIGKILL)
-    parent.wait()
-    parent.stdout.close()
-    _, alive = psutil.wait_procs(loaders, timeout=10)
-    assert not alive
+    (tmp_path / "train.py").write_text(LOADING)  # a spawned process imports its parent's file
+    files = json.dumps([list(map(str, pair)) for pair in slice_files])
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "train.py", files], stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout.readline() == b"ready\n"
+        loaders = psutil.Process(parent.pid).children()
+        assert loaders
+        parent.kill()
+    assert not psutil.wait_procs(loaders, timeout=10)[1]

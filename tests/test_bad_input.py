@@ -212,8 +212,8 @@ CASES = {
     "a text file": (lambda d: [d.write("ct.txt", b"text")], "refused", "not a volume file"),
     "a path that is not there": (lambda d: [d.folder / "x"], "refused", "no such file or folder"),
     "pixel data cut short": (
-        lambda d: d.series_and("IM003", lambda file: file.read_bytes()[:-200]), "refused",
-        "pixels cannot be decoded",
+        lambda d: d.series_and("IM003", lambda file: file.read_bytes()[:-200]), "noted",
+        "1 damaged (IM003)",
     ),
     "a volume file cut short": (
         lambda d: [cut(d.volume(d.trunk_hu))], "refused", "damaged or incomplete",
@@ -495,7 +495,7 @@ def test_damage_is_refused_or_harmless(intact, kind):
     files = sorted(folder.iterdir())
     contents = [file.read_bytes() for file in files]
     reference = read_scan(source)
-    outcomes = {"refused": 0, "read": 0}
+    outcomes = {"told": 0, "read": 0}
 
     @settings(
         max_examples=VARIANTS[kind], deadline=None, database=None, derandomize=True,
@@ -516,9 +516,9 @@ def test_damage_is_refused_or_harmless(intact, kind):
                 scan = read_scan(source)
         except InputError as error:
             assert "\n" not in str(error) and str(folder) in str(error)
-            outcomes["refused"] += 1
+            outcomes["told"] += 1
         else:
-            outcomes["read"] += 1
+            outcomes["told" if caught else "read"] += 1
             if not caught:
                 assert scan.GetSize() == reference.GetSize()
                 shift_mm = np.abs(corners_mm(scan) - corners_mm(reference)).max()
@@ -527,4 +527,4 @@ def test_damage_is_refused_or_harmless(intact, kind):
             files[number].write_bytes(contents[number])
 
     damage()
-    assert outcomes["refused"] > 2 and sum(outcomes.values()) >= VARIANTS[kind]
+    assert outcomes["told"] > 2 and sum(outcomes.values()) >= VARIANTS[kind]

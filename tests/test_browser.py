@@ -78,7 +78,7 @@ def serve(home, folder, module, *options):
             stdout=log, stderr=log, env=environment, cwd=folder,
         )  # fmt: skip
         try:
-            wait_for(address)
+            wait_for(lambda: answers(address))
             yield address
         finally:
             server.terminate()
@@ -88,16 +88,20 @@ def serve(home, folder, module, *options):
                 server.kill()
 
 
-def wait_for(address):
+def wait_for(condition, page=None):
+    """Wait until a condition holds; the page goes on meanwhile."""
     end = time.monotonic() + MILLISECONDS / 1000
-    while True:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.3)
+    while not condition():
+        assert time.monotonic() < end
+        page.wait_for_timeout(500) if page else time.sleep(0.3)
+
+
+def answers(address):
+    try:
+        urllib.request.urlopen(address, timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def open_notebook(page, address, name):
@@ -246,22 +250,18 @@ def open_with_parameters(page, lab, name, parameters):
 
 def assert_changes(page, locator, before):
     """Wait until a picture differs from the one before; return the new one."""
-    end = time.monotonic() + MILLISECONDS / 1000
-    while (after := locator.screenshot()) == before:
-        assert time.monotonic() < end
-        page.wait_for_timeout(500)
-    return after
+    wait_for(lambda: locator.screenshot() != before, page)
+    return locator.screenshot()
 
 
 def wait_for_bone(page, locator):
     """Wait until a scan's label map is drawn: bone is green over any grey."""
-    end = time.monotonic() + MILLISECONDS / 1000
-    while True:
+
+    def is_green():
         red, green, _ = np.moveaxis(pixels(locator).astype(int), -1, 0)
-        if (green - red > 40).sum() > 20:
-            return
-        assert time.monotonic() < end
-        page.wait_for_timeout(500)
+        return (green - red > 40).sum() > 20
+
+    wait_for(is_green, page)
 
 
 def test_any_series_is_browsed_in_jupyterlab(page, lab, write_dataset, tmp_path):

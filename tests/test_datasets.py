@@ -199,14 +199,15 @@ def test_bones_by_pattern(dicom_dataset, bone, make_image):
 def test_an_archive_is_a_scan_and_a_mask_may_be_called_seg(write_dataset, tmp_path, trunk_hu):
     root = write_dataset()
     scan = root / "a" / "ct.nii.gz"
-    with zipfile.ZipFile(root / "a" / "export.zip", "w") as archive:
+    (root / "a" / "ct").mkdir()
+    with zipfile.ZipFile(root / "a" / "ct" / "export.zip", "w") as archive:
         archive.write(scan, f"study/{scan.name}")
     scan.unlink()
     mask = SimpleITK.ReadImage(str(root / "a" / "mask.nii.gz"))
     SimpleITK.WriteImage(mask, str(root / "a" / "mask.seg.nrrd"))
     (root / "a" / "mask.nii.gz").unlink()
     case, found = first_map(root)
-    assert (case.source, case.mask_path.name) == ("a/export.zip", "mask.seg.nrrd")
+    assert (case.source, case.mask_path.name) == ("a/ct", "mask.seg.nrrd")
     np.testing.assert_array_equal(found, trunk_hu > 500)
 
 

@@ -1,8 +1,6 @@
-import keras
 import pytest
 
 from bonelib import devices
-from bonelib.settings import get_settings
 
 
 def test_the_machine_is_described_without_its_name():
@@ -30,8 +28,3 @@ def test_the_fastest_precision_is_that_of_the_hardware(
     monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(devices, "_query_gpus", lambda _: capabilities)
     assert devices.fastest_precision(backend) == policy
-
-
-def test_precision_can_be_named():
-    assert devices.set_precision(get_settings("smoke", {"precision": "float32"})) == "float32"
-    assert keras.config.dtype_policy().name == "float32"

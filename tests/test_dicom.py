@@ -182,18 +182,38 @@ def test_volumes_of_one_series_are_parted(
     np.testing.assert_array_equal(values(scan), image_hu)
 
 
+@pytest.mark.parametrize("offset_mm", [0, 2.5])
+@pytest.mark.parametrize("name", ["AcquisitionTime", "InstanceNumber"])
+def test_volumes_are_parted_where_time_or_number_turns_back(
+    tmp_path, write_series, image_hu, name, offset_mm
+):
+    for volume in range(2):
+
+        def change(file, index, volume=volume):
+            file.SeriesInstanceUID = ""
+            setattr(file, name, str(120000 + 500 * volume + index))
+
+        origin = (-30.0, -40.0, 100.0 + volume * offset_mm)
+        own_hu = image_hu + np.int16(volume)
+        write_series(tmp_path / str(volume), own_hu, origin=origin, change=change)
+    scan, (text,) = told(tmp_path)
+    assert "series ?a (5 slices" in text and "series ?b (5 slices" in text
+    np.testing.assert_array_equal(values(scan), image_hu)
+
+
 @pytest.mark.parametrize("distinct", [2, 5])
-@pytest.mark.parametrize("uid", ["1.2.3", ""])
+@pytest.mark.parametrize("uid", ["1.2.3", "", None])
 def test_what_changes_from_slice_to_slice_parts_nothing(
     tmp_path, write_series, image_hu, distinct, uid
 ):
     def change(file, index):
         file.AcquisitionNumber, file.SliceThickness = index % distinct, 5 + 0.01 * (index * index)
-        file.SeriesInstanceUID, file.SOPInstanceUID = uid, ""
+        file.SeriesInstanceUID = f"1.2.{index}" if uid is None else uid  # one for each slice
+        file.SOPInstanceUID, file.FilterType = "", "AB"[index // 5 % 2]
         file.PatientID = "4711" if index or not uid else ""
         del file.SeriesDescription, file.InstanceNumber
 
-    whole_hu = np.concatenate([image_hu, image_hu])
+    whole_hu = np.concatenate([image_hu] * 4)
     folder = write_series(tmp_path, whole_hu, change=change)
     np.testing.assert_array_equal(values(read_scan(folder)), whole_hu)
 
@@ -207,11 +227,19 @@ def test_what_changes_from_slice_to_slice_parts_nothing(
         ({"ImagePositionPatient": [-30, -20, 110]}, "left out: IM017"),
         ({"ImagePositionPatient": [-30, -40, 900]}, "left out: IM017"),
         ({"NumberOfFrames": 2}, "1 damaged (IM017)"),
+        ({"Modality": ""}, "1 of modality unknown (IM017)"),
+        ({"PixelData": b"\x00" * 2000}, "1 damaged (IM017)"),  # cut short
+        ({"PatientID": "4712"}, "1 slice of another patient (IM017)"),
     ],
 )
 def test_one_odd_file_is_passed_over_and_named(tmp_path, write_series, image_hu, odd, said):
     image_hu = np.stack([image_hu[0] + np.int16(index) for index in range(11)])
-    scan, texts = told(write_series(tmp_path, image_hu, change=setting(2, **odd)))
+
+    def change(file, index):
+        setting(PatientID="4711", RescaleType="Hounsfield")(file, index)
+        setting(2, **odd)(file, index)
+
+    scan, texts = told(write_series(tmp_path, image_hu, change=change))
     assert said in texts[0] and texts[1:] == ["missing slices interpolated: 1"]
     np.testing.assert_array_equal(values(scan), image_hu)
 
@@ -371,7 +399,7 @@ def test_a_dicomdir_stands_for_its_folder(tmp_path, write_series, image_hu):
     for source in (tmp_path / "disk" / "DICOMDIR", tmp_path / "disk"):
         scan, (text,) = told(source)
         np.testing.assert_array_equal(values(scan), image_hu)
-        assert text.endswith("left out: 1 of modality unknown")
+        assert text.endswith("left out: 1 of modality unknown (DICOMDIR)")
 
 
 @pytest.mark.parametrize("kind", ["zip", "gztar"])

@@ -33,7 +33,6 @@ def run(tmp_path_factory):
     labels[:, 50:52, 30:34] = IGNORE
     volumes = {"a": ("train", ellipses(64)), "b": ("test", labels), "c": ("test", ellipses(64, 4))}
     folder = write_slices(root / "slices", volumes, SPACING_MM, "femur_left")
-    provenance.write_json(folder.description, {"fingerprint": "made"})
     results = ResultFolder(root / "results")
     provenance.write_json(results.training_record("unet"), {})
     history = pd.DataFrame({"epoch": [1, 2], "val_mean_iou": [0.2, 0.4]})
@@ -49,7 +48,7 @@ def run(tmp_path_factory):
     return folder, results
 
 
-def test_surfaces_are_measured_by_horizon_series_and_structure(run):
+def test_surfaces_are_measured_by_horizon_series_and_structure_and_slices_listed(run):
     surfaces = scoring.read_scores(run[1], METHODS, "surfaces")
     assert list(surfaces) == scoring.COLUMNS["surfaces"]
     found = surfaces.groupby(["model", "epochs", "series"])["structure"].agg(list)
@@ -59,6 +58,10 @@ def test_surfaces_are_measured_by_horizon_series_and_structure(run):
         for model, epochs in ((BASELINE, 0), ("unet", 1), ("unet", 2))
         for series in "bc"
     ]
+    listed = scoring.read_slices(run[1])
+    assert list(listed) == scoring.SLICE_COLUMNS and set(listed["level"]) == {"femur shaft"}
+    assert listed["series"].tolist() == ["b"] * 7 + ["c"] * 4
+    assert listed["bone_mm2"][0] == (ellipses(64)[0] == BONE).sum() * 7.5 * 7.5
     baseline = surfaces[(surfaces["model"] == BASELINE) & (surfaces["series"] == "c")]
     folder, table = run[0], slices.read_table(run[0].root)
     images, labels = slices.load(folder.root, table[table["series"] == "c"])
@@ -94,30 +97,6 @@ def test_every_pixel_of_false_bone_has_one_cause(run):
     expected = counts.set_index(key)[["n02", "n12"]].sum(axis=1)
     found = false.groupby(key)["pixels"].sum().reindex(expected.index, fill_value=0)
     assert found.tolist() == expected.tolist() and found.sum() > 0
-
-
-def test_test_slices_are_listed_with_level_and_bone(run):
-    table = scoring.read_slices(run[1])
-    assert list(table) == scoring.SLICE_COLUMNS
-    assert table["series"].tolist() == ["b"] * 7 + ["c"] * 4
-    assert set(table["level"]) == {"femur shaft"}
-    assert table["bone_mm2"].iloc[0] == (ellipses(64)[0] == BONE).sum() * 7.5 * 7.5
-
-
-def test_probabilities_are_held_for_a_few_slices_at_a_time():
-    images = np.arange(35, dtype=np.uint8)[:, None, None] * np.ones((4, 4), np.uint8)
-    labels, seen = images % 3, []
-
-    def counted(part):
-        seen.append(len(part))
-        return segment(part)
-
-    predicted, native, reliability = evaluate.segment_series(counted, images, labels)
-    assert max(seen) <= slices.SLICES_AT_ONCE and min(seen) >= max(seen) - 1 and sum(seen) == 35
-    whole = segment(images)
-    np.testing.assert_array_equal(predicted, whole[0])
-    np.testing.assert_array_equal(native, whole[1])
-    np.testing.assert_array_equal(reliability, error_analysis.reliability(whole[2], labels))
 
 
 def test_scores_are_not_computed_twice(run, capsys):

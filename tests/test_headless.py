@@ -38,8 +38,7 @@ def root(tmp_path_factory):
     """A folder of slices, the compiler's cache, and a module that hides packages."""
     root = tmp_path_factory.mktemp("headless")
     volumes = {name: (name, ellipses(32, 4)) for name in ("train", "validation", "test")}
-    folder = write_slices(root / "slices", volumes, (5.0, 15.0, 15.0))
-    provenance.write_json(folder.description, {"fingerprint": "made", "dataset": "phantom"})
+    write_slices(root / "slices", volumes, (5.0, 15.0, 15.0))
     lines = [f"sys.modules[{name!r}] = None" for name in ABSENT]
     (root / "sitecustomize.py").write_text("\n".join(["import sys", *lines]))
     return root
@@ -98,8 +97,7 @@ def test_two_networks_are_trained_and_scored_at_once_and_then_skipped(root, stop
     assert set(pd.read_csv(results.scores("unet"))["epochs"]) == {1, 3}
     run, models, _ = runs.open_kept(results.root, results)
     assert run.settings == settings and models == ["unet"] and run.dataset == "phantom"
-    manifest = provenance.read_json(results.manifest)
-    assert manifest["dataset_fingerprint"] == "made"
+    assert provenance.read_json(results.manifest)["dataset_fingerprint"] == "made"
     record = provenance.read_json(results.training_record("unet"))
     assert record["backend"] == "jax" and record["finished"] and "tensorflow" not in record
     files = [results.best("unet", 3), results.scores("unet"), results.prediction("unet", "test", 0)]
@@ -118,16 +116,10 @@ def test_nothing_is_started_after_the_deadline(root, tmp_path):
     assert said.splitlines()[-1] == "left: unet (stopped), unet-own-1 (waiting)"
 
 
-@pytest.mark.parametrize(
-    ("job", "message"),
-    [
-        ("segmet", "unknown training 'segmet': did you mean 'segnet'?"),
-        ("unet-own-7", "did you mean 'unet-own-2'?"),
-    ],
-)
-def test_bad_input_is_one_line(root, tmp_path, capsys, job, message):
-    arguments = [str(root / "slices"), str(tmp_path / "results"), "--models", job]
+def test_bad_input_is_one_line(root, tmp_path, capsys):
+    arguments = [str(root / "slices"), str(tmp_path / "results"), "--models", "unet-own-7"]
     assert headless.main(arguments) == 2
     said = capsys.readouterr().err
-    assert message in said and said.count("\n") == 1
+    assert "unknown training 'unet-own-7': did you mean 'unet-own-2'?" in said
+    assert said.count("\n") == 1
     assert not (tmp_path / "results").exists()

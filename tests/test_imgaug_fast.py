@@ -35,8 +35,7 @@ def seen(image, labels, original):
     grey = image.astype(float)
     air = image[labels > 0] == 0
     numbers = {
-        "mean": grey.mean(), "deviation": grey.std(), "median": np.median(image),
-        "air": (image == 0).mean(), "air within": air.mean(),
+        "mean": grey.mean(), "deviation": grey.std(), "air within": air.mean(),
         "air within all": air.all(axis=1).mean(), "white": (image == 255).mean(),
         "change": np.abs(grey - original[..., None]).mean(),
         "roughness": np.abs(np.diff(grey, axis=1)).mean(), "colour": np.ptp(grey, axis=2).mean(),
@@ -97,13 +96,13 @@ def by_imgaug(augmenter, image, labels, seed):
 @pytest.mark.parametrize("name", sorted(set(OPERATIONS) - set(IMGAUG)))
 def test_one_channel_gives_what_three_do(name):
     image, labels = phantom()
-
-    def make():
-        return policy.operations(SIZE)[name].augmenter
-
+    ours, theirs = (policy.operations(SIZE)[name].augmenter for _ in range(2))
     for seed in range(15):
-        ours = policy.apply_operation(make(), image, labels, seed)
-        for mine, imgaugs in zip(ours, by_imgaug(make(), image, labels, seed), strict=True):
+        for mine, imgaugs in zip(
+            policy.apply_operation(ours, image, labels, seed),
+            by_imgaug(theirs, image, labels, seed),
+            strict=True,
+        ):
             np.testing.assert_array_equal(mine, imgaugs)
 
 

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Polygon
 from PIL import Image
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 
 from bonelib import labels, scans
 from bonelib.errors import InputWarning
-from bonelib.labels.dicom_masks import Outlines, fill
+from bonelib.labels.dicom_masks import fill
 from bonelib.segment.dicom_seg import write_dicom_seg
 from tests.mask_files import (
     refusal_of,
@@ -178,7 +178,12 @@ BONES = """
     miednica kość_krzyżowa kości głowa_kości_udowej żebra
     Acetabulums Bone_Ilium_L Bone_Pelvic_R Bone_Hyoid Clavicle_L Dens Femur_Neck_R ~Femur_L
     Femurs Femur_L^HD L_Femur_Head Hardpalate Maxilla PubicSymphys_L Rib01_R Skull VB VBs VB_C1
-    VB_L VB_L5 VB_S VB_S1 VB_T VB_T04
+    VB_L VB_L5 VB_S VB_S1 VB_T VB_T04 VBT12 S1_vertebra LWK5 Lendenwirbel Hüftpfanne Beckenring
+    ischial_tuberosity hemipelvis_left Femoral_shaft humeral_head pelvic_ring côte_7 ilion os_coxal
+    cadera_izquierda hueso_ilíaco cabeza_femoral sacro cóccix esqueleto costilla cráneo
+    femore_destro testa_femorale osso_iliaco bacino anca scheletro dijbeen_links heupkop heupbot
+    heiligbeen wervels
+    bekken schedel czaszka kość_kulszowa kość_guziczna kręg_L5 fêmur_direito bacia
 """
 OTHERS = """
     kidney_pelvis renal_pelvis Nierenbecken femoral_artery V._femoralis Vena_femoralis
@@ -188,11 +193,18 @@ OTHERS = """
     A_Femoral_L A_Vertebral_R V_Iliac_L L_Femoral_A LN_L LN_Ax_L1_L LN_Neck_VB_L Femur_Joint_L
     Femur_L_PRV05 zFemur_L z_Bone _Femur_L Bone-PTV GrowthPlate_L Musc_Temporal_L SpinalCord_Lum
     Cartlg_Thyroid CN_V_L PubicSymphys IGTV_Femur BrachialPlex_L Sinus_Frontal
+    SacralPlex femoral_triangle Femoral_stem_L acetabular_cup acetabular_labrum hip_replacement
+    THA_left_hip hip_flexors hip_effusion trochanteric_bursa L5_Root IVD_L5 disque_L5 Ring_Femur
+    Femur_Ring avoid_Sacrum Sacrum_avoid opt_Femur NS_Femur nonbone Bone_Met_L5 Knochenmetastase
+    Femurnagel Hüft-TEP Wirbelarterie Beckenlymphknoten nervio_femoral prótesis_de_cadera
+    articulación_de_la_cadera médula_ósea vasos_ilíacos linfonodi_iliaci midollo_osseo
+    muscolo_iliaco beenmerg heupgewricht bekkenbodem wervelkanaal naczynia_biodrowe
+    węzły_chłonne_miednicy rdzeń_kręgowy proteza_biodra guz_kości przerzut_do_kości
 """
 
 
 @pytest.mark.parametrize(("names", "is_bone"), [(BONES, True), (OTHERS, False)])
-def test_names_of_bones_are_told_in_five_languages_and_tg_263(names, is_bone):
+def test_names_of_bones_are_told_in_many_languages_and_by_tg_263(names, is_bone):
     wrong = [
         name
         for given in names.split()
@@ -237,6 +249,11 @@ def test_a_structure_that_is_alone_is_the_bone(tmp_path, scan, masks, parts):
     with pytest.warns(InputWarning, match="only structure"):
         mask, _ = labels.read_mask(path, scan)
     np.testing.assert_array_equal(values(mask) > 0, parts[LEFT])
+    path = write_structure_set(tmp_path / "rs.dcm", {"PTV Femur": voxel_edges(masks[LEFT])})
+    assert "no structure counts as bone" in refusal(path, scan)
+    in_muscle = [contour - (80, 0, 0) for contour in voxel_edges(masks[LEFT])]
+    with pytest.warns(InputWarning, match="dark in the mask, 40 HU in ROI"):
+        labels.read_mask(write_structure_set(tmp_path / "rs.dcm", {"ROI": in_muscle}), scan)
 
 
 def test_a_segment_is_found_by_its_description_or_its_type(tmp_path, scan, masks, parts):
@@ -245,6 +262,11 @@ def test_a_segment_is_found_by_its_description_or_its_type(tmp_path, scan, masks
     mask, names = labels.read_mask(path, scan, {"left fem*": "femur"})
     assert list(names.values()) == ["femur"]
     np.testing.assert_array_equal(values(mask) > 0, parts[LEFT])
+    texts = ["not for clinical use", "left femoral artery"]
+    path = write_seg(tmp_path / "c.dcm", dict(zip([LEFT, "b"], masks.values(), strict=True)),
+                     descriptions=texts)  # fmt: skip
+    with pytest.warns(InputWarning, match="1 of 2 structures"):
+        assert labels.read_mask(path, scan)[1] == {1: LEFT}  # the first telling name counts
     path = write_seg(tmp_path / "b.dcm", masks, property_type=codes.SCT.Bone)
     assert list(labels.read_mask(path, scan, {"bone": "x"})[1].values()) == ["x", "x"]
 
@@ -274,6 +296,7 @@ KEYHOLE = [(1.5, 1.5), (10.5, 1.5), (10.5, 10.5), (1.5, 10.5), (1.5, 1.5),
         ([square(1.5, 10.5, 4), square(1.5, 10.5, 4)[::-1], square(3.5, 8.5, 4)], False, 81 - 25),
         ([square(1.5, 10.5, 4), square(3.5, 8.5, 4), square(4.5, 6.5, 4)], False, 81 - 25 + 4),
         ([square(1.5, 10.5, 4), square(8.5, 12.5, 4)], False, 81 + 16 - 4),  # an overlap
+        ([square(1.5, 10.5, 4), square(3.5, 12.5, 4), square(5.5, 8.5, 4)], False, 113 - 9),
         ([square(1.5, 6.5, 4), square(8.5, 12.5, 4)], False, 25 + 16),  # two parts
         ([square(1.5, 10.5, 4)] * 2, True, 0),
         ([square(1.5, 10.5, 4), square(8.5, 12.5, 4)], True, 81 + 16 - 8),
@@ -281,7 +304,7 @@ KEYHOLE = [(1.5, 1.5), (10.5, 1.5), (10.5, 10.5), (1.5, 10.5), (1.5, 1.5),
     ],
 )
 def test_contours_of_one_plane_are_combined_as_a_person_would(contours, exclusive, pixels):
-    inside = fill("rs.dcm", Outlines(contours, exclusive), grid_of())
+    inside = fill("rs.dcm", grid_of(), contours, exclusive)
     assert inside.sum() == inside[2].sum() == pixels
 
 
@@ -290,9 +313,9 @@ def test_contours_of_one_plane_are_combined_as_a_person_would(contours, exclusiv
 def test_neither_order_nor_repetition_of_contours_matters(order, repeated, start):
     ends = ((1.5, 10.5), (3.5, 8.5), (9.5, 13.5), (5.5, 7.5))
     contours = [square(low, high, 4) for low, high in ends]
-    reference = fill("rs.dcm", Outlines(contours), grid_of())
+    reference = fill("rs.dcm", grid_of(), contours)
     given = [contours[index] for index in order] + [np.roll(contours[repeated], start, axis=0)]
-    np.testing.assert_array_equal(fill("rs.dcm", Outlines(given), grid_of()), reference)
+    np.testing.assert_array_equal(fill("rs.dcm", grid_of(), given), reference)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +325,7 @@ def test_neither_order_nor_repetition_of_contours_matters(order, repeated, start
         ([4.9], [2], 0),  # off the slices: the nearest slice takes it
         ([3, 5, 7], [2, 3, 4], 0),  # each between two slices
         ([3, 9], [1, 2, 3, 4, 5, 6], 0),  # drawn on every third slice: those between, too
-        ([2, 4, 10, 12], [1, 2, 5, 6], 0),  # two parts, with a gap that stays
+        ([2, 4, 10, 12], [1, 2, 5, 6], 1),  # two parts, with a gap that stays
         ([1.5, 2.5, 3.5, 4.5], [1, 2], 0),  # finer than the slices
         ([2, 4, 8, 10], [1, 2, 3, 4, 5], 1),  # one missing plane
         ([0, 2, 4, 8, 12], [0, 1, 2, 3, 4, 5, 6, 7], 0),  # farther apart from 4 mm on
@@ -312,7 +335,7 @@ def test_planes_off_the_slices(heights_mm, filled, missing):
     contours = [square(1.5, 5.5, z_mm) for z_mm in heights_mm]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        inside = fill("rs.dcm", Outlines(contours), grid_of(slices=8, spacing_mm=(1, 1, 2)))
+        inside = fill("rs.dcm", grid_of(slices=8, spacing_mm=(1, 1, 2)), contours)
     assert np.flatnonzero(inside.any(axis=(1, 2))).tolist() == filled
     assert len(caught) == missing
 
@@ -335,7 +358,7 @@ def test_oblique_planes_are_looked_up_in_their_own_frame(angles):
         for points, height in zip(flat, heights_mm, strict=True)
     ]
     grid = grid_of(30, 17, (1.0, 1.1, 2.0))
-    inside = fill("rs.dcm", Outlines(contours), grid)
+    inside = fill("rs.dcm", grid, contours)
 
     index = np.indices(inside.shape).reshape(3, -1)[::-1].T
     own = (index * grid.GetSpacing() - centre_mm) @ frame
@@ -422,6 +445,13 @@ def test_a_dicom_mask_belongs_to_the_scan_or_is_refused(tmp_path, scan_folder, m
     for series in ("1.2.4", "1.2.9"):
         other = mask_writer(kind, tmp_path, masks, referring("1.2.8", series))
         assert "another frame of reference" in refusal(other, scan, scan_path=scan_folder)
+    for file in scan_folder.iterdir():
+        slice_of_another = dcmread(file)
+        slice_of_another.PatientID = "1234"
+        slice_of_another.save_as(file)
+    own = mask_writer(kind, tmp_path, masks, referring("1.2.3", "1.2.4"))
+    with pytest.warns(InputWarning, match="names another patient"):
+        labels.read_mask(own, scan, scan_path=scan_folder)
 
 
 def test_structures_of_another_frame_of_reference_are_left_out(
@@ -436,6 +466,9 @@ def test_structures_of_another_frame_of_reference_are_left_out(
         mask, names = labels.read_mask(path, scan, scan_path=scan_folder)
     assert list(names.values()) == [LEFT]
     np.testing.assert_array_equal(values(mask) > 0, parts[LEFT])
+    alone = mask_writer("RTSTRUCT", tmp_path, {FRONT: masks[FRONT]}, lambda dataset: setattr(
+        dataset.StructureSetROISequence[0], "ReferencedFrameOfReferenceUID", "1.2.8"))  # fmt: skip
+    assert "another frame of reference" in refusal(alone, scan, scan_path=scan_folder)
 
 
 @pytest.mark.parametrize("kind", ["SEG", "RTSTRUCT", "PNG"])
@@ -579,6 +612,16 @@ def test_fractions_up_to_a_half_are_out(tmp_path, scan, masks, parts, kind):
         max_fractional_value=200,
     )  # fmt: skip
     np.testing.assert_array_equal(values(labels.read_mask(path, scan)[0]) > 0, parts[LEFT])
+
+
+def test_a_segmentation_of_every_second_slice_covers_those_between(
+    tmp_path, scan_folder, make_image, parts
+):
+    left = make_image(parts[LEFT][::2].astype(np.uint8), (10.0, 4.0, 4.0))
+    left[:, :, 0] = 1 * left[:, :, 1]
+    path = write_seg(tmp_path / "seg.dcm", {LEFT: left}, change=referring("1.2.3", "1.2.4"))
+    mask, _ = labels.read_mask(path, scans.read_scan(scan_folder), scan_path=scan_folder)
+    assert (values(mask) > 0).any(axis=(1, 2))[:5].all()
 
 
 def test_segmentation_without_uids_and_with_odd_frames(tmp_path, make_image):

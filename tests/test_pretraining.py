@@ -14,7 +14,8 @@ import pytest
 import SimpleITK
 
 from bonelib import __main__ as command
-from bonelib import augment, slices
+from bonelib import slices
+from bonelib.errors import InputError
 from bonelib.models import build_model, save_pretrained
 from bonelib.paths import REPOSITORY
 from bonelib.phantom.tissues import Tissue, draw_texture
@@ -141,7 +142,7 @@ def test_a_damaged_slab_is_named(corpus, tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"no picture")
     shutil.copy(corpus.table, tmp_path)
-    with pytest.raises(augment.SliceError, match=r"\.png: missing or damaged"):
+    with pytest.raises(InputError, match=r"\.png: missing or damaged"):
         next(replace(corpus, root=tmp_path).batches(32, 0))
 
 

@@ -52,17 +52,14 @@ def below(directory):
     return {path.relative_to(directory).as_posix() for path in directory.rglob("*.*")}
 
 
-def test_what_is_kept_is_what_tables_and_curves_need(kept):
+def test_what_is_kept_is_what_tables_and_curves_need_without_names(kept):
     expected = {"manifest.json", "scores/slices.csv", "models/unet/training.json", "README.md"}
     expected |= {f"models/{model}/history.csv" for model in MODELS if model != "threshold"}
-    expected |= {f"scores/{model}.json" for model in MODELS}
-    suffixes = ("", "_surfaces", "_reliability", "_false_bone")
-    expected |= {f"scores/{model}{suffix}.csv" for model in MODELS for suffix in suffixes}
+    endings = (".json", ".csv", "_surfaces.csv", "_reliability.csv", "_false_bone.csv")
+    expected |= {f"scores/{model}{ending}" for model in MODELS for ending in endings}
     ablation = ("scores/unet.csv", "models/unet/history.csv", "models/unet/training.json")
     assert below(kept) == expected | {f"ablations/relu_decoder-1/{name}" for name in ablation}
-
-
-def test_what_is_kept_names_no_folder_and_no_user(kept):
+    # It names no folder and no user.
     for path in kept.rglob("*.*"):
         text = path.read_text()
         assert not any(word in text for word in (HOME, "someone", "w7", str(kept.parent)))
@@ -87,10 +84,6 @@ def test_numbers_come_back_to_six_digits_and_counts_exactly(run, kept, tmp_path)
             pd.testing.assert_frame_equal(*pair, rtol=1e-5, check_exact=False, check_dtype=False)
             whole = list(pair[0].select_dtypes("integer"))
             pd.testing.assert_frame_equal(pair[0][whole], pair[1][whole])
-    before, after = (
-        report.findings(report.gather(one, MODELS, SETTINGS)) for one in (run, results)
-    )
-    assert before.equals(after)
     text = report.write_report(results, SETTINGS, MODELS).read_text()
     assert "reference results, without data or training" in text and "3.99.1" in text
     assert text.count("which the reference results do not contain") >= 4
@@ -107,13 +100,9 @@ def test_there_must_be_something_to_keep_or_to_restore(run, kept, tmp_path):
         runs.restore(kept, ResultFolder(tmp_path / "mine"))
 
 
-def test_the_committed_reference_results_are_small():
-    directory = RESULTS / "reference"
-    sizes = [path.stat().st_size for path in directory.rglob("*") if path.is_file()]
-    assert sum(sizes) <= 4_000_000
-
-
-def test_the_kept_run_opens_whatever_settings_have_gone_since(tmp_path):
+def test_the_committed_run_is_small_and_opens_whatever_settings_have_gone_since(tmp_path):
+    files = [path for path in (RESULTS / "reference").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 4_000_000
     run, models, changes = runs.open_kept(RESULTS / "reference", ResultFolder(tmp_path))
     assert run.settings.profile == "paper" and "unet" in models
     assert changes.keys() <= vars(run.settings).keys()

@@ -77,7 +77,7 @@ def test_real_volume(shared_data):
 
 
 def test_mask_of_fractions_becomes_integers(tmp_path, make_image):
-    mask = make_image(np.array([[[0, 0.4, 0.5, 0.6, 1, 2.9]]], np.float32))
+    mask = make_image(np.array([[[-0.1, 0.4, 0.5, 0.6, 1, 2.9]]], np.float32))
     SimpleITK.WriteImage(mask, str(tmp_path / "mask.nrrd"))
     read = read_volume(tmp_path / "mask.nrrd")
     assert values(read).tolist() == [[[0, 0, 0, 1, 1, 3]]]
@@ -105,7 +105,8 @@ def test_other_than_one_volume_is_refused(tmp_path, make_image, image_hu):
         ("nrrd", b"left-posterior-superior", b"scanner-xyz", "no 'space' in a known form"),
         ("nrrd", b"left-posterior-superior", b"right-anterior-superior", ""),
         ("nrrd", b"kinds:", b'space units: "m" "m" "m"\nkinds:', "not in mm"),
-        ("nrrd", b"kinds:", b'space units: "mm" "mm" "mm"\nkinds:', ""),
+        ("nrrd", b"kinds:", b'Space Units: "cm" "cm" "cm"\nkinds:', "not in mm"),
+        ("nrrd", b"kinds:", b'space units: "mm" "mm" "millimeters"\nkinds:', ""),
         ("mha", b"ElementType", b"DistanceUnits = cm\nElementType", "not in mm"),
         ("mha", b"ElementType", b"DistanceUnits = mm\nElementType", ""),
         ("mha", b"Offset", b"Ofset", "has no 'Offset' in a known form"),
@@ -203,6 +204,17 @@ def test_a_nifti_that_contradicts_itself_is_refused(write_nifti, edit, words):
     assert words in refusal(write_nifti(edit))
     for code in (QFORM_CODE, SFORM_CODE):  # one orientation is enough
         assert_same(read_scan(write_nifti([(code, "<h", 0)])), read_scan(write_nifti()))
+
+
+@pytest.mark.parametrize(("code", "factor"), [(1, 1e-3), (3, 1e3)])
+def test_a_nifti_in_metres_or_micrometres_is_read(write_nifti, code, factor):
+    reference, path = read_scan(write_nifti()), write_nifti([(123, "<b", code)])
+    content = bytearray(path.read_bytes())
+    for start, count in ((PIXDIM + 4, 3), (QFORM_CODE + 16, 3), (SFORM, 12)):
+        lengths = np.frombuffer(content, "<f4", count, start) * factor
+        struct.pack_into(f"<{count}f", content, start, *lengths)
+    path.write_bytes(content)
+    assert_same(read_scan(path), reference)
 
 
 def test_a_twin_of_another_suffix_is_not_mixed_up(write_nifti):

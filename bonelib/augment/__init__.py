@@ -18,15 +18,12 @@ import numpy as np
 from bonelib.augment.imgaug_fast import resize_labels
 from bonelib.augment.policy import augment_slice
 from bonelib.devices import in_order, num_cores
+from bonelib.errors import InputError
 from bonelib.settings import Settings
 
 BATCHES_AHEAD = 2  # batches on the device before the network asks for them
 
 Sample = tuple[Path, Path, tuple[int, ...]]  # image file, label file, seed of the augmentation
-
-
-class SliceError(ValueError):
-    """A prepared slice that cannot be read; names its file."""
 
 
 def batches(
@@ -41,7 +38,7 @@ def batches(
     `slice_files` are pairs of PNG files, image and label map. A batch is images, uint8 (batch,
     row, column, 3), or (batch, row, column) without augmentation, and label maps, uint8 (batch,
     output_size, output_size). Order and augmentation depend on `settings.training_seed`, the
-    epoch and the sample, never on the number of loader processes (0: none). Raises SliceError
+    epoch and the sample, never on the number of loader processes (0: none). Raises InputError
     for a slice that cannot be read, and ValueError for an empty list.
     """
     if not slice_files:
@@ -83,9 +80,9 @@ def _load(
 def _read(path: Path, image_size: int) -> np.ndarray:
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise SliceError(f"{path}: missing or not an image: prepare the data set again")
+        raise InputError(f"{path}: missing or not an image: prepare the data set again")
     if pixels.dtype != np.uint8 or pixels.shape != (image_size, image_size):
-        raise SliceError(
+        raise InputError(
             f"{path}: {pixels.dtype} of shape {pixels.shape} instead of 8-bit grey of "
             f"{image_size} x {image_size}: prepare the data set again for this image size"
         )

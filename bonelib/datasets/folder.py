@@ -5,6 +5,8 @@ converted to it. `data/README.md` shows the tree.
 """
 
 import re
+import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -23,7 +25,7 @@ BONE_NAMES_FILE = "bone_names.csv"
 SOURCE_FILE = "dataset.json"  # written by a conversion: data set, licence, note for captions
 MASK_STEMS = ("mask", "labels", "bone")
 
-LONGEST_LIST = 20  # of the ids that a message lists
+LONGEST_LIST = 100  # characters of the ids that a message lists
 
 Names = dict[int, str] | None  # by id of the mask; None: every id is bone
 
@@ -98,8 +100,7 @@ class Case:
 
 
 def _listed(ids: set[int]) -> str:
-    shown = sorted(ids)[:LONGEST_LIST]
-    return ", ".join(map(str, shown)) + (", …" if len(ids) > LONGEST_LIST else "")
+    return textwrap.shorten(", ".join(map(str, sorted(ids))), LONGEST_LIST)
 
 
 def cases(directory: Path | None) -> list[Case]:
@@ -126,22 +127,13 @@ def scan_and_mask(folder: Path) -> tuple[Path, Path]:
     The mask is recognised by its name; without one, it is the only RTSTRUCT or SEG file. A
     damaged scan counts as one, so that it is refused when it is read.
     """
-    visible = sorted(
-        entry
-        for entry in folder.iterdir()
-        if not entry.name.startswith(".") and not (entry.is_fifo() or entry.is_socket())
-    )
+    visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     masks = [entry for entry in visible if _is_named_mask(entry)]
     others = [entry for entry in visible if entry not in masks]
-    masks = masks or [
-        file
-        for entry in others
-        for file in _dicom_files(entry)
-        if scans.modality(file) in MASK_MODALITIES
-    ]
+    masks = masks or [file for entry in others for file in _dicom_files(entry, of_masks=True)]
     found = [entry for entry in others if scans.is_scan_file(entry)]
     if not any(scans.is_dicom(file) for file in found):  # a DICOMDIR lists the folders beside it
-        with_slices = [entry for entry in others if set(_dicom_files(entry)) - set(masks)]
+        with_slices = [entry for entry in others if any(_dicom_files(entry, of_masks=False))]
         found += [entry for entry in with_slices if entry.is_dir()]
         found += [folder] * any(entry.is_file() for entry in with_slices)
     kinds = (
@@ -160,8 +152,10 @@ def _is_named_mask(entry: Path) -> bool:
     return is_segmentation or (stem or "").lower() in MASK_STEMS
 
 
-def _dicom_files(entry: Path) -> list[Path]:
-    return [file for file in scans.source_files(entry) if scans.is_dicom(file)]
+def _dicom_files(entry: Path, of_masks: bool) -> Iterator[Path]:
+    for file in filter(scans.is_dicom, scans.source_files(entry)):
+        if (scans.modality(file) in MASK_MODALITIES) == of_masks:
+            yield file
 
 
 def _only(folder: Path, candidates: list[Path], expected: str) -> Path:

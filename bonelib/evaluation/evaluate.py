@@ -36,9 +36,8 @@ def evaluate(
         return pd.read_csv(files[""], dtype={"series": str})
     model, tables = score(method, table, folder, results, settings)
     frames = {files[kind]: frame for kind, frame in tables.items()}
-    for path, frame in (
-        frames | {results.scored_slices: error_analysis.slice_table(table)}
-    ).items():
+    frames[results.scored_slices] = error_analysis.slice_table(table)
+    for path, frame in frames.items():
         with provenance.replacing(path) as scratch:
             frame.to_csv(scratch, index=False)
     images, _ = slices.load(folder.root, table.head(TIMED_SLICES))
@@ -73,11 +72,7 @@ def evaluation_key(
 
 
 def score(
-    method: str,
-    table: pd.DataFrame,
-    folder: SliceFolder,
-    results: ResultFolder,
-    settings: Settings,
+    method: str, table: pd.DataFrame, folder: SliceFolder, results: ResultFolder, settings: Settings
 ) -> tuple[keras.Model | None, dict[str, pd.DataFrame]]:
     """Score the slices of a table after each horizon; return the last network and the tables."""
     model, epoch, found = None, 0, {kind: [] for kind in scoring.COLUMNS}

@@ -8,7 +8,7 @@
     niivue      scans and surfaces to scroll and turn, in a notebook
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -42,14 +42,9 @@ def all_figures(
     """
     methods = [*models, BASELINE]
     scores = scoring.read_scores(results, methods)
-    predicted = [name for name in methods if (results.root / "predictions" / name).exists()]
     made = dict(_curves(scoring.read_histories(results, models)))
     if folder.description.exists():
-        made |= dict(_slices(folder, settings))
-        if predicted and len(scores):
-            made["figure6"] = _compared(folder, results, scores)
-            model = pictures.choose_model(predicted)
-            made["figure7"] = best_to_worst(folder, results, scores, model)
+        made |= dict(_slices(folder, results, settings, scores))
     if len(scores):
         made |= dict(_supplement(results, methods, scores))
     for figure in made.values():
@@ -74,7 +69,9 @@ def _curves(histories: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Figure
         yield draw.__name__, figure
 
 
-def _slices(folder: SliceFolder, settings: Settings) -> Iterator[tuple[str, Figure]]:
+def _slices(
+    folder: SliceFolder, results: ResultFolder, settings: Settings, scores: pd.DataFrame
+) -> Iterator[tuple[str, Figure]]:
     chosen = pictures.choose_levels(slices.read_table(folder.root))
     levels = [pictures.read_example(folder, row) for row in chosen.itertuples()]
     augmented = [levels[0], *pictures.augmented_examples(levels[0], settings.seed)]
@@ -82,17 +79,16 @@ def _slices(folder: SliceFolder, settings: Settings) -> Iterator[tuple[str, Figu
         figure, axes = pictures.picture_canvas(shown, columns=2, count=4)
         draw(shown, axes)
         yield draw.__name__, figure
-
-
-def _compared(folder: SliceFolder, results: ResultFolder, scores: pd.DataFrame) -> Figure:
-    """Draw Figure 6."""
-    row = pictures.choose_compared(scores)
     methods = list(scores["model"].unique())
-    example = pictures.read_example(folder, row, results, methods)
-    count = len(example.predictions) + 2
-    figure, axes = pictures.picture_canvas([example], 5, count, lines=3, legend_lines=1)
-    paper.figure6(example, axes, scoring.read_records(results, methods))
-    return figure
+    if predicted := [one for one in methods if results.prediction(one, "", 0).parent.exists()]:
+        row = pictures.choose_compared(scores)
+        example = pictures.read_example(folder, row, results, methods)
+        count = len(example.predictions) + 2
+        figure, axes = pictures.picture_canvas([example], 5, count, lines=3, legend_lines=1)
+        paper.figure6(example, axes, scoring.read_records(results, methods))
+        yield "figure6", figure
+        model = pictures.choose_model(predicted)
+        yield "figure7", best_to_worst(folder, results, scores, model)
 
 
 def best_to_worst(
@@ -124,21 +120,21 @@ def _supplement(
         yield "figureS1_comparisons", figure
     down, across = paper.multiples_shape(rows)
     multiples = (down, across, down * PANEL_MM + MARGIN_MM)
-    yield "figureS2_levels", _drawn(paper.figureS2, canvas(*multiples), placed)
-    yield "figureS3_bone_size", _drawn(paper.figureS3, canvas(*multiples), placed)
-    yield "figureS4_confusion", _drawn(paper.figureS4, canvas(*multiples), rows)
+    for name, draw in {
+        "figureS2_levels": paper.figureS2,
+        "figureS3_bone_size": paper.figureS3,
+        "figureS4_confusion": paper.figureS4,
+    }.items():
+        figure, axes = canvas(*multiples)
+        draw(placed, axes)
+        yield name, figure
     if len(reliability):
         down, across = paper.multiples_shape(reliability)
         height_mm, ratios = down * RELIABILITY_MM + MARGIN_MM, [3, 1.3] * down
-        empty = canvas(2 * down, across, height_mm, height_ratios=ratios)
-        yield "figureS5_reliability", _drawn(paper.figureS5, empty, reliability)
+        figure, axes = canvas(2 * down, across, height_mm, height_ratios=ratios)
+        paper.figureS5(reliability, axes)
+        yield "figureS5_reliability", figure
     if len(false_bone):
-        empty = canvas(1, 2, rows["method"].nunique() * BAR_MM + MARGIN_MM)
-        yield "figureS6_false_bone", _drawn(paper.figureS6, empty, false_bone, rows)
-
-
-def _drawn(draw: Callable, empty: tuple, *data: pd.DataFrame) -> Figure:
-    """Draw data on an empty canvas, its figure and axes."""
-    figure, axes = empty
-    draw(*data, axes)
-    return figure
+        figure, axes = canvas(1, 2, rows["method"].nunique() * BAR_MM + MARGIN_MM)
+        paper.figureS6(false_bone, rows, axes)
+        yield "figureS6_false_bone", figure

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pydicom
@@ -28,22 +27,16 @@ SAME_OUTLINE = 0.98  # share of its pixels that a smaller outline has to have, t
 CONTAINED = 0.99  # share of an outline's pixels inside another, to be a hole or an island there
 LONGEST_GAP = 2.1  # planes' distances that are bridged: one plane may be missing
 FLAT_MM = 0.5  # that points may lie off the plane of their contour
+OTHER_SPACE = "has another frame of reference than the scan; give the scan that it was drawn on"
+NOTED_OUTSIDE = 0.01  # share of a structure's points
 ROUNDING_MM = 1e-6  # decides for a voxel halfway between two planes
 
 
-class Outlines(NamedTuple):
-    """The closed contours of a structure."""
-
-    contours_mm: list[np.ndarray]  # points (n, 3) in x, y, z
-    exclusive: bool = False  # where an odd number of them overlap, as the standard's XOR
-
-
 def read_segmentation(path: Path, bone_names: BoneNames, layout: Layout | None) -> Mask:
-    """Read the segments of a DICOM SEG that count: binary, fractional or a label map.
+    """Read the segments of a DICOM SEG that count: binary, fractional above half, or a label map.
 
-    A voxel of a fractional one counts above half of the full value. Frames in the planes of
-    the scan, whose `layout` may be given, are read in these; others must be evenly spaced.
-    `bone_names` as for `bonelib.labels.read_mask`. Raises InputError for a damaged file.
+    Frames in the planes of the scan, whose `layout` may be given, are read in these; others
+    must be evenly spaced. `bone_names` as for `bonelib.labels.read_mask`.
     """
     with refusing_damage(path, DAMAGED):
         dataset = pydicom.dcmread(path, force=True)
@@ -78,17 +71,17 @@ def read_structure_set(
 ) -> Mask:
     """Read the structures of an RTSTRUCT that count as ids on the scan's grid.
 
-    `bone_names` as for `bonelib.labels.read_mask`. Raises InputError for a damaged file, for
-    contours that are not in parallel planes, and for contours that all lie off the scan.
+    `bone_names` as for `bonelib.labels.read_mask`. Raises InputError for contours that are not
+    in parallel planes, or that all lie off the scan.
     """
     with refusing_damage(path, DAMAGED):
         dataset = pydicom.dcmread(path, force=True)
         _check_reference(path, dataset, layout)
-        structures = _rois(dataset, layout)
+        structures = _rois(path, dataset, layout)
 
     def draw(contours: Sequence[Dataset]) -> np.ndarray:
         with refusing_damage(path, DAMAGED):
-            return fill(path, _closed(path, contours), scan)
+            return fill(path, scan, *_closed(path, contours))
 
     mask, names = draw_bones(path, structures, bone_names, draw, Grid.of(scan))
     if not SimpleITK.GetArrayViewFromImage(mask).any():
@@ -98,20 +91,27 @@ def read_structure_set(
     return mask, names
 
 
-def fill(path: Path, outlines: Outlines, scan: SimpleITK.Image) -> np.ndarray:
-    """Return true where a voxel's centre is inside, (slice, row, column).
+def fill(
+    path: Path, scan: SimpleITK.Image, contours_mm: list[np.ndarray], exclusive: bool = False
+) -> np.ndarray:
+    """Return true where a voxel's centre is inside contours (n, 3), (slice, row, column).
 
+    With `exclusive`, as the standard's XOR, where an odd number of contours overlap.
     A voxel takes the nearest plane of contours and is looked up along the planes' normal, so
     planes may be oblique to the grid and at any distance. Warns of missing planes. Raises
     InputError, naming `path`, where planes are not parallel.
     """
     inside = np.zeros(scan.GetSize()[::-1], bool)
-    if not outlines.contours_mm:
+    if not contours_mm:
         return inside
     direction = np.reshape(scan.GetDirection(), (3, 3))
     to_mm = direction * scan.GetSpacing()
     from_mm = np.linalg.inv(to_mm)
-    contours_mm = [contour - scan.GetOrigin() for contour in outlines.contours_mm]
+    contours_mm = [contour - scan.GetOrigin() for contour in contours_mm]
+    index = np.concatenate(contours_mm) @ from_mm.T
+    outside = 1 - ((index > -1) & (index < scan.GetSize())).all(axis=1).mean()
+    if outside > NOTED_OUTSIDE:
+        warn(f"{100 * outside:.0f} % of a structure's contours lie outside of the scan")
     normal = _common_normal(path, contours_mm)
     along = int(np.argmax(np.abs(normal @ direction)))
     normal = normal * np.sign(normal @ direction[:, along])
@@ -130,14 +130,14 @@ def fill(path: Path, outlines: Outlines, scan: SimpleITK.Image) -> np.ndarray:
         )
         for index in np.flatnonzero(reached):
             moved = [item + (index - item[:, [along]]) * step / step[along] for item in points]
-            filled = _filled([item[:, across] for item in moved], outlines, slices.shape[1:])
+            filled = _filled([item[:, across] for item in moved], exclusive, slices.shape[1:])
             here_mm = slices_mm[index] + in_plane_mm
             slices[index] |= filled & (here_mm >= low_mm) & (here_mm < high_mm)
     return inside
 
 
 def _check_reference(path: Path, dataset: Dataset, layout: Layout | None) -> None:
-    """Raise InputError for a mask of another frame of reference than the scan's."""
+    """Raise InputError for a mask of another frame of reference; warn of other differences."""
     if layout is None or not layout.frames:
         return
     spaces, series = [dataset.get("FrameOfReferenceUID")], []
@@ -149,10 +149,9 @@ def _check_reference(path: Path, dataset: Dataset, layout: Layout | None) -> Non
     own = layout.frames[0]
     space = own.header.get("FrameOfReferenceUID")
     if space and any(spaces) and space not in spaces:
-        raise InputError(
-            f"{path}: has another frame of reference than the scan; give the scan that it was "
-            "drawn on"
-        )
+        raise InputError(f"{path}: {OTHER_SPACE}")
+    if len({str(item.get("PatientID") or "") for item in (own.header, dataset)} - {""}) > 1:
+        warn("the mask names another patient than the scan; is it of this scan?")
     if own.series_uid and any(series) and own.series_uid not in series:
         warn("the mask was drawn on another series than the scan's; is it in the same place?")
 
@@ -162,21 +161,19 @@ def _places(path: Path, frames: list[Dataset], layout: Layout | None) -> tuple[L
     from highdicom.spatial import get_volume_positions
 
     planes = np.array(
-        [
-            [one.Rows, one.Columns, *one.PixelSpacing, *one.ImageOrientationPatient]
-            for one in frames
-        ],
-        float,
+        [[f.Rows, f.Columns, *f.PixelSpacing, *f.ImageOrientationPatient] for f in frames], float
     )
     positions_mm = np.array([frame.ImagePositionPatient for frame in frames], float)
     if layout and layout.frames:
-        first = layout.frames[0]
-        own = np.concatenate([first.shape, first.spacing_mm, first.orientation.ravel()])
+        own = layout.frames[0].geometry
         slices_mm = np.array([frame.position_mm for frame in layout.frames])
         off_mm = np.linalg.norm(positions_mm[:, None] - slices_mm, axis=2)
         is_near = off_mm.min(axis=1).max() <= UNEVEN * layout.grid.spacing_mm[2]
-        if is_near and np.allclose(planes, own, rtol=0, atol=1e-3):
-            return layout, off_mm.argmin(axis=1)
+        places = off_mm.argmin(axis=1)
+        steps = np.diff(np.unique(places))
+        is_coarser = len(steps) > 1 and np.median(steps) == steps.min() > 1
+        if is_near and not is_coarser and np.allclose(planes, own, rtol=0, atol=1e-3):
+            return layout, places
     rows, columns, rows_mm, columns_mm, *cosines = planes[0].tolist()
     step_mm, _ = get_volume_positions(
         positions_mm, cosines, rtol=UNEVEN, allow_missing_positions=True,
@@ -216,7 +213,7 @@ def _segments(dataset: Dataset) -> list[Structure]:
     return structures
 
 
-def _rois(dataset: Dataset, layout: Layout | None) -> list[Structure]:
+def _rois(path: Path, dataset: Dataset, layout: Layout | None) -> list[Structure]:
     """Return the scan's structures with their contours as they are; converting them takes long."""
     has_space = layout is not None and layout.frames
     space = layout.frames[0].header.get("FrameOfReferenceUID") if has_space else None
@@ -232,18 +229,20 @@ def _rois(dataset: Dataset, layout: Layout | None) -> list[Structure]:
             continue
         name = str(roi.get("ROIName") or f"number {number}")
         structures.append(Structure((name,), contours.get(number, ()), number))
+    if others and not structures:
+        raise InputError(f"{path}: {OTHER_SPACE}")
     if others:
         warn(f"structures of another frame of reference, left out: {others}")
     return structures
 
 
-def _closed(path: Path, contours: Sequence[Dataset]) -> Outlines:
-    """Return the closed contours of a structure; warn of others."""
+def _closed(path: Path, contours: Sequence[Dataset]) -> tuple[list[np.ndarray], bool]:
+    """Return the closed contours of a structure, and whether they are exclusive; warn of others."""
     closed = [item for item in contours if item.ContourGeometricType in CLOSED_TYPES]
     kept = [points for item in closed if len(points := _points_mm(path, item)) >= 3]
     if len(kept) < len(contours) or not kept:
         warn(f"a structure has {len(kept)} closed contours of {len(contours)}")
-    return Outlines(kept, any(item.ContourGeometricType == CLOSED_TYPES[1] for item in closed))
+    return kept, any(item.ContourGeometricType == CLOSED_TYPES[1] for item in closed)
 
 
 def _points_mm(path: Path, contour: Dataset) -> np.ndarray:
@@ -288,6 +287,8 @@ def _planes(
     missing = bridged & (gaps_mm > (LONGEST_GAP - 0.5) * beside_mm)
     if missing.any():
         warn(f"missing planes of contours, filled from the nearest ones: {missing.sum()}")
+    if not bridged.all():
+        warn(f"planes of a structure up to {gaps_mm.max():.1f} mm apart are read as separate parts")
     reach_mm = np.where(bridged, gaps_mm, np.inf)
     below_mm, above_mm = np.r_[np.inf, reach_mm], np.r_[reach_mm, np.inf]
     ends_mm = np.minimum(below_mm, above_mm)  # where a part ends, as far as on its other side
@@ -301,7 +302,7 @@ def _planes(
     ]
 
 
-def _filled(contours: list[np.ndarray], outlines: Outlines, shape: tuple[int, int]) -> np.ndarray:
+def _filled(contours: list[np.ndarray], exclusive: bool, shape: tuple[int, int]) -> np.ndarray:
     """Return the pixels inside the contours, points (row, column), of one plane.
 
     A contour inside another is a hole, one inside the hole an island; other overlaps are
@@ -309,13 +310,14 @@ def _filled(contours: list[np.ndarray], outlines: Outlines, shape: tuple[int, in
     """
     inside = np.zeros(shape, bool)
     pixels = [np.ravel_multi_index(polygon(*item.T, shape), shape) for item in contours]
-    kept = []
+    kept = []  # pixels, and in how many outlines within each other they lie
     for own in sorted(filter(len, pixels), key=len, reverse=True):
-        if outlines.exclusive:
+        if exclusive:
             inside.flat[own] ^= True
             continue
-        around = [other for other in kept if np.isin(own, other).mean() >= CONTAINED]
-        if all(len(own) < SAME_OUTLINE * len(other) for other in around):
-            inside.flat[own] = len(around) % 2 == 0
-            kept.append(own)
+        around = [item for item in kept if np.isin(own, item[0]).mean() >= CONTAINED]
+        if all(len(own) < SAME_OUTLINE * len(other) for other, _ in around):
+            depth = 1 + max((depth for _, depth in around), default=-1)
+            inside.flat[own] = depth % 2 == 0
+            kept.append((own, depth))
     return inside

@@ -10,7 +10,7 @@ import SimpleITK
 from PIL import Image
 
 from bonelib import scans
-from bonelib.bone_names import looks_like_bone
+from bonelib.bone_names import IGNORE_NAME, is_not_bone
 from bonelib.errors import InputError, noting, refusing_damage, warn
 from bonelib.labels.dicom_masks import read_segmentation, read_structure_set
 from bonelib.labels.structures import BoneNames, Mask, Structure, draw_bones
@@ -38,18 +38,15 @@ def read_mask(
 ) -> Mask:
     """Read a mask of any format as ids on the scan's grid.
 
-    `path` is a volume file, a folder of binary volumes or of PNG, or a DICOM RTSTRUCT or SEG,
-    or a folder that holds one. `scan_path` and `series` are those that `scan` was read from:
-    PNG need them, and a DICOM mask is compared with them.
+    `path` is a volume file, a folder of binary volumes or of PNG, a DICOM RTSTRUCT or SEG, or a
+    folder that holds one. `scan` was read from `scan_path` and `series`: PNG need them, and a
+    DICOM mask is compared with them. `bone_names` maps ids (of voxels, ROIs, segments, shades of
+    grey), or patterns of structures' names, to names of bones; the first that fits wins, and
+    "ignore" marks voxels of unknown class. Without it the structures whose names look like bone
+    count, or a single one; where there are no names, every id does.
 
-    `bone_names` maps ids (of voxels, ROIs, segments, shades of grey), or patterns of
-    structures' names, to names of bones; the first that fits wins, and "ignore" marks voxels
-    of unknown class. Without it the structures whose names look like bone count, or a single
-    structure; where there are no names, every id does.
-
-    Returns the ids, uint8 or int32, and the names of those that count, or None for every
-    id. Warns of bones in which the scan is dark. Raises InputError for anything else, and for
-    a mask of which most lies outside of the scan.
+    Returns the ids, uint8 or int32, and the names of those that count, or None for every id.
+    Raises InputError for anything else, and for a mask of which most lies outside of the scan.
     """
     path = Path(path)
     kind, files = _contents(path)
@@ -124,7 +121,7 @@ def _dark_bones(
     ids, image_hu = ids[held], image_hu[held]
     numbers = defaultdict(list)
     for number, bone in (names or dict.fromkeys(np.unique(ids), "bone")).items():
-        if looks_like_bone(bone) and number in ids:
+        if number in ids and bone != IGNORE_NAME and not is_not_bone(bone):
             numbers["bone" if together else bone].append(number)
     means_hu = {bone: image_hu[np.isin(ids, own)].mean() for bone, own in numbers.items()}
     dark = [f"{hu:.0f} HU in {bone}" for bone, hu in means_hu.items() if hu < LOWEST_BONE_HU]

@@ -68,12 +68,10 @@ def _choose(
     path: Path, structures: Sequence[Structure], bone_names: BoneNames
 ) -> list[tuple[str, Any]]:
     """Return bone name and source of the structures that count."""
-    chosen = []
-    for structure in structures:
-        bone = _bone(structure, bone_names)
-        if bone is not None:
-            chosen.append((" ".join(bone.split()), structure.source))
-    if bone_names is None and not chosen and len(structures) == 1:
+    named = [(_bone(structure, bone_names), structure.source) for structure in structures]
+    chosen = [(" ".join(bone.split()), source) for bone, source in named if bone is not None]
+    is_alone = len(structures) == 1 and not any(map(is_not_bone, structures[0].names))
+    if bone_names is None and not chosen and is_alone:
         warn("the mask's only structure is taken for bone, whatever its name")
         return [(structures[0].names[0], structures[0].source)]
     if not chosen:
@@ -88,10 +86,11 @@ def _choose(
 
 
 def _bone(structure: Structure, bone_names: BoneNames) -> str | None:
-    """Return the name of a structure that is bone, by the table or else by its looks."""
+    """Return the name of a structure that is bone, by the table or else its first telling name."""
     if bone_names is None:
-        bones = [name for name in structure.names if looks_like_bone(name)]
-        return bones[0] if bones and not any(map(is_not_bone, structure.names)) else None
+        telling = (name for name in structure.names if is_not_bone(name) or looks_like_bone(name))
+        first = next(telling, "")
+        return first if looks_like_bone(first) else None
     for key, bone in bone_names.items():
         if key == structure.number:
             return bone

@@ -11,17 +11,13 @@ from pathlib import Path
 import keras
 
 from bonelib.errors import unknown
-from bonelib.models.encoders import EncoderWeightsError
 from bonelib.models.fcn import fcn8, fcn32
 from bonelib.models.pspnet import pspnet
 from bonelib.models.unet import resnet50_unet, segnet, unet, unet25d, vgg_unet
 from bonelib.paths import WEIGHTS
 from bonelib.settings import NUM_CLASSES, PRETRAINING, SHIPPED_MODEL
 
-__all__ = [
-    "ENCODERS", "MODELS", "EncoderWeightsError", "build_model", "encoder_of", "save_pretrained",
-    "trainable_parameters",
-]  # fmt: skip
+__all__ = ["ENCODERS", "MODELS", "build_model", "save_pretrained", "trainable_parameters"]
 
 MODELS = {
     network.__name__: network
@@ -31,11 +27,6 @@ ENCODERS = {"vgg_unet": "VGG16", "resnet50_unet": "ResNet50"}  # those of keras.
 
 SIZE_STEP = 32  # five poolings halve the image
 NOT_SHIPPED = f"no weights are shipped for '{{}}': '{SHIPPED_MODEL}' replaced those of 'unet'"
-
-
-def encoder_of(name: str) -> str | None:
-    """Return the keras.applications network that is the encoder of `name`, if there is one."""
-    return ENCODERS.get(name)
 
 
 def build_model(
@@ -51,7 +42,7 @@ def build_model(
     "imagenet" or a path, see `encoders.load_encoder`) applies to `vgg_unet` and
     `resnet50_unet`, `decoder_activation` to these two and `unet`: "linear" as in the library
     of January 2020, "relu" as after March 2020. Raises ValueError for an unknown name or a
-    size that is not a multiple of 32, and EncoderWeightsError.
+    size that is not a multiple of 32, and InputError for encoder weights.
     """
     networks = MODELS | {SHIPPED_MODEL: unet25d}
     if name not in networks:

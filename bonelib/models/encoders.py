@@ -4,6 +4,8 @@ from pathlib import Path
 
 import keras
 
+from bonelib.errors import InputError
+
 # The file names of keras.applications, and of weights saved with `save_weights`.
 WEIGHT_FILES = {
     name: (f"{stem}_weights_tf_dim_ordering_tf_kernels_notop.h5", f"{stem}_notop.weights.h5")
@@ -11,10 +13,6 @@ WEIGHT_FILES = {
 }
 
 PLAIN_FILTERS = (64, 128, 256, 256, 256)
-
-
-class EncoderWeightsError(ValueError):
-    """Encoder weights that cannot be found, downloaded or read; the message says what to do."""
 
 
 def plain_encoder(image, blocks: int) -> list:
@@ -55,7 +53,7 @@ def load_encoder(name: str, image, weights: str | Path | None) -> keras.Model:
 
     `weights` is None (random), "imagenet" (downloaded by Keras into its cache) or a path: a
     weight file, or a folder with a file of a name in `WEIGHT_FILES`. Raises
-    EncoderWeightsError if they cannot be found, downloaded or read.
+    InputError if they cannot be found, downloaded or read.
     """
     network = getattr(keras.applications, name)
     if weights is None:
@@ -67,12 +65,12 @@ def load_encoder(name: str, image, weights: str | Path | None) -> keras.Model:
     except Exception as error:  # Keras and h5py raise many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         if is_download:
-            raise EncoderWeightsError(
+            raise InputError(
                 f"the ImageNet weights of {name} could not be downloaded ({reason}): connect to "
                 f"the internet, or set encoder_weights to a folder with {WEIGHT_FILES[name][0]}, "
                 "or to none for a random encoder"
             ) from error
-        raise EncoderWeightsError(
+        raise InputError(
             f"{file}: not the weights of {name} without its classifier ({reason}): use "
             f"{WEIGHT_FILES[name][0]} of keras.applications"
         ) from error
@@ -84,7 +82,7 @@ def find_weights(name: str, path: Path) -> Path:
     for file in candidates:
         if file.is_file() and file.suffix == ".h5":
             return file
-    raise EncoderWeightsError(
+    raise InputError(
         f"{path}: no weights of {name} here: put {' or '.join(WEIGHT_FILES[name])} into this "
         "folder, or name a file that ends in .h5"
     )

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bonelib import augment, devices, provenance, slices
+from bonelib.errors import InputError
 from bonelib.paths import SliceFolder
 from bonelib.phantom.projection import LOW_ENERGY_SHARE, artefacts
 from bonelib.phantom.tissues import TISSUE_HU, Tissue, draw_texture, texture_plane
@@ -110,7 +111,7 @@ def _draw_batch(
         path = group[random.integers(len(group))]
         slab = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if slab is None:
-            raise augment.SliceError(f"{path}: missing or damaged; write the corpus again")
+            raise InputError(f"{path}: missing or damaged; write the corpus again")
         image_hu, shares = random_slab(
             np.moveaxis(slab, -1, 0), PIXEL_MM, _texture(), settings.image_size,
             settings.pixel_spacing_mm, random,

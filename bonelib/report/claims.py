@@ -53,14 +53,6 @@ AGAINST = "Our number by itself points the other way."
 # The horizon and encoder of a network, by the names of claims.yaml.j2.
 TRAININGS = {"none": (), "short": (SHORT,), "long": (LONG,), "imagenet": (LONG, "imagenet")}
 
-# Limits for words to which the paper gives no number.
-NEAR = 5.0  # points of IoU: "about"
-FLAT_STEP = NEAR  # points between epochs, mean: "flattens"; as far as "about" allows from a level
-STILL_STEP = 100 - published.CURVE_FLOOR  # points: "hardly move"; the most that fits above it
-SIMILAR = 1.5  # ratio of times: "about the same", "much longer"
-SMALL_PART = 0.1  # of the spread in IoU: "hardly"
-LITTLE_GAIN = 1.0  # points of mean IoU: "little"; the paper calls 0.73 not significant
-MAGNITUDE = 10  # ratio: "an order of magnitude", "by far"
 HALF_DIGIT = 0.005  # of a printed score
 
 OTHERS = CLASS_NAMES[:BONE]
@@ -92,8 +84,8 @@ def claims(evidence: Evidence) -> dict[str, list[dict]]:
     except NotTestable:
         best, distances = "", pd.Series()
     text = CLAIMS.render(
-        vars(published) | globals(), settings=evidence.settings, paper_settings=Settings,
-        best=best, distances=distances,
+        vars(published), name_of=name_of, in_words=in_words, settings=evidence.settings,
+        paper_settings=Settings, best=best, distances=distances,
     )  # fmt: skip
     return {str(part): rows for part, rows in yaml.safe_load(text).items()}
 
@@ -206,14 +198,14 @@ def bone_differs_most(evidence, groups):
     return values, {f"bone to {name}": values["bone"] - values[name] for name in OTHERS}
 
 
-def accuracy_says_little(evidence, groups):
+def accuracy_says_little(evidence, groups, part):
     """Test that networks differ in the accuracy of bone by a small part of their IoU's spread."""
     accuracy, iou = (spread(evidence, groups, "bone", measure) for measure in ("accuracy", "iou"))
-    limit = Estimate(*(SMALL_PART * end for end in iou))
+    limit = Estimate(*(part * end for end in iou))
     return {"accuracy within": accuracy, "IoU within": iou}, {"accuracy": limit - accuracy}
 
 
-def bone_is_lowest(evidence, groups):
+def bone_is_lowest(evidence, groups, times):
     """Test that bone has the lowest IoU of all classes, and by far the fewest pixels."""
     (group,) = groups.values()
     pixels = scoring.counts(evidence.rows(group)).sum(axis=(0, 2))
@@ -221,12 +213,12 @@ def bone_is_lowest(evidence, groups):
     iou = evidence.estimates(group)
     margins = {f"IoU of {name}": iou[name] - iou["bone"] for name in OTHERS}
     for name in OTHERS:
-        margins[f"pixels of {name}"] = exact(shares[name] - MAGNITUDE * shares["bone"])
+        margins[f"pixels of {name}"] = exact(shares[name] - times * shares["bone"])
     pixels = {f"pixels of {name}": exact(share) for name, share in shares.items()}
     return {f"IoU of {name}": iou[name] for name in CLASS_NAMES} | pixels, margins
 
 
-def gains_little(evidence, groups):
+def gains_little(evidence, groups, points):
     """Test that longer training changes the mean IoU by less than a limit."""
     (long,) = groups.values()
     short = long._replace(horizon=SHORT)
@@ -234,7 +226,7 @@ def gains_little(evidence, groups):
     if reason := evidence.untrained({"short": short}):
         raise NotTestable(reason)
     gains = {name: evidence.leads(long, short)[name] for name in published.LONGER_TRAINING_GAIN}
-    margins = {"gain": exact(LITTLE_GAIN) - gains["mean"], "loss": gains["mean"] - (-LITTLE_GAIN)}
+    margins = {"gain": exact(points) - gains["mean"], "loss": gains["mean"] - (-points)}
     return gains, margins
 
 
@@ -304,30 +296,30 @@ def stays_above(evidence, groups, name):
     return {f"lowest from epoch {start} on": lowest}, {name: lowest - published.CURVE_FLOOR}
 
 
-def only_bone_moves(evidence, groups):
+def only_bone_moves(evidence, groups, still):
     """Test that bone makes the largest step, and the other classes none that is large."""
     start = max(published.CURVE_EPOCHS.values())
     steps = curves(evidence).loc[start:].diff().abs().max()
     others = steps[list(OTHERS)].max()
-    margins = {"bone": exact(steps["bone"] - others), "others": exact(STILL_STEP - others)}
+    margins = {"bone": exact(steps["bone"] - others), "others": exact(still - others)}
     return {f"largest step of {name}": step for name, step in steps.items()}, margins
 
 
-def bone_flattens(evidence, groups):
+def bone_flattens(evidence, groups, step):
     """Test that bone makes smaller steps after the paper's epoch than before, and small ones."""
     flat = published.BONE_FLAT_EPOCH
     steps = curves(evidence)["bone"].diff().abs()
     before, after = steps.loc[:flat].mean(), steps.loc[flat + 1 :].mean()
     values = {f"mean step to epoch {flat} of": before, "mean step after it of": after}
-    return values, {"smaller": exact(before - after), "small": exact(FLAT_STEP - after)}
+    return values, {"smaller": exact(before - after), "small": exact(step - after)}
 
 
-def bone_level(evidence, groups):
+def bone_level(evidence, groups, step, near):
     """Test that bone flattens, and near the paper's level."""
     flat = published.BONE_FLAT_EPOCH
     level = curves(evidence)["bone"].loc[flat:].mean()
-    _, margins = bone_flattens(evidence, groups)
-    margins["level"] = exact(NEAR - abs(level - published.BONE_FLAT))
+    _, margins = bone_flattens(evidence, groups, step)
+    margins["level"] = exact(near - abs(level - published.BONE_FLAT))
     return {f"mean from epoch {flat} on": level}, margins
 
 
@@ -363,10 +355,10 @@ def costlier(evidence, groups, column, times):
     }
 
 
-def similar_times(evidence, groups, models):
+def similar_times(evidence, groups, models, ratio):
     """Test that the times of `models` for a slice are similar."""
     times = evidence.costs("milliseconds_per_slice", models)
-    return times, {"ratio": exact(SIMILAR - max(times.values()) / min(times.values()))}
+    return times, {"ratio": exact(ratio - max(times.values()) / min(times.values()))}
 
 
 FUNCTIONS = (

@@ -84,7 +84,7 @@ def read_volume(path: Path | str) -> SimpleITK.Image:
     image = SimpleITK.DICOMOrient(read_file(Path(path)), "LPS")
     values = SimpleITK.GetArrayViewFromImage(image)
     low, high = values.min(), values.max()
-    if not (low >= 0 and high < 2**31):
+    if not (low >= -0.5 and high < 2**31):
         raise InputError(f"{path}: a mask holds ids from 0, not values from {low:g} to {high:g}")
     return Grid.of(image).image(np.rint(values).astype(np.uint8 if high <= 255 else np.int32))
 
@@ -115,9 +115,12 @@ def _is_archive(path: Path) -> bool:
 
 @contextmanager
 def _source(path: Path) -> Iterator[Path]:
-    """Yield `path`, or what an archive there holds: a volume, or a folder of DICOM files."""
+    """Yield `path`, the one scan file of a folder, or the volume or folder in an archive."""
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder; check the path")
+    if path.is_dir():
+        files = files_below(path)
+        path = files[0] if len(files) == 1 and is_scan_file(files[0]) else path
     if not _is_archive(path):
         yield path
         return

@@ -5,18 +5,21 @@ the finest, then the lowest number. Messages tell series apart by number and geo
 by descriptions or UIDs.
 """
 
+import csv
 import os
 import re
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import compress, pairwise
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian, UncompressedTransferSyntaxes
 from tqdm import tqdm
 
 from bonelib.errors import InputError, refusing_damage, warn
@@ -28,23 +31,12 @@ EVEN_SHARE = 0.8  # of the gaps in a volume of which a few slices are missing
 MANY = 400  # files or slices from which on progress is shown
 LONGEST_LIST = 1000  # characters of a message about files and series
 
-# Attributes that part the volumes of one series, the most telling first: the quantity, the
-# reconstruction, the energy, the echo, the phase, the time, and finally the series itself.
-PARTING_ATTRIBUTES = (
-    "FrameType", "ImageType", "RescaleType", "ConvolutionKernel", "FilterType",
-    "ReconstructionAlgorithm", "SliceThickness", "KVP", "MonoenergeticEnergyEquivalent",
-    "EchoNumbers", "EchoTime", "ContrastBolusAgent", "StackID", "TemporalPositionIdentifier",
-    "TemporalPositionIndex", "TemporalPositionTimeOffset", "NominalPercentageOfCardiacPhase",
-    "CardiacCyclePosition", "NominalPercentageOfRespiratoryPhase", "RespiratoryCyclePosition",
-    "TriggerTime", "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime",
-    "AcquisitionNumber", "FrameAcquisitionNumber", "IrradiationEventUID", "AcquisitionDateTime",
-    "AcquisitionDate", "AcquisitionTime", "FrameReferenceDateTime", "SeriesDescription",
-    "ProtocolName", "ImageComments", "SeriesDate", "SeriesTime", "StudyInstanceUID",
-    "FrameOfReferenceUID",
-)  # fmt: skip
-ACQUISITION_NUMBERS = ("AcquisitionNumber", "FrameAcquisitionNumber")  # of slices, in some scans
-UNITS_OF_HU = ("", "HU", "HU_MOD", "US")  # of RescaleType; US is unspecified
+# Attributes that part the volumes of one series, the most telling first.
+with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as _table:
+    PARTING = {row["attribute"]: row["tells"] for row in csv.DictReader(_table)}
+UNITS_OF_HU = ("", "HU", "HU_MOD", "HOUNSFIELD", "US")  # of RescaleType; US is unspecified
 QUANTITIES = "PERFUSION|CBF|CBV|MTT|TTP|TMAX|PERMEABILITY|IODINE|Z_?EFF|EFFECTIVE_Z|RHO|OVERLAY"
+NAMED = ("damaged", "of modality unknown")  # files that messages name
 DAMAGED = "the DICOM file is damaged or incomplete; export it again"
 
 
@@ -59,7 +51,7 @@ class Frame:
     patient: str  # id, or else name; never printed
     series_uid: str
     series_number: str
-    parts: tuple[str, ...]  # the values of `PARTING_ATTRIBUTES`
+    parts: tuple[str, ...]  # the values of `PARTING`
     shape: tuple[int, int]  # rows, columns
     spacing_mm: np.ndarray  # between rows, between columns
     orientation: np.ndarray  # unit vectors along a row and along a column
@@ -67,6 +59,11 @@ class Frame:
     tilt_degrees: float  # of the gantry, as stated
     slope: float
     intercept: float
+
+    @property
+    def geometry(self) -> np.ndarray:
+        """Return size, spacing and orientation as ten numbers."""
+        return np.hstack([self.shape, self.spacing_mm, self.orientation.ravel()])
 
     @property
     def name(self) -> str:
@@ -130,11 +127,9 @@ def is_dicom(file: Path) -> bool:
 
 def modality(file: Path) -> str:
     """Return the modality of a DICOM file, "" where it is absent or damaged."""
-    try:
-        with refusing_damage(file, DAMAGED):
-            return _modality(_read_header(file, ["Modality"]))
-    except InputError:  # whoever reads the file reports the damage
-        return ""
+    with suppress(InputError), refusing_damage(file, DAMAGED):  # its reader reports the damage
+        return _modality(_read_header(file, ["Modality"]))
+    return ""
 
 
 def files_below(directory: Path) -> list[Path]:
@@ -165,6 +160,11 @@ def choose_series(source: Path, files: Sequence[Path], wanted: str | None = None
     if not frames:
         held = textwrap.shorten(", ".join(passed_over), LONGEST_LIST) or "no files"
         raise InputError(f"{source}: no CT slices here ({held}); give a folder of a CT series")
+    patients = Counter(frame.patient for frame in frames if frame.patient)
+    if sum(count > 1 for count in patients.values()) == 1:  # others have a single slice
+        odd = [frame for frame in frames if patients.get(frame.patient) == 1]
+        passed_over += [f"1 slice of another patient ({frame.name})" for frame in odd]
+        frames = [frame for frame in frames if patients.get(frame.patient) != 1]
     several = sorted(_separate(frames), key=Series.rank)
     if wanted is not None:
         fitting = [item for item in several if wanted in (item.label, item.frames[0].series_uid)]
@@ -204,7 +204,17 @@ def attributes_of_frames(header: Dataset) -> list[Dataset]:
 
 
 def _read_header(file: Path, tags: list[str] | None = None) -> Dataset:
-    return pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
+    """Read a header without pixels; raise an error where uncompressed pixels are cut short."""
+    with file.open("rb") as stream:
+        header = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
+        stored = file.stat().st_size - stream.tell()
+    syntax = header.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
+    if tags is None and syntax in UncompressedTransferSyntaxes and not syntax.is_deflated:
+        values = header.get("Rows", 0) * header.get("Columns", 0) * header.get("SamplesPerPixel", 1)
+        bits = values * int(header.get("NumberOfFrames") or 1) * header.get("BitsAllocated", 0)
+        if stored < bits // 8:
+            raise EOFError
+    return header
 
 
 def _modality(header: Dataset) -> str:
@@ -224,7 +234,9 @@ def _other_kind(attributes: Dataset) -> str:
     if attributes.get("SamplesPerPixel", 1) != 1 or not all(map(attributes.get, placing)):
         return "CT picture without position"
     unit = str(attributes.get("RescaleType") or "")
-    if unit not in UNITS_OF_HU or ("DERIVED" in kind and re.search(rf"'({QUANTITIES})", kind)):
+    if unit.upper() not in UNITS_OF_HU or (
+        "DERIVED" in kind and re.search(rf"'({QUANTITIES})", kind)
+    ):
         return "CT map of another quantity than HU"
     return ""
 
@@ -238,7 +250,7 @@ def _frame(file: Path, header: Dataset, index: int, attributes: Dataset) -> Fram
         patient=str(header.get("PatientID") or header.get("PatientName") or ""),
         series_uid=str(header.get("SeriesInstanceUID") or ""),
         series_number=str(_integer(header, "SeriesNumber") or ""),
-        parts=tuple(str(attributes.get(name) or "") for name in PARTING_ATTRIBUTES),
+        parts=tuple(str(attributes.get(name) or "") for name in PARTING),
         shape=(int(header.Rows), int(header.Columns)),
         spacing_mm=np.array(attributes.PixelSpacing, float).reshape(2),
         orientation=np.array(attributes.ImageOrientationPatient, float).reshape(2, 3),
@@ -247,9 +259,8 @@ def _frame(file: Path, header: Dataset, index: int, attributes: Dataset) -> Fram
         slope=float(attributes.get("RescaleSlope", 1)),
         intercept=float(attributes.get("RescaleIntercept") or 0),
     )
-    numbers = [frame.spacing_mm, frame.orientation.ravel(), frame.position_mm]
-    numbers = np.concatenate([*numbers, [frame.slope, frame.intercept, frame.tilt_degrees]])
-    if not np.isfinite(numbers).all() or frame.slope == 0:
+    scalars = frame.slope, frame.intercept, frame.tilt_degrees
+    if not np.isfinite([*frame.geometry, *frame.position_mm, *scalars]).all() or frame.slope == 0:
         raise ValueError("numbers that are not finite")
     return frame
 
@@ -260,17 +271,21 @@ def _integer(header: Dataset, name: str) -> int | None:
 
 def _read_headers(files: Sequence[Path]) -> tuple[list[Frame], list[str]]:
     """Return the CT slices, and descriptions of the other files."""
-    frames, others = [], Counter()
+    frames, others = [], defaultdict(list)
     for file in tqdm(files, "reading headers", unit="file", disable=len(files) < MANY, leave=False):
         try:
             found, other = _read_frames(file)
         except InputError as error:
             if isinstance(error.__cause__, PermissionError):
                 raise
-            found, other = [], f"damaged ({file.name})"
+            found, other = [], "damaged"
         frames += found
-        others.update([other] * (not found))
-    return frames, [f"{count} {kind}" for kind, count in sorted(others.items())]
+        if not found:
+            others[other].append(file.name)
+    return frames, [
+        f"{len(names)} {kind}" + f" ({', '.join(names)})" * (kind in NAMED)
+        for kind, names in sorted(others.items())
+    ]
 
 
 def _read_frames(file: Path) -> tuple[list[Frame], str]:
@@ -281,18 +296,15 @@ def _read_frames(file: Path) -> tuple[list[Frame], str]:
         header = _read_header(file)
         several = attributes_of_frames(header) if _modality(header) == "CT" else [header]
         kinds = [_other_kind(attributes) for attributes in several]
-        frames = [
-            _frame(file, header, index, several[index])
-            for index, kind in enumerate(kinds)
-            if not kind
-        ]
-        return frames, kinds[0]
+        slices = [index for index, kind in enumerate(kinds) if not kind]
+        return [_frame(file, header, index, several[index]) for index in slices], kinds[0]
 
 
 def _separate(frames: list[Frame]) -> list[Series]:
     """Return all series, each sorted by position and with a label of its own."""
     by_number = defaultdict(list)
-    for group in _split(frames, lambda one: (one.series_uid or one.patient, one.series_number)):
+    groups = _split(frames, lambda one: (one.series_uid or one.patient, one.series_number))
+    for group in [frames] if len(groups) == len(frames) else groups:  # each slice with its own UID
         for part in _by_geometry(group):
             by_number[part[0].series_number] += _by_attributes(part)
     series = []
@@ -319,37 +331,52 @@ def _by_geometry(frames: list[Frame]) -> list[list[Frame]]:
     """Separate slices of different size, spacing or direction."""
     groups = []
     for frame in frames:
-        for group in groups:
-            if frame.shape == group[0].shape and all(
-                np.allclose(getattr(frame, name), getattr(group[0], name), atol=1e-3)
-                for name in ("spacing_mm", "orientation")
-            ):
-                group.append(frame)
-                break
-        else:
-            groups.append([frame])
+        alike = (one for one in groups if np.allclose(one[0].geometry, frame.geometry, atol=1e-3))
+        group = next(alike, [])
+        if not group:
+            groups.append(group)
+        group.append(frame)
     return groups
 
 
 def _by_attributes(frames: list[Frame]) -> list[list[Frame]]:
     """Separate volumes that an attribute tells apart and that cover the same region."""
     is_one_stack = _are_even(np.sort(_heights_mm(frames)))
-    for number, name in enumerate(PARTING_ATTRIBUTES):
+    for number, tells in enumerate(PARTING.values()):
         parts = _split(frames, lambda frame, number=number: frame.parts[number])
-        if is_one_stack and name in ACQUISITION_NUMBERS:
+        if is_one_stack and tells == "acquisition number":  # of slices, in some scans
             continue
-        if 1 < len(parts) <= len(frames) / FEWEST_SLICES and _cover_one_region(parts):
+        if _cover_one_region(parts):
             return [volume for part in parts for volume in _by_attributes(part)]
-    return [frames]
+    passes = _passes(frames)
+    return passes if _cover_one_region(passes) else [frames]
+
+
+def _passes(frames: list[Frame]) -> list[list[Frame]]:
+    """Separate slices where their order in time, or else by number, turns back in space."""
+    timed = [tells == "acquisition time" for tells in PARTING.values()]
+    ordered = sorted(frames, key=lambda one: ([*compress(one.parts, timed)], one.number or 0))
+    directions = np.sign(np.diff(_heights_mm(ordered)))
+    turns = np.flatnonzero(directions == -np.sign(directions.sum())) + 1
+    return [part.tolist() for part in np.split(np.array(ordered, object), turns)]
 
 
 def _cover_one_region(parts: list[list[Frame]]) -> bool:
     """Tell whether parts share positions, or are each even but lie between each other's slices."""
+    if not 1 < len(parts) <= sum(map(len, parts)) / FEWEST_SLICES:
+        return False
     heights_mm = sorted((np.unique(_heights_mm(part).round(2)) for part in parts), key=min)
     if len(np.unique(np.concatenate(heights_mm))) < sum(map(len, heights_mm)):
         return True
-    apart = all(one[-1] < other[0] for one, other in pairwise(heights_mm))
-    return not apart and all(map(_are_even, heights_mm))
+    mixed = any(_alternate(one, other) for one, other in pairwise(heights_mm))
+    return mixed and all(map(_are_even, heights_mm))
+
+
+def _alternate(one_mm: np.ndarray, other_mm: np.ndarray) -> bool:
+    """Tell whether the slices of two parts mostly alternate where both have some."""
+    places = np.searchsorted(one_mm, other_mm)
+    steps = np.diff(places[(places > 0) & (places < len(one_mm))])
+    return len(steps) > 0 and bool((steps > 0).mean() >= 0.5)
 
 
 def _are_even(heights_mm: np.ndarray) -> bool:

@@ -53,6 +53,9 @@ def lay_out(source: Path, series: Series) -> Layout:
         series = Series(series.label, repair(source, series))
         if len(series.frames) < 2:
             raise InputError(f"{source}: holds one CT slice; a scan has at least two")
+    numbers = [frame.number for frame in series.frames]
+    if 1 < len(set(numbers)) <= len(numbers) / 2:
+        warn("slices share their numbers; check that this is one series")
     places = _places(source, series)
     axes, origin_mm = _affine(source, series, places)
     rows, columns = series.frames[0].shape

@@ -45,10 +45,10 @@ NEEDED_FIELDS = {
              "TransformMatrix|Rotation|Orientation": NUMBERS},
 }  # fmt: skip
 REFUSED_FIELDS = {
-    r"^encoding\s*:\s*bz": "its compression (bzip2) is not supported; save it with gzip",
-    r'^(space units|DistanceUnits)\s*[:=](?!\s*("?mm"?\s*)+$)': "the header's distances are not "
-    "in mm; export it in mm",
-}
+    r"(?i)^encoding\s*:\s*bz": "its compression (bzip2) is not supported; save it with gzip",
+    r'(?i)^(space units|DistanceUnits)\s*[:=](?!\s*("?(mm|millimet(er|re)s?)"?\s*)+$)':
+        "the header's distances are not in mm; export it in mm",
+}  # fmt: skip
 
 # ITK refuses rounded direction cosines unless told not to; `straight_axes` checks them.
 os.environ.setdefault("ITK_NIFTI_SFORM_PERMISSIVE", "1")
@@ -86,10 +86,6 @@ class Grid:
         image.SetOrigin(self.origin_mm)
         image.SetDirection(self.direction)
         return image
-
-    def empty(self) -> SimpleITK.Image:
-        """Return an image of zeros, uint8, on this grid."""
-        return self.image(np.zeros(self.size[::-1], np.uint8))
 
 
 def image_like(values: np.ndarray, image: SimpleITK.Image) -> SimpleITK.Image:
@@ -261,7 +257,7 @@ def _nifti_axes(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
 
     ITK picks one of two orientations, and turns axes off right angles in the wrong direction.
     """
-    handedness, pixdim = _read_nifti(path, header)
+    handedness, pixdim, unit_mm = _read_nifti(path, header)
 
     def get(*names: str) -> np.ndarray:
         return np.array(" ".join(map(header.GetMetaData, names)).split(), float)
@@ -280,7 +276,7 @@ def _nifti_axes(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
             "export it with its orientation"
         )
     grid = Grid.of(header)
-    stated = np.array(stated) * grid.spacing_mm[0] / pixdim[0] * [[-1], [-1], [1]]  # RAS to LPS
+    stated = np.array(stated) * unit_mm * [[-1], [-1], [1]]  # RAS to LPS
     axes = stated[0, :, :3] / np.linalg.norm(stated[0, :, :3], axis=0)
     if np.allclose(axes, grid.axes, atol=1e-4):
         axes = grid.axes  # the same with more decimals
@@ -295,8 +291,8 @@ def _nifti_axes(path: Path, header: SimpleITK.ImageFileReader) -> np.ndarray:
     return axes
 
 
-def _read_nifti(path: Path, header: SimpleITK.ImageFileReader) -> tuple[float, np.ndarray]:
-    """Return handedness and spacing as stored; raise an error for damage that ITK accepts.
+def _read_nifti(path: Path, header: SimpleITK.ImageFileReader) -> tuple[float, np.ndarray, float]:
+    """Return handedness, spacing and its unit as stored; raise an error for damage ITK accepts.
 
     ITK fills up a file cut short, turns values that are not numbers into zeros, and a spacing
     of 0 into 1.
@@ -319,5 +315,7 @@ def _read_nifti(path: Path, header: SimpleITK.ImageFileReader) -> tuple[float, n
     is_first_version = int.from_bytes(content[:4], name) == 348
     kind, where = ("f4", slice(76, 92)) if is_first_version else ("f8", slice(104, 136))
     handedness, *pixdim = np.frombuffer(content[where], byte_order + kind).tolist()
-    check_spacing(path, np.array(pixdim))
-    return handedness, np.array(pixdim)
+    units_mm = {1: 1000.0, 3: 0.001}  # metres, micrometres
+    unit_mm = units_mm.get(int(header.GetMetaData("xyzt_units")) & 7, 1.0)
+    check_spacing(path, np.array(pixdim) * unit_mm)
+    return handedness, np.array(pixdim), unit_mm

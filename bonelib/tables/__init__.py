@@ -126,13 +126,9 @@ def table4(scores: pd.DataFrame, records: Records, model: str | None) -> Table:
 
 
 def score_table(
-    name: str,
-    scores: pd.DataFrame,
-    methods: Mapping[str, int],
-    paper: Mapping[str, dict],
-    words: Mapping,
-    records: Records,
-) -> Table:
+    name: str, scores: pd.DataFrame, methods: Mapping[str, int], paper: Mapping[str, dict],
+    words: Mapping, records: Records,
+) -> Table:  # fmt: skip
     """Return the scores of models after some epochs, `methods`, beside the `paper`'s."""
     parts = {model: select(scores, model, epochs) for model, epochs in methods.items()}
     run = {model: part for model, part in parts.items() if not part.empty}
@@ -195,12 +191,8 @@ def per_image_table(scores: pd.DataFrame, settings: Settings, records: Records) 
     rows = []
     for names, part in by_method(scores[scores["resolution"] == "input"], records):
         values = pd.Series(scoring.bone_iou(part))
-        ours = {
-            "minimum": round(values.min(), 2),
-            "maximum": round(values.max(), 2),
-            "mean": round(values.mean(), 2),
-            "standard_deviation": round(values.std(ddof=0), 2),
-        }
+        found = values.min(), values.max(), values.mean(), values.std(ddof=0)
+        ours = dict(zip(published.UNET_IMAGES, np.round(found, 2), strict=True))
         is_papers = part["model"].iloc[0] == "unet" and names["epochs"] == settings.epochs
         sizes = {"images": values.count(), "without_bone": values.isna().sum()}
         rows.append(names | sizes | beside_paper(ours, published.UNET_IMAGES if is_papers else {}))
@@ -217,10 +209,10 @@ def native_table(scores: pd.DataFrame, settings: Settings, records: Records) -> 
         paper = papers.get(epochs, {}).get(model, {})
         rows += [names | row for row in method_rows(part, model, paper, records)]
         parts.append(part)
-    unprinted = ("epoch", "epoch_paper")
     return made(
-        "native", rows, score_notes(parts), blocks="measure", best=BEST_SCORES, unprinted=unprinted
-    )
+        "native", rows, score_notes(parts), blocks="measure", best=BEST_SCORES,
+        unprinted=("epoch", "epoch_paper"),
+    )  # fmt: skip
 
 
 def comparison_table(scores: pd.DataFrame, records: Records) -> Table:
@@ -351,22 +343,17 @@ def ablation_table(results: ResultFolder, settings: Settings) -> Table:
     for name, part in scores.groupby("variant", sort=False):
         for measure, title in {"bone": "IoU of bone", "mean": "mean IoU"}.items():
             values = part.set_index("replicate")[measure]
-            difference, beyond = np.nan, ""
-            if name != variants.OWN.name:
-                difference = values.mean() - own[measure].mean()
-                spread = np.fmax(values.std(), own[measure].std())
-                beyond = "" if np.isnan(spread) else "yes" if abs(difference) > spread else "no"
+            difference = values.mean() - own[measure].mean()
+            spread = np.fmax(values.std(), own[measure].std())
+            beyond = "" if np.isnan(spread) else "yes" if abs(difference) > spread else "no"
             trainings = values.reindex(range(variants.REPLICATES))
+            is_own = name == variants.OWN.name
             rows.append(
-                {
-                    "setting": known[name].title,
-                    "measure": title,
-                    **{f"training_{index + 1}": value for index, value in trainings.items()},
-                    "mean": round(values.mean(), 2),
-                    "spread": round(values.std(), 2),
-                    "difference": round(difference, 2),
-                    "beyond_spread": beyond,
-                }
+                {"setting": known[name].title, "measure": title}
+                | {f"training_{index + 1}": value for index, value in trainings.items()}
+                | {"mean": round(values.mean(), 2), "spread": round(values.std(), 2)}
+                | {"difference": np.nan if is_own else round(difference, 2)}
+                | {"beyond_spread": "" if is_own else beyond}
             )
     questions = [
         f"'{known[name].title}': {known[name].question} Open because {known[name].reason}."

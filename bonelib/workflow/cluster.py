@@ -33,26 +33,17 @@ def connect(address: str) -> Client:
         raise ValueError(f"no dask scheduler answers at '{address}': {error}") from None
 
 
-def workers(client: Client) -> list[dict]:
-    """Return what the scheduler knows about each worker, such as nthreads and resources."""
-    return list(client.scheduler_info(n_workers=-1)["workers"].values())
-
-
 def capacity(client: Client) -> tuple[int, int, int]:
     """Return the number of workers, of those with a GPU, and of notebooks at the same time."""
-    found = workers(client)
+    found = client.scheduler_info(n_workers=-1)["workers"].values()
     gpus = sum(worker["resources"].get(GPU, 0) > 0 for worker in found)
     return len(found), gpus, max(1, sum(worker["nthreads"] for worker in found))
 
 
 def perform(
-    client: Client,
-    work: Callable[[], None],
-    name: str,
-    inputs: list[Path],
-    outputs: list[Path],
+    client: Client, work: Callable[[], None], name: str, inputs: list[Path], outputs: list[Path],
     on_gpu: bool,
-) -> dict:
+) -> dict:  # fmt: skip
     """Call `work()` on a worker; return the worker's name and the seconds it took.
 
     Work `on_gpu` goes to a worker with a GPU if there is one. Raises what `work` raises;

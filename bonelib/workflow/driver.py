@@ -93,7 +93,7 @@ class Driver:
         With `ask`, more than two hours of work have to be confirmed. Raises ValueError where
         they are not, and where no dask scheduler answers at the address.
         """
-        self.waiting = self.stale()
+        run, self.waiting = self.run, self.stale()
         with cluster.connect(self.scheduler) if self.scheduler else nullcontext() as self.client:
             at_once = self.workers or len(self.waiting)  # on a cluster, its scheduler queues them
             if self.client:
@@ -102,27 +102,23 @@ class Driver:
                 print(f"{count} workers on the cluster, {gpus} with a GPU, {threads} at a time")
             print(self.plan(self.waiting), flush=True)
             if not self.waiting:
-                self.run.results.manifest.touch()  # the newest run is the last one asked for
+                run.results.manifest.touch()  # the newest run is the last one asked for
                 return True
             if ask and self.seconds(self.waiting) > LONG_SECONDS:
                 self._confirm()
-            self._record_circumstances()
+            self.manifest |= provenance.manifest(run.settings, run.dataset, self.models)
+            self.manifest["data_note"] = datasets.note(run.data_dir)
+            provenance.write_json(run.results.manifest, self.manifest)
             options = {
-                "backend": "bonelib",
-                "dep_file": self.state_file,
-                "reporter": "zero",
-                "num_process": at_once,
-                "par_type": "thread",
-                "continue": True,
+                "backend": "bonelib", "dep_file": self.state_file, "reporter": "zero",
+                "num_process": at_once, "par_type": "thread", "continue": True,
                 "always": self.force,
-            }
+            }  # fmt: skip
+            backend = {"bonelib": f"{StateFile.__module__}:{StateFile.__qualname__}"}
             failed = run_tasks(
                 ModuleTaskLoader({"task_notebooks": self.tasks}),
                 dict.fromkeys(self.steps, {}),
-                {
-                    "GLOBAL": options,
-                    "BACKEND": {"bonelib": f"{StateFile.__module__}:{StateFile.__qualname__}"},
-                },
+                {"GLOBAL": options, "BACKEND": backend},
             )
         for name in self.waiting:
             self._say(name, "not run, since a notebook before it failed")
@@ -205,12 +201,6 @@ class Driver:
         position = list(self.steps).index(name) + 1
         line = f"[{position:2d}/{len(self.steps)}] {name}: {message}\n"
         print(line, end="", flush=True)  # one write, since several threads print
-
-    def _record_circumstances(self) -> None:
-        run = self.run
-        self.manifest |= provenance.manifest(run.settings, run.dataset, self.models)
-        self.manifest["data_note"] = datasets.note(run.data_dir)
-        provenance.write_json(run.results.manifest, self.manifest)
 
     def _record_notebook(self, name: str, record: dict | None = None) -> None:
         """Record how a notebook ended; without `record`, remove what was recorded before."""

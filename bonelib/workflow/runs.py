@@ -51,13 +51,9 @@ class Run:
 
 
 def open_run(
-    profile: str,
-    dataset: str = "phantom",
-    data_dir: str = "",
-    results_dir: str = "",
-    overrides: dict | None = None,
-    slices_dir: str = "",
-) -> Run:
+    profile: str, dataset: str = "phantom", data_dir: str = "", results_dir: str = "",
+    overrides: dict | None = None, slices_dir: str = "",
+) -> Run:  # fmt: skip
     """Return the run that a notebook's parameters name.
 
     Instead of a profile, `profile` may be "newest", the profile that ran last (smoke before any

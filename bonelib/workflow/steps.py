@@ -1,8 +1,7 @@
 """A run -> its steps: notebooks, the files that they read and write, their time, execution."""
 
 import os
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
@@ -18,6 +17,7 @@ from traitlets.config import Config
 
 from bonelib import paths, provenance
 from bonelib.evaluation import scoring, variants
+from bonelib.headless import Prefixed
 from bonelib.paths import ResultFolder, SegmentationFolder
 from bonelib.settings import (
     BASELINE,
@@ -176,12 +176,9 @@ class Plan:
         return [*steps, scoring_step]
 
     def _presentation(
-        self,
-        figures: range,
-        slices: Iterable[Path] = (),
-        compared: Iterable[Path] = (),
-        bone_model: Iterable[Path] = (),
-    ) -> list[Step]:
+        self, figures: range, slices: Sequence[Path] = (), compared: Sequence[Path] = (),
+        bone_model: Sequence[Path] = (),
+    ) -> list[Step]:  # fmt: skip
         """Return the steps that make tables, figures and report."""
         results, read = self.run.results, self.scores + self.histories
         tables = [results.tables / f"table{number}.csv" for number in range(1, 5)]
@@ -216,16 +213,16 @@ def num_slices(settings: Settings, *splits: str) -> float:
     return paper * PAPER_SLICE_DISTANCE_MM / settings.phantom_slice_distance_mm
 
 
-def slice_seconds(model: str, settings: Settings) -> float:
-    """Return the time that training takes for a slice on two idle cores."""
-    return STEP_SECONDS[model] / 2 * (settings.image_size / 512) ** 2
+def network_seconds(model: str, settings: Settings, predicted: float, trained: int = 0) -> float:
+    """Return the time on two idle cores for these numbers of slices."""
+    per_slice = STEP_SECONDS[model] / 2 * (settings.image_size / 512) ** 2
+    return (FEEDING * trained + FORWARD * predicted) * per_slice
 
 
 def epoch_seconds(model: str, settings: Settings) -> float:
     """Return the time of an epoch, with its validation, on two idle cores."""
     trained = settings.steps_per_epoch * settings.batch_size
-    validated = num_slices(settings, "validation")
-    return (FEEDING * trained + FORWARD * validated) * slice_seconds(model, settings)
+    return network_seconds(model, settings, num_slices(settings, "validation"), trained)
 
 
 def recorded_epochs(model: str, results: ResultFolder, settings: Settings) -> pd.Series:
@@ -265,11 +262,9 @@ def training_seconds(
 
 def evaluation_seconds(method: str, settings: Settings, pace: float) -> float:
     """Estimate the time to predict and score the test slices after each of the horizons."""
-    per_slice = SCORING_SECONDS * (settings.image_size / 512) ** 2
-    if method != BASELINE:
-        per_slice += pace * FORWARD * slice_seconds(method, settings)
-    predicted = len(settings.horizons(method)) * num_slices(settings, "test")
-    return START_SECONDS + predicted * per_slice
+    count = len(settings.horizons(method)) * num_slices(settings, "test")
+    seconds = START_SECONDS + count * SCORING_SECONDS * (settings.image_size / 512) ** 2
+    return seconds + (0 if method == BASELINE else pace * network_seconds(method, settings, count))
 
 
 class Kernel(AsyncKernelManager):
@@ -320,8 +315,8 @@ def execute_notebook(step: Step, executed: Path) -> None:
         cwd=paths.NOTEBOOKS,
         progress_bar=False,
         store_widget_state=False,  # NiiVue alone would add 5 MB of code
-        stdout_file=Prefixed(step.name),
-        stderr_file=Prefixed(step.name, PROGRESS_SECONDS),
+        stdout_file=Prefixed(step.name, show=print_at_driver),
+        stderr_file=Prefixed(step.name, PROGRESS_SECONDS, print_at_driver),
         extra_arguments=[
             "--IPKernelApp.log_level=40",  # a kernel on loopback warns about TCP
             kernel_mark(step.name),
@@ -332,27 +327,3 @@ def execute_notebook(step: Step, executed: Path) -> None:
 def kernel_mark(name: str) -> str:
     """Return an argument without effect on a kernel, by which `cluster` finds it."""
     return f"--user={name}"
-
-
-class Prefixed:
-    """A text stream that prints each line after the name of its step, from a worker too.
-
-    With `seconds` it prints progress bars alone, and at most one line in that time.
-    """
-
-    def __init__(self, name: str, seconds: float = 0.0):
-        self.name, self.seconds = name, seconds
-        self.printed = time.monotonic()
-
-    def write(self, text: str) -> None:
-        """Print the lines of `text`."""
-        lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-        if self.seconds:
-            is_due = time.monotonic() - self.printed >= self.seconds
-            lines = [line for line in lines if "%|" in line][-1:] if is_due else []
-        for line in lines:
-            self.printed = time.monotonic()
-            print_at_driver(f"    {self.name} | {line}", flush=True)
-
-    def flush(self) -> None:
-        """Do nothing: every line is flushed when it is printed."""
