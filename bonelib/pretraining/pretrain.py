@@ -176,6 +176,8 @@ def write_card(
     maps = sorted(set(slabs["subject"]) - {""})
     patients = slabs["file"].map(lambda file: Path(file).parent.name)
     best = history.loc[history["val_mean_iou"].idxmax()]
+    table = scores.drop(columns=["split", "series"])
+    table.index = scores["split"] + ": " + scores["series"]
     text = CARD.format(
         name=SHIPPED_MODEL,
         spacing=settings.pixel_spacing_mm,
@@ -197,7 +199,7 @@ def write_card(
         epoch=int(best["epoch"]),
         epochs=len(history),
         validation=f"{100 * best['val_dice_bone']:.1f}",
-        scores=scores.set_index(["split", "series"]).round(1).T.to_markdown(),
+        scores=table.round(1).T.astype(object).fillna("").to_markdown(),
     )
     with provenance.replacing(folder / f"{SHIPPED_MODEL}.md") as scratch:
         scratch.write_text(text)
