@@ -22,6 +22,7 @@ from bonelib.settings import (
     MODEL_NAMES,
     PATIENT,
     PRETRAINING,
+    SHIPPED_MODEL,
     SPLITS,
     get_settings,
     parse_overrides,
@@ -139,8 +140,8 @@ def _add_scan(add: Callable) -> None:
 
 
 def _add_model(add: Callable) -> None:
-    add("--model", default="unet", choices=MODEL_NAMES, metavar="NAME",
-        help=f"network: {', '.join(MODEL_NAMES)}; default: unet")  # fmt: skip
+    add("--model", default=SHIPPED_MODEL, choices=[SHIPPED_MODEL, *MODEL_NAMES], metavar="NAME",
+        help=f"network of --weights: {', '.join(MODEL_NAMES)}")  # fmt: skip
 
 
 def inspect(options: argparse.Namespace) -> None:

@@ -39,6 +39,7 @@ PAPER_SLICE_DISTANCE_MM = 2.5  # section 4
 TABLE1_MODELS = ("fcn8", "fcn32", "pspnet", "unet", "segnet")
 TABLE3_MODELS = ("unet", "vgg_unet", "resnet50_unet")
 MODEL_NAMES = (*TABLE1_MODELS, "vgg_unet", "resnet50_unet")
+SHIPPED_MODEL = "unet25d"  # the network of the shipped weights; not one of the paper's
 BASELINE = "threshold"  # a classical segmentation, which the paper does not have
 
 # Settings with a closed list of values.

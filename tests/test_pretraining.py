@@ -246,4 +246,5 @@ def test_scores_are_those_of_simpleitk(make_image):
             *(make_image((x >= least).astype(np.uint8)) for x in (reference, predicted))
         )
         assert row[column] == pytest.approx(100 * measure.GetDiceCoefficient(1))
-    assert row["femur found"] == pytest.approx(100 * 20 / 25) and np.isnan(row["sacrum found"])
+    assert row["femur, recall"] == pytest.approx(100 * 20 / 25) and np.isnan(row["sacrum, recall"])
+    assert row["femur shaft, Dice"] == row["bone Dice"] and np.isnan(row["vertebra, Dice"])

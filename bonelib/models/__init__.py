@@ -15,7 +15,7 @@ from bonelib.models.fcn import fcn8, fcn32
 from bonelib.models.pspnet import pspnet
 from bonelib.models.unet import resnet50_unet, segnet, unet, unet25d, vgg_unet
 from bonelib.paths import WEIGHTS
-from bonelib.settings import NUM_CLASSES, PRETRAINING
+from bonelib.settings import NUM_CLASSES, PRETRAINING, SHIPPED_MODEL
 
 __all__ = ["ENCODERS", "MODELS", "build_model", "save_pretrained", "trainable_parameters"]
 
@@ -23,10 +23,10 @@ MODELS = {
     network.__name__: network
     for network in (fcn8, fcn32, pspnet, unet, segnet, vgg_unet, resnet50_unet)
 }
-SHIPPED = {"unet25d": unet25d}  # of the shipped weights, not in the paper
 ENCODERS = {"vgg_unet": "VGG16", "resnet50_unet": "ResNet50"}  # those of keras.applications
 
 SIZE_STEP = 32  # five poolings halve the image
+NOT_SHIPPED = f"no weights are shipped for '{{}}': '{SHIPPED_MODEL}' replaced those of 'unet'"
 
 
 def build_model(
@@ -44,14 +44,15 @@ def build_model(
     of January 2020, "relu" as after March 2020. Raises ValueError for an unknown name or a
     size that is not a multiple of 32, and InputError for encoder weights.
     """
-    if name not in MODELS | SHIPPED:
-        raise ValueError(unknown("model", name, MODELS))
+    networks = MODELS | {SHIPPED_MODEL: unet25d}
+    if name not in networks:
+        raise ValueError(unknown("model", name, networks))
     rows, columns = image_size if isinstance(image_size, tuple) else (image_size, image_size)
     for length in (rows, columns):
         if length <= 0 or length % SIZE_STEP:
             raise ValueError(f"image_size {length} is not a multiple of {SIZE_STEP}")
     image = keras.Input((rows, columns, 3), name="image")
-    scores = (MODELS | SHIPPED)[name](
+    scores = networks[name](
         image,
         num_classes,
         encoder_weights=encoder_weights,
@@ -66,11 +67,10 @@ def load_pretrained(name: str, image_size: int | tuple[int, int] = 512) -> keras
     """Return network `name` with the trained weights that the package ships.
 
     They expect slices with the pixel spacing and intensity window of `settings.PRETRAINING`.
-    Raises ValueError, which lists the shipped networks, for one without weights.
+    Raises ValueError for one without weights.
     """
-    shipped = sorted(file.stem for file in WEIGHTS.glob("*.keras"))
-    if name not in shipped:
-        raise ValueError(f"no weights are shipped for '{name}', only for {', '.join(shipped)}")
+    if name != SHIPPED_MODEL:
+        raise ValueError(NOT_SHIPPED.format(name))
     model = build_model(name, image_size, decoder_activation=PRETRAINING.decoder_activation)
     model.load_weights(WEIGHTS / f"{name}.keras")
     return model

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 from skimage.morphology import convex_hull_image, isotropic_closing, isotropic_dilation
 
-from bonelib import scans
+from bonelib import provenance, scans
 from bonelib.datasets.folder import read_columns, read_names, read_split
 from bonelib.errors import InputError
 from bonelib.labels import on_grid
@@ -101,12 +101,11 @@ class Subject:
         """Return everything that its annotation depends on."""
         paths = [path for path in (self.label_path, self.mask_path) if path is not None]
         files = [file for path in paths for file in scans.source_files(path)]
-        states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         return {
             "subject": self.name,
             "slices": self.slices,
             "names": self.names,
-            "sources": states,
+            "sources": provenance.content_hash(files, self.label_path.parent),
         }
 
     def read(self, deformed_by: int | None = None) -> Annotation:

@@ -76,8 +76,8 @@ def held_out(
 ) -> list[datasets.Case]:
     """Return series that the slabs do not show, rendered below `folder`.
 
-    Of the default phantoms, which are not trained on, all but the test series validate where
-    no subject does.
+    They are the default phantoms' test series and, for validation, the subjects that are not
+    trained on, or else the other default phantoms.
     """
     subjects = []
     for number, directory in enumerate(label_maps, 1):
@@ -87,10 +87,10 @@ def held_out(
             render(rendered, unseen, settings, workers=workers)
             subjects += datasets.find_cases("folder", rendered, settings, splits=())
     phantoms = datasets.find_cases("phantom", folder / "phantom", settings, workers)
-    splits = ["test" if subjects or case.split == "test" else "validation" for case in phantoms]
-    return subjects + [
-        replace(case, split=split) for case, split in zip(phantoms, splits, strict=True)
-    ]
+    unseen = [case for case in phantoms if case.split == "test"]
+    if not subjects:
+        subjects = [replace(case, split="validation") for case in phantoms if case not in unseen]
+    return subjects + unseen
 
 
 def _write_slabs(folder: Path, record: dict, subjects: dict[str, Subject]) -> None:

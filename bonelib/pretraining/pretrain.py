@@ -17,17 +17,18 @@ import SimpleITK
 
 from bonelib import datasets, devices, metrics, models, provenance
 from bonelib.bone_names import KINDS, kind_of
+from bonelib.evaluation.error_analysis import LEVELS, THIRDS, levels_of
 from bonelib.paths import ResultFolder
 from bonelib.prediction import load_network
 from bonelib.pretraining.corpus import Corpus
 from bonelib.pretraining.corpus_writer import held_out, write_corpus
-from bonelib.pretraining.train import NAME, train
+from bonelib.pretraining.train import train
 from bonelib.segment import segment_image
 from bonelib.segment.pretrained import Network
 from bonelib.segment.probabilities import find_region, margin_on_scan, predict_bone
-from bonelib.settings import BONE, Settings
+from bonelib.settings import BONE, SHIPPED_MODEL, Settings
 
-LEVELS = np.linspace(-0.9, 0.9, 37)  # candidates for the least margin of bone
+MARGINS = np.linspace(-0.9, 0.9, 37)  # candidates for the least margin of bone
 
 CARD = """# Model card: {name}
 
@@ -38,21 +39,22 @@ background, patient and bone.
 - **Input**: any scan in HU, resampled in plane to {spacing:g} mm, window {low:g} to {high:g} HU;
   `bonelib.segment.segment_image` does this. The network sees each slice with the planes
   {neighbour:g} mm below and above it.
-- **Training data**: {phantoms} made-up patients and {maps}: {slabs} slabs of tissue, shown
-  {samples} times, each time rotated, bent, and with a random contrast, blur and noise; the target
-  is the share of each class in a pixel. No real CT took part in training or in the choice of the
-  weights. `data/README.md` names the annotations of the shipped weights, with their licences.
+- **Training data**: {phantoms} made-up patients and {maps}:
+  {slabs} slabs of tissue, shown {samples} times, each time rotated, bent, and with a random
+  contrast, blur and noise; the target is the share of each class in a pixel. No real CT took part
+  in training or in the choice of the weights. `data/README.md` names the annotations of the shipped
+  weights, with their licences.
 - **Choice of weights**: best mean IoU on slices of validation series, whose people are not in the
-  training: epoch {epoch}, bone Dice {validation} %. Bone is what leads the other classes by a
-  margin of {level:+.2f}, the value with the highest Dice of whole validation scans.
+  training: epoch {epoch} of {epochs}, bone Dice {validation} %. Bone is what leads the other
+  classes by a margin of {level:+.2f}, the value with the highest Dice of whole validation scans.
 - **Limits**: adults only; contrast media never exceeded 1,100 HU in training. A prosthesis is
   labelled patient, not bone; ribs, arms and the whole spine are labelled bone.
 - **Licence of the weights**: that of this project.
 
 ## Held-out series
 
-Scores in % on the grid of each series; `validation` are the people who chose epoch and margin,
-`test` the default phantoms.
+Scores in % on the grid of each series, by bone and by level (the bones that a slice shows);
+`validation` are the people who chose epoch and margin, `test` default phantoms.
 
 {scores}
 
@@ -82,16 +84,20 @@ def pretrain(
     """
     corpus = write_corpus(output / "corpus", label_maps, settings, phantoms, workers)
     history = train(corpus, output, settings)
-    best = load_network(ResultFolder(output).best(NAME, settings.epochs_long), NAME, settings)
+    results = ResultFolder(output)
+    best_file = results.best(SHIPPED_MODEL, settings.epochs_long)
+    best = load_network(best_file, SHIPPED_MODEL, settings)
     weights = output / "weights"
     cases = held_out(output, label_maps, settings, workers)
-    network = Network(NAME, models.save_pretrained(best, NAME, weights), settings)
+    file = models.save_pretrained(best, SHIPPED_MODEL, weights)
+    network = Network(SHIPPED_MODEL, file, settings)
     level = best_level([case for case in cases if case.split == "validation"], network)
     shift_bone(best, level)
-    models.save_pretrained(best, NAME, weights)
+    models.save_pretrained(best, SHIPPED_MODEL, weights)
     devices.set_precision(settings)
     scores = score_cases(cases, partial(segment_image, network=network))
-    write_card(weights, settings, corpus, history, scores, level)
+    record = provenance.read_json(results.training_record(SHIPPED_MODEL))
+    write_card(weights, settings, corpus, history, record, scores, level)
     return weights
 
 
@@ -102,11 +108,11 @@ def best_level(cases: list[datasets.Case], network: Network) -> float:
         scan = case.scan()
         bone = SimpleITK.GetArrayFromImage(case.label_map(scan)) == BONE
         margin = predict_bone(network, scan, find_region(network, scan))
-        margins = SimpleITK.GetArrayViewFromImage(margin_on_scan(margin, scan))
-        found = np.array([(margins > level).sum() for level in LEVELS])
-        hits = np.array([(margins[bone] > level).sum() for level in LEVELS])
+        margins = SimpleITK.GetArrayFromImage(margin_on_scan(margin, scan))
+        found = np.array([(margins > level).sum() for level in MARGINS])
+        hits = np.array([(margins[bone] > level).sum() for level in MARGINS])
         dice.append(2 * hits / (found + bone.sum()))
-    return float(LEVELS[np.argmax(np.mean(dice, axis=0))])
+    return float(MARGINS[np.argmax(np.mean(dice, axis=0))])
 
 
 def shift_bone(model: keras.Model, level: float) -> None:
@@ -121,9 +127,10 @@ def shift_bone(model: keras.Model, level: float) -> None:
 
 
 def score_cases(cases: list[datasets.Case], segment: Callable) -> pd.DataFrame:
-    """Return Dice, IoU and recalls by bone in % of each case, on the grid of its scan.
+    """Return Dice, IoU, recall by bone and Dice of bone by level in % of each case.
 
-    `segment` turns a scan in HU into a label map; the body is patient and bone together.
+    `segment` turns a scan in HU into a label map on its grid, where the scores are computed;
+    the body is patient and bone together.
     """
     rows = []
     for case in cases:
@@ -137,10 +144,17 @@ def score_cases(cases: list[datasets.Case], segment: Callable) -> pd.DataFrame:
         row = {"split": case.split, "series": case.series_id}
         row |= {"bone Dice": metrics.dice(counts)[BONE], "bone IoU": metrics.iou(counts)[BONE]}
         row |= {"body Dice": metrics.dice(body)[1]}
+        table = pd.DataFrame({"series": "", "position_mm": range(len(ids)), "structures": ""})
         for bone in KINDS:
             numbers = [number for number, name in (names or {}).items() if kind_of(name) == bone]
-            inside = predicted[np.isin(ids, numbers)]
-            row[f"{bone} found"] = (inside == BONE).mean() if len(inside) else np.nan
+            shown = np.isin(ids, numbers)
+            row[f"{bone}, recall"] = (predicted[shown] == BONE).mean() if shown.any() else np.nan
+            table.loc[shown.any(axis=(1, 2)), "structures"] += f" {bone}"
+        levels = levels_of(table)
+        for level in LEVELS[: -len(THIRDS)]:
+            slices = (levels == level).to_numpy()
+            counts = metrics.confusion_matrix(reference[slices], predicted[slices])
+            row[f"{level}, Dice"] = metrics.dice(counts)[BONE]
         rows.append(row)
     return pd.DataFrame(rows).set_index(["split", "series"]).mul(100).reset_index()
 
@@ -150,17 +164,22 @@ def write_card(
     settings: Settings,
     corpus: Corpus,
     history: pd.DataFrame,
+    record: dict,
     scores: pd.DataFrame,
     level: float,
 ) -> None:
-    """Write the Markdown model card of the weights in `folder`, where bone is above `level`."""
+    """Write the Markdown model card of the weights in `folder`, where bone is above `level`.
+
+    `record` is that of the training.
+    """
     slabs = corpus.slabs()
     maps = sorted(set(slabs["subject"]) - {""})
     patients = slabs["file"].map(lambda file: Path(file).parent.name)
     best = history.loc[history["val_mean_iou"].idxmax()]
-    versions = provenance.versions()
+    table = scores.drop(columns=["split", "series"])
+    table.index = scores["split"] + ": " + scores["series"]
     text = CARD.format(
-        name=NAME,
+        name=SHIPPED_MODEL,
         spacing=settings.pixel_spacing_mm,
         low=settings.window_low_hu,
         high=settings.window_high_hu,
@@ -169,17 +188,18 @@ def write_card(
         maps=f"{len(maps)} annotated subjects ({', '.join(maps)})" if maps else "no label maps",
         slabs=len(slabs),
         level=level,
-        samples=settings.epochs * settings.steps_per_epoch * settings.batch_size,
+        samples=len(history) * settings.steps_per_epoch * settings.batch_size,
         minutes=round(history["seconds"].sum() / 60),
         settings="\n".join(f"| {key} | {value} |" for key, value in asdict(settings).items()),
         label_maps=" --label-maps DIR..." if maps else "",
         fingerprint=corpus.fingerprint,
-        commit=provenance.git_commit(),
-        keras=versions["keras"],
-        device=devices.machine()["processor"],
+        commit=record["git_commit"],
+        keras=record["versions"]["keras"],
+        device=record["device"]["processor"],
         epoch=int(best["epoch"]),
+        epochs=len(history),
         validation=f"{100 * best['val_dice_bone']:.1f}",
-        scores=scores.round(1).to_markdown(index=False),
+        scores=table.round(1).T.astype(object).fillna("").to_markdown(),
     )
-    with provenance.replacing(folder / f"{NAME}.md") as scratch:
+    with provenance.replacing(folder / f"{SHIPPED_MODEL}.md") as scratch:
         scratch.write_text(text)

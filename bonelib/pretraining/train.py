@@ -14,9 +14,7 @@ import pandas as pd
 from bonelib import training
 from bonelib.paths import ResultFolder
 from bonelib.pretraining.corpus import Corpus
-from bonelib.settings import PRETRAINING, Settings, parse_overrides, replaced
-
-NAME = "unet25d"
+from bonelib.settings import PRETRAINING, SHIPPED_MODEL, Settings, parse_overrides, replaced
 
 
 def train(corpus: Corpus, output: Path, settings: Settings) -> pd.DataFrame:
@@ -24,7 +22,9 @@ def train(corpus: Corpus, output: Path, settings: Settings) -> pd.DataFrame:
 
     The best epoch is that of the highest mean IoU on the corpus' validation slices.
     """
-    return training.train(NAME, corpus.validation, ResultFolder(output), settings, samples=corpus)
+    return training.train(
+        SHIPPED_MODEL, corpus.validation, ResultFolder(output), settings, samples=corpus
+    )
 
 
 def main() -> None:

@@ -9,9 +9,8 @@ import keras
 from bonelib import models, provenance
 from bonelib.errors import InputError
 from bonelib.paths import ResultFolder
-from bonelib.settings import NUM_CLASSES, PRETRAINING, Settings
+from bonelib.settings import NUM_CLASSES, PRETRAINING, SHIPPED_MODEL, Settings
 
-SHIPPED = "unet"
 TRAINING_RECORD = "training.json"  # written beside the weights by a training
 
 
@@ -46,21 +45,20 @@ class Network:
         return model
 
 
-def find_network(name: str = SHIPPED, weights: Path | None = None) -> Network:
+def find_network(name: str = SHIPPED_MODEL, weights: Path | None = None) -> Network:
     """Return network `name` with the shipped weights, or with those of a file.
 
     The settings come from the training record beside the file, else they are those of the
     shipped weights. Raises InputError if there are no such weights.
     """
     settings = PRETRAINING
-    if name not in models.SHIPPED:  # the paper's networks see single slices
+    if name != SHIPPED_MODEL:  # the paper's networks see single slices
         settings = replace(settings, neighbour_mm=0.0)
     if weights is None:
-        shipped = sorted(file.stem for file in models.WEIGHTS.glob("*.keras"))
-        if name not in shipped:
+        if name != SHIPPED_MODEL:
             raise InputError(
-                f"no weights are shipped for '{name}', only for {', '.join(shipped)}; train it "
-                "and give its best_of_<epochs>.keras as weights"
+                f"{models.NOT_SHIPPED.format(name)}; train it and give its best_of_<epochs>.keras "
+                "as weights"
             )
         return Network(name, models.WEIGHTS / f"{name}.keras", settings)
     if not weights.is_file():

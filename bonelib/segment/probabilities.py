@@ -51,7 +51,7 @@ class Region:
 def find_region(network: Network, scan: SimpleITK.Image, progress: Progress = ignore) -> Region:
     """Return the bounding box of bone and a margin around it; all of the scan if none is found.
 
-    The network sees one slice in `SEARCH_MM`, once, and its output is not refined.
+    The network sees one slice in `SEARCH_MM`.
     """
     settings = _covering(network.settings, scan)
     size, count = settings.image_size, scan.GetSize()[2]
@@ -92,26 +92,24 @@ def predict_bone(
     for first in range(0, len(positions), SLICES_AT_ONCE):
         chosen = positions[first : first + SLICES_AT_ONCE]
         images = input_slices(scan, region.settings, chosen, thickness)
-        for probabilities in _fine_probabilities(model, images[:, region.rows, region.columns]):
+        for probabilities in _probabilities(model, images[:, region.rows, region.columns]):
             bone = probabilities[..., BONE:].sum(axis=-1)  # of all classes of bone
             margins.append(bone - probabilities[..., :BONE].max(axis=-1))
             progress(len(margins), len(positions))
     first = to_grid(scan[:, :, :1], region.settings)
     pixel_mm = region.settings.pixel_spacing_mm
-    step_mm = rows * pixel_mm / margins[0].shape[0]
-    # The first value lies in the middle of the network's first output pixel.
-    offset = (rows // model.output_shape[1] - 1) / 2
+    stride = rows // model.output_shape[1]  # input pixels to an output pixel
     image = SimpleITK.GetImageFromArray(np.stack(margins))
-    image.SetSpacing((step_mm, step_mm, thickness * distance_mm))
+    image.SetSpacing((stride * pixel_mm, stride * pixel_mm, thickness * distance_mm))
     image.SetDirection(scan.GetDirection())
-    corner = (region.columns.start + offset, region.rows.start + offset, positions[0])
+    middle = (stride - 1) / 2  # of the first output pixel
+    corner = (region.columns.start + middle, region.rows.start + middle, positions[0])
     image.SetOrigin(first.TransformContinuousIndexToPhysicalPoint(corner))
     # Padded to the whole scan, since naming bones depends on what the scan could show.
-    parts, step = (region.columns, region.rows), rows // margins[0].shape[0]
-    size = region.settings.image_size
+    parts, size = (region.columns, region.rows), region.settings.image_size
     above = scan.GetSize()[2] - region.slices.stop
-    before = [*(part.start // step for part in parts), region.slices.start // thickness]
-    after = [*((size - part.stop) // step for part in parts), above // thickness]
+    before = [*(part.start // stride for part in parts), region.slices.start // thickness]
+    after = [*((size - part.stop) // stride for part in parts), above // thickness]
     return SimpleITK.ConstantPad(image, before, after, -1.0)
 
 
@@ -164,28 +162,6 @@ def _aligned(first: int, last: int, size: int) -> slice:
     length = min(size, -(-(min(size, last) - first) // SIZE_STEP) * SIZE_STEP)
     first = min(first, size - length)
     return slice(first, first + length)
-
-
-def _fine_probabilities(model: keras.Model, images: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the probabilities (row, column, class) of each slice on a grid finer than the output.
-
-    An output pixel of a network covers `stride` pixels a side. If that is more than one,
-    the slice is predicted four times, shifted by half of it, and the results are interlaced
-    ("shift and stitch", Long et al. 2015, section 3.2).
-    """
-    rows, columns = images.shape[1:3]
-    stride = rows // model.output_shape[1]
-    if stride == 1:
-        yield from _probabilities(model, images)
-        return
-    half = stride // 2
-    for image in images:
-        padded = np.pad(image, ((0, half), (0, half), (0, 0)), mode="edge")
-        shifts = [padded[y : y + rows, x : x + columns] for y in (0, half) for x in (0, half)]
-        parts = np.stack(list(_probabilities(model, np.stack(shifts))))
-        coarse = parts.shape[1:]
-        parts = parts.reshape(2, 2, *coarse).transpose(2, 0, 3, 1, 4)
-        yield parts.reshape(2 * coarse[0], 2 * coarse[1], coarse[2])
 
 
 def _probabilities(model: keras.Model, images: np.ndarray) -> Iterator[np.ndarray]:
