@@ -63,7 +63,7 @@ if __name__ == "__main__":
     for module in pkgutil.walk_packages(bonelib.__path__, "bonelib."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    network = find_network("unet").sized(96, 96)
+    network = find_network().sized(96, 96)
     np.save(root / "jax.npy", network.predict_on_batch(np.load(root / "images.npy")))
     stop = {"side_effect": KeyboardInterrupt}  # by then everything of the epoch is written
     try:
@@ -110,7 +110,7 @@ def by_jax(root):
 
 def test_the_same_weights_give_the_same_probabilities(by_jax):
     keras.config.set_dtype_policy("float32")
-    ours = find_network("unet").sized(96, 96).predict_on_batch(np.load(by_jax / "images.npy"))
+    ours = find_network().sized(96, 96).predict_on_batch(np.load(by_jax / "images.npy"))
     assert np.ptp(ours) > 0.5
     np.testing.assert_allclose(ours, np.load(by_jax / "jax.npy"), atol=1e-4)
 
