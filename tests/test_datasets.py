@@ -35,18 +35,6 @@ def test_folder_gives_a_case_for_each_line(write_dataset, trunk_hu):
         assert ((values(case.annotation()[0]) == 3) == (trunk_hu > 500)).all()
 
 
-def test_dicom_lies_in_a_folder_or_beside_the_mask(write_dataset, write_series, trunk_hu):
-    root = write_dataset()
-    for series_id, below in (("a", "ct"), ("b", "")):
-        (root / series_id / "ct.nii.gz").unlink()
-        write_series(root / series_id / below, trunk_hu, (5, 4, 4))
-    cases = find_cases("folder", root, SMOKE)
-    assert [case.scan_path for case in cases[:2]] == [root / "a" / "ct", root / "b"]
-    reference = values(cases[2].label_map())
-    for case in cases:
-        np.testing.assert_array_equal(values(case.label_map()), reference)
-
-
 def test_bone_names_choose_the_bones(write_dataset):
     root = write_dataset()
     (root / "bone_names.csv").write_text("id,name\n3, left  hip\n4,sacrum\n")
@@ -155,6 +143,10 @@ def test_a_mask_in_dicom_is_found_by_its_modality(dicom_dataset, bone, trunk_hu,
     assert case.scan_path == folder / scan
     assert folder / place in case.source_files()
     assert len(case.source_files()) == len(trunk_hu) + 1
+    SimpleITK.WriteImage(bone, str(folder / "mask.nii.gz"))  # wins by its name
+    case, found = first_map(root)
+    assert (case.scan_path, case.mask_path) == (folder / scan, folder / "mask.nii.gz")
+    np.testing.assert_array_equal(found, trunk_hu > 500)
 
 
 def test_no_mask_and_two_structure_sets_are_refused(dicom_dataset, bone):
