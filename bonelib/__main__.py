@@ -89,7 +89,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("-o", "--output", type=Path, metavar="DIR", required=True, help="folder for the results")
     add("--bones", action="store_true",
         help="separate femurs, hip bones, sacrum, vertebrae and other bones")  # fmt: skip
-    _add_model(add)
+    add("--model", default=SHIPPED_MODEL, choices=[SHIPPED_MODEL, *MODEL_NAMES], metavar="NAME",
+        help=f"network of --weights: {', '.join(MODEL_NAMES)}")  # fmt: skip
     add("--weights", type=Path, metavar="FILE", help="default: the shipped weights")
     add("--overwrite", action="store_true",
         help="replace the files of an earlier run in DIR; all other files are kept")  # fmt: skip
@@ -137,11 +138,6 @@ def _add_scan(add: Callable) -> None:
     add("scan", type=Path, metavar="SCAN",
         help="DICOM folder, NIfTI, NRRD or MHA file, or an archive of one of these")  # fmt: skip
     add("--series", metavar="N", help="number or UID of the DICOM series to read")
-
-
-def _add_model(add: Callable) -> None:
-    add("--model", default=SHIPPED_MODEL, choices=[SHIPPED_MODEL, *MODEL_NAMES], metavar="NAME",
-        help=f"network of --weights: {', '.join(MODEL_NAMES)}")  # fmt: skip
 
 
 def inspect(options: argparse.Namespace) -> None:
