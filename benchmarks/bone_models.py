@@ -16,8 +16,9 @@ import SimpleITK
 from bonelib import devices, labels, metrics
 from bonelib.labels import image_like
 from bonelib.phantom.series import make_series, series_seed
+from bonelib.scans import Grid
 from bonelib.segment import pretrained, probabilities, surfaces
-from bonelib.segment.probabilities import bone_on_scan, find_region, predict_bone
+from bonelib.segment.probabilities import bone_on_grid, find_region, predict_bone
 from bonelib.settings import PAPER_SERIES, PRETRAINING
 
 SERIES = {name: count for name, split, count in PAPER_SERIES if split == "test"}
@@ -44,7 +45,8 @@ def whole(region, scan: SimpleITK.Image):
 
 def score(margin: SimpleITK.Image, scan: SimpleITK.Image, bone: SimpleITK.Image) -> dict:
     """Return overlap and distances of the bone found, on the scan's grid."""
-    reference, found = map(SimpleITK.GetArrayFromImage, (bone, bone_on_scan(margin, scan)))
+    images = bone, bone_on_grid(margin, Grid.of(scan))
+    reference, found = map(SimpleITK.GetArrayFromImage, images)
     counts = metrics.confusion_matrix(reference, found, 2)
     voxel_ml = np.prod(scan.GetSpacing()) / 1000
     return {
@@ -79,7 +81,7 @@ def surface_rows(margin: SimpleITK.Image, scan: SimpleITK.Image, bone) -> list[d
     reference = surfaces.bone_surface(bone)
     best = surfaces.bone_surface(margin)
     found = {
-        "label map": surfaces.bone_surface(bone_on_scan(margin, scan)),
+        "label map": surfaces.bone_surface(bone_on_grid(margin, Grid.of(scan))),
         "margin": best,
         **{f"at most {count:,}": surfaces.coarsen(best, count) for count in TRIANGLES},
     }
@@ -101,7 +103,7 @@ def show_scores(series: list[str]) -> None:
     tables = {"steps": [], "surface from": [], "segmented": []}
     for name in series:
         scan, bone = make_patient(name)
-        region = find_region(network, scan)
+        region = find_region(network.settings, scan, labels.body_mask(scan))
         for part, chosen in (("whole scan", whole(region, scan)), ("region", region)):
             started = time.perf_counter()
             margin = predict_bone(network, scan, chosen)
@@ -126,10 +128,11 @@ def show_speed() -> None:
     scan = SimpleITK.GetImageFromArray(SimpleITK.GetArrayFromImage(patient)[slices])
     scan.SetSpacing(patient.GetSpacing())
     started = time.perf_counter()
-    margin = predict_bone(network, scan, find_region(network, scan))
+    body = labels.body_mask(scan)
+    margin = predict_bone(network, scan, find_region(network.settings, scan, body))
     predicted = time.perf_counter() - started
-    cleaned = probabilities.clean(margin, scan, labels.body_mask(scan))
-    bone_on_scan(cleaned, scan)
+    cleaned = probabilities.clean(margin, scan, body)
+    bone_on_grid(cleaned, Grid.of(scan))
     surface = surfaces.bone_surface(cleaned)
     seconds = time.perf_counter() - started
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

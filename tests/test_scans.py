@@ -68,6 +68,23 @@ def test_every_order_of_axes_comes_out_the_same(tmp_path_factory, array, order):
     assert_same(read_scan(path), image)
 
 
+@pytest.mark.parametrize("order", ["LPS", "RAI", "ASL", "IRP"])
+@pytest.mark.parametrize("depth, thick", [(13, 4), (5, 3), (2, 2)])
+def test_thin_slices_are_averaged_where_they_lie(tmp_path, order, depth, thick):
+    """HU rise by 10 a slice along the patient, whatever axis of the file that is."""
+    rising = 10.0 * np.arange(depth)[:, None, None] * np.ones((1, 4, 5))
+    image = SimpleITK.GetImageFromArray((rising - 500).astype(np.float32))
+    image.SetSpacing((2, 3, 0.36))
+    path = tmp_path / "ct.nrrd"
+    SimpleITK.WriteImage(SimpleITK.DICOMOrient(image, order), str(path))
+    opened = open_scan(path, thickest_mm=1.5)
+    averaged = opened.image
+    assert averaged.GetDepth() == thick and opened.grid.size == SimpleITK.ReadImage(path).GetSize()
+    heights = [averaged.TransformIndexToPhysicalPoint((0, 0, at))[2] for at in range(thick)]
+    wrong = np.abs(values(averaged)[:, 0, 0] + 500 - 10 / 0.36 * np.array(heights))
+    assert np.sort(wrong)[:-1].max() < 1e-3  # the last may be of fewer slices
+
+
 def test_real_volume(shared_data):
     path = shared_data / "abdomen_nifti" / "ct.nii.gz"
     reference = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")

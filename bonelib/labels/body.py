@@ -15,6 +15,7 @@ SMALLEST_LIMB_MM2 = 500.0  # cross-section of a child's wrist; rails of a couch 
 FATTEST_LIMB_HU = -180.0  # the parts of a couch have a lower mean
 ENCLOSED = 0.6  # share of a cavity's rim that is thick tissue, if the cavity is gas inside
 OPEN = 0.5  # share of a cavity under outside air, if it is a gap between limbs
+CAVITY = 2  # air inside the patient, in `_outline`
 SMALLEST_GAP_MM2 = 50.0  # a smaller cavity is never a gap between limbs
 
 BONE_HU = 200.0  # soft tissue lies below, some of each bone's shell above
@@ -33,25 +34,24 @@ def body_mask(scan: SimpleITK.Image) -> SimpleITK.Image:
     """
     spacing_mm = scan.GetSpacing()[:2]
     image_hu = SimpleITK.GetArrayViewFromImage(scan)
-    outlines, cavities = zip(*(_outline(part, spacing_mm) for part in image_hu), strict=True)
-    body, cavities = np.stack(outlines), np.stack(cavities)
+    inside = np.empty(image_hu.shape, np.uint8)
+    for index, part in enumerate(image_hu):
+        inside[index] = _outline(part, spacing_mm)
     smallest_gap = SMALLEST_GAP_MM2 / np.prod(spacing_mm)
     padding_hu = image_hu.min()
-    last = len(body) - 1
+    last = len(inside) - 1
     for here, neighbour in (
         *((index, index - 1) for index in range(1, last + 1)),
         *((index, index + 1) for index in range(last - 1, -1, -1)),
     ):
         # Rows that hold nothing were not scanned: they show no air between limbs.
         scanned = (image_hu[neighbour] > padding_hu).any(axis=1, keepdims=True)
-        _open_gaps(body[here], cavities[here], (1 - body[neighbour]) * scanned, smallest_gap)
-    return image_like(body, scan)
+        _open_gaps(inside[here], (inside[neighbour] == 0) & scanned, smallest_gap)
+    return image_like(np.minimum(inside, 1, out=inside), scan)
 
 
-def _outline(
-    slice_hu: np.ndarray, spacing_mm: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the filled limbs and trunk of a slice, and the air inside; uint8 0 or 1.
+def _outline(slice_hu: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """Return 1 in the limbs and the trunk of a slice, `CAVITY` in the air inside, else 0; uint8.
 
     `spacing_mm` is (x, y).
     """
@@ -74,8 +74,7 @@ def _outline(
         cv2.dilate(limbs.astype(np.uint8), disk) & filled, connectivity=4
     )
     limbs = np.isin(parts, np.unique(parts[limbs])).astype(np.uint8)
-    outline = 1 - _outside(limbs)
-    return outline, outline & (1 - above)
+    return (1 - _outside(limbs)) * np.where(above, np.uint8(1), np.uint8(CAVITY))
 
 
 def _thick_walled(above: np.ndarray, thick: np.ndarray) -> np.ndarray:
@@ -101,18 +100,17 @@ def _outside(body: np.ndarray) -> np.ndarray:
     return (parts == parts[0, 0])[1:-1, 1:-1].astype(np.uint8)
 
 
-def _open_gaps(
-    body: np.ndarray, cavities: np.ndarray, air: np.ndarray, smallest_gap: float
-) -> None:
-    """Take from `body` the cavities that lie under the neighbouring slice's outside air."""
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(cavities & body, connectivity=4)
+def _open_gaps(inside: np.ndarray, air: np.ndarray, smallest_gap: float) -> None:
+    """Take from a slice the cavities that lie under the neighbouring slice's outside air."""
+    cavities = (inside == CAVITY).astype(np.uint8)
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(cavities, connectivity=4)
     pixels = np.flatnonzero(parts)
     under = np.bincount(parts.ravel()[pixels], air.ravel()[pixels], len(stats))
     share = under / stats[:, cv2.CC_STAT_AREA]
     gaps = (share > OPEN) & (stats[:, cv2.CC_STAT_AREA] >= smallest_gap)
     gaps[0] = False
     if gaps.any():
-        body[gaps[parts]] = 0
+        inside[gaps[parts]] = 0
 
 
 def unlabelled_bone(
@@ -125,10 +123,12 @@ def unlabelled_bone(
     """
     spacing_mm = scan.GetSpacing()[:2]
     image_hu, drawn, inside = map(SimpleITK.GetArrayViewFromImage, (scan, bone, body))
-    # The drawn bone goes first, or its own shell would close up with what lies beside it.
-    open_hu = np.where((inside == 1) & (drawn == 0), image_hu, AIR_HU)
-    found = np.stack([_whole_bones(part, spacing_mm) for part in open_hu])
-    return image_like(found * ((drawn == 0) & (inside == 1)).astype(np.uint8), scan)
+    found = np.empty(image_hu.shape, np.uint8)
+    for index, slice_hu in enumerate(image_hu):
+        # The drawn bone goes first, or its own shell would close up with what lies beside it.
+        is_open = (inside[index] == 1) & (drawn[index] == 0)
+        found[index] = _whole_bones(np.where(is_open, slice_hu, AIR_HU), spacing_mm) * is_open
+    return image_like(found, scan)
 
 
 def _whole_bones(slice_hu: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK
 
-from bonelib import datasets, devices, metrics, models, provenance
+from bonelib import datasets, devices, labels, metrics, models, provenance
 from bonelib.bone_names import KINDS, kind_of
 from bonelib.evaluation.error_analysis import LEVELS, THIRDS, levels_of
 from bonelib.paths import ResultFolder
@@ -23,9 +23,10 @@ from bonelib.prediction import load_network
 from bonelib.pretraining.corpus import Corpus
 from bonelib.pretraining.corpus_writer import held_out, write_corpus
 from bonelib.pretraining.train import train
+from bonelib.scans import Grid
 from bonelib.segment import segment_image
 from bonelib.segment.pretrained import Network
-from bonelib.segment.probabilities import find_region, margin_on_scan, predict_bone
+from bonelib.segment.probabilities import find_region, margin_on_grid, predict_bone
 from bonelib.settings import BONE, SHIPPED_MODEL, Settings
 
 MARGINS = np.linspace(-0.9, 0.9, 37)  # candidates for the least margin of bone
@@ -107,8 +108,9 @@ def best_level(cases: list[datasets.Case], network: Network) -> float:
     for case in cases:
         scan = case.scan()
         bone = SimpleITK.GetArrayFromImage(case.label_map(scan)) == BONE
-        margin = predict_bone(network, scan, find_region(network, scan))
-        margins = SimpleITK.GetArrayFromImage(margin_on_scan(margin, scan))
+        region = find_region(network.settings, scan, labels.body_mask(scan))
+        margin = predict_bone(network, scan, region)
+        margins = SimpleITK.GetArrayFromImage(margin_on_grid(margin, Grid.of(scan)))
         found = np.array([(margins > level).sum() for level in MARGINS])
         hits = np.array([(margins[bone] > level).sum() for level in MARGINS])
         dice.append(2 * hits / (found + bone.sum()))

@@ -18,11 +18,13 @@ import SimpleITK
 
 from bonelib.errors import InputError, warn
 from bonelib.scans.dicom import Frame, choose_series, files_below, is_dicom, modality
-from bonelib.scans.dicom_volume import Layout, clip_hu, lay_out, read_volume_of
+from bonelib.scans.dicom_volume import Layout, lay_out, read_values
 from bonelib.scans.volumes import (
     HIGHEST_HU,
+    LOWEST_HU,
     VOLUME_SUFFIXES,
     Grid,
+    averaged,
     read_file,
     straighten,
     volume_stem,
@@ -30,7 +32,7 @@ from bonelib.scans.volumes import (
 )
 
 __all__ = [
-    "VOLUME_SUFFIXES", "Frame", "Grid", "Layout", "is_dicom", "is_scan_file",
+    "VOLUME_SUFFIXES", "Frame", "Grid", "Layout", "averaged", "is_dicom", "is_scan_file",
     "modality", "open_scan", "read_layout", "read_scan", "read_volume", "source_files",
     "volume_stem", "write_volume",
 ]  # fmt: skip
@@ -55,17 +57,21 @@ def read_scan(path: Path | str, series: str | None = None) -> SimpleITK.Image:
     return open_scan(path, series).image
 
 
-def open_scan(path: Path | str, series: str | None = None) -> Layout:
-    """Read a scan as `read_scan` does, and keep how its slices lie on disk."""
+def open_scan(path: Path | str, series: str | None = None, thickest_mm: float = 0.0) -> Layout:
+    """Read a scan as `read_scan` does, and keep how its slices lie on disk.
+
+    Thin slices are averaged to at most `thickest_mm`, to save time and memory.
+    """
     with _source(Path(path)) as source:
-        layout, image = _stored(source, series)
-        return replace(layout, image=_turned(source, image))
+        layout = _stored(source, series, thickest_mm=thickest_mm)
+        layout = replace(layout, image=_in_hu(source, layout.image))
+        return replace(layout, image=_turned(layout.image))
 
 
 def read_layout(path: Path | str, series: str | None = None) -> Layout:
     """Read how the slices of a scan lie on disk, without decoding those of DICOM."""
     with _source(Path(path)) as source:
-        return _stored(source, series, pixels=False)[0]
+        return _stored(source, series, pixels=False)
 
 
 def read_volume(path: Path | str) -> SimpleITK.Image:
@@ -159,24 +165,29 @@ def _unpacked_bytes(archive: Path, kind: str) -> int:
 
 
 def _stored(
-    source: Path, series: str | None, pixels: bool = True
-) -> tuple[Layout, SimpleITK.Image | None]:
-    """Return how a scan is stored, and the scan as it is stored."""
+    source: Path, series: str | None, pixels: bool = True, thickest_mm: float = 0.0
+) -> Layout:
+    """Return how a scan is stored, with the scan as it is stored or as averaged."""
     is_folder = source.is_dir() or source.name.upper() == DICOMDIR
     if is_folder or is_dicom(source):
         chosen = choose_series(source, source_files(source), series)
         if not is_folder and len(chosen.frames) < 2:
             raise InputError(f"{source}: this is one DICOM slice; give the folder of the series")
         layout = lay_out(source, chosen)
-        return layout, read_volume_of(layout) if pixels else None
+        if not pixels:
+            return layout
+        return replace(layout, image=averaged(read_values(layout), layout.grid, thickest_mm))
     if series is not None:
         raise InputError(f"{source}: is one volume, without a series '{series}'; leave it out")
     image = read_file(source)
-    return Layout(Grid.of(image), [], np.arange(image.GetDepth(), dtype=float)), image
+    grid, values = Grid.of(image), SimpleITK.GetArrayViewFromImage(image)
+    return Layout(
+        grid, [], np.arange(grid.size[2], dtype=float), averaged(values, grid, thickest_mm)
+    )
 
 
-def _turned(path: Path, image: SimpleITK.Image) -> SimpleITK.Image:
-    """Return a scan in LPS and in HU, int16 or float32; raise InputError where it is none."""
+def _in_hu(path: Path, image: SimpleITK.Image) -> SimpleITK.Image:
+    """Return a scan in HU, int16 or float32; raise InputError where it is none."""
     if min(image.GetSize()) < 2:
         raise InputError(f"{path}: holds one CT slice; a scan has at least two")
     values = SimpleITK.GetArrayViewFromImage(image)
@@ -190,8 +201,13 @@ def _turned(path: Path, image: SimpleITK.Image) -> SimpleITK.Image:
         )
     if high > HIGHEST_HU:
         warn(f"values up to {high:g} HU are cut to {HIGHEST_HU}")
-    hu = Grid.of(image).image(clip_hu(values, values.dtype.kind in "iu"))
-    turned = SimpleITK.DICOMOrient(hu, "LPS")
+    kind = SimpleITK.sitkInt16 if values.dtype.kind in "iu" else SimpleITK.sitkFloat32
+    return SimpleITK.Clamp(image, kind, LOWEST_HU, HIGHEST_HU)
+
+
+def _turned(image: SimpleITK.Image) -> SimpleITK.Image:
+    """Return a scan in LPS, with straight axes close to the patient's."""
+    turned = SimpleITK.DICOMOrient(image, "LPS")
     grid = Grid.of(turned)
     if grid.is_skew:
         row, column, step = grid.axes.T

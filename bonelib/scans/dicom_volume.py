@@ -71,8 +71,8 @@ def lay_out(source: Path, series: Series) -> Layout:
     return Layout(grid, series.frames, places)
 
 
-def read_volume_of(layout: Layout) -> SimpleITK.Image:
-    """Decode the slices of a series to one volume in HU; empty places are interpolated."""
+def read_values(layout: Layout) -> np.ndarray:
+    """Return the slices of a series in HU on its grid; empty places are interpolated."""
     frames, places = layout.frames, layout.places
     whole = all(frame.slope.is_integer() and frame.intercept.is_integer() for frame in frames)
     kind = np.int16 if whole else np.float32
@@ -83,7 +83,7 @@ def read_volume_of(layout: Layout) -> SimpleITK.Image:
         indices = list(group)
         image_hu[indices] = decode_hu([frames[index] for index in indices])
     if np.array_equal(places, np.arange(len(places))):
-        return layout.grid.image(image_hu)
+        return image_hu
     wanted = np.arange(layout.grid.size[2])
     after = np.clip(np.searchsorted(places, wanted), 1, len(places) - 1)
     weights = (wanted - places[after - 1]) / (places[after] - places[after - 1])
@@ -91,7 +91,7 @@ def read_volume_of(layout: Layout) -> SimpleITK.Image:
     for index, (upper, weight) in enumerate(zip(after, weights, strict=True)):
         mixed = (1 - weight) * image_hu[upper - 1] + weight * image_hu[upper]
         regular[index] = np.rint(mixed) if whole else mixed
-    return layout.grid.image(regular)
+    return regular
 
 
 def decode_hu(frames: list[Frame]) -> list[np.ndarray]:

@@ -7,6 +7,8 @@ import gzip
 import os
 import re
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,9 @@ MAX_EXTENT_MM = 3000.0  # a longer or wider scan has its spacing in another unit
 BYTES_PER_VOXEL = 8  # of memory: the scan as it is read, as it is turned, and its masks
 LARGEST_SHIFT = 0.5  # voxels between two statements of one header
 LONGEST_TAIL = 4096  # bytes after the voxels; more, and the header's size is wrong
+CHUNK_BYTES = 2**24  # read at once, a multiple of a voxel's
 MAX_HEADER_BYTES = 2**20  # of a text header
+PART_SLICES = 16  # slices that `Grid.build` makes at once
 MAX_SKEW_DEGREES = 0.1  # off right angles; rounding of direction cosines causes up to 0.05
 NOTED_SKEW_DEGREES = 0.01
 DAMAGED = "cannot be read as a volume; the file is damaged or incomplete, export it again"
@@ -79,6 +83,29 @@ class Grid:
         """Tell whether the axes are not at right angles, as after a tilt of the gantry."""
         return bool(np.abs(self.axes.T @ self.axes - np.eye(3)).max() > 1e-6)
 
+    def build(self, make: Callable[["Grid"], SimpleITK.Image]) -> SimpleITK.Image:
+        """Return a uint8 image on this grid, made in parts of a few slices to save memory."""
+        image = SimpleITK.Image(self.size, SimpleITK.sitkUInt8)
+        image.SetSpacing(self.spacing_mm)
+        image.SetOrigin(self.origin_mm)
+        image.SetDirection(self.direction)
+        columns, rows, depth = self.size
+        for first in range(0, depth, PART_SLICES):
+            size = columns, rows, min(PART_SLICES, depth - first)
+            origin_mm = image.TransformIndexToPhysicalPoint((0, 0, first))
+            part = Grid(size, self.spacing_mm, origin_mm, self.direction)
+            image[:, :, first : first + PART_SLICES] = make(part)
+        return image
+
+    def resample(
+        self, image: SimpleITK.Image, interpolator: int, outside: float
+    ) -> SimpleITK.Image:
+        """Return an image on this grid, of the same type, with `outside` around it."""
+        return SimpleITK.Resample(
+            image, self.size, SimpleITK.Transform(), interpolator, self.origin_mm,
+            self.spacing_mm, self.direction, outside, image.GetPixelID(),
+        )  # fmt: skip
+
     def image(self, values: np.ndarray) -> SimpleITK.Image:
         """Return values (slice, row, column) as an image on this grid."""
         image = SimpleITK.GetImageFromArray(values)
@@ -86,6 +113,26 @@ class Grid:
         image.SetOrigin(self.origin_mm)
         image.SetDirection(self.direction)
         return image
+
+
+def averaged(values: np.ndarray, grid: Grid, thickest_mm: float) -> SimpleITK.Image:
+    """Return values on a grid as an image, with slices averaged to at most `thickest_mm`."""
+    axis = int(np.abs(grid.axes[2]).argmax())  # the one nearest to feet to head
+    count = min(int(thickest_mm / grid.spacing_mm[axis] + 1e-6), grid.size[axis] // 2)
+    if count < 2:
+        return grid.image(values)
+    slices = np.moveaxis(values, 2 - axis, 0)
+    thick = np.empty((-(-len(slices) // count), *slices.shape[1:]), values.dtype)
+    for index in range(len(thick)):
+        mean = slices[index * count : (index + 1) * count].mean(axis=0)
+        thick[index] = np.rint(mean) if values.dtype.kind in "iu" else mean
+    step_mm = grid.axes[:, axis] * grid.spacing_mm[axis]
+    image = grid.image(np.moveaxis(thick, 0, 2 - axis))
+    image.SetOrigin((grid.origin_mm + (count - 1) / 2 * step_mm).tolist())
+    spacing_mm = list(grid.spacing_mm)
+    spacing_mm[axis] *= count
+    image.SetSpacing(spacing_mm)
+    return image
 
 
 def image_like(values: np.ndarray, image: SimpleITK.Image) -> SimpleITK.Image:
@@ -100,9 +147,10 @@ def on_grid(
 
     Raises InputError, naming `path`, where the two do not overlap in space.
     """
-    resampled = SimpleITK.Resample(
-        mask, scan, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, 0, mask.GetPixelID()
-    )
+    grid = Grid.of(scan)
+    if grid == Grid.of(mask):
+        return mask
+    resampled = grid.resample(mask, SimpleITK.sitkNearestNeighbor, 0)
     drawn, found = map(SimpleITK.GetArrayViewFromImage, (mask, resampled))
     if drawn.any() and not found.any():
         named = "" if path is None else f"{path}: "
@@ -124,6 +172,15 @@ def read_file(path: Path) -> SimpleITK.Image:
 
     Raises InputError for any other file, and for one that is damaged or contradicts itself.
     """
+    with _checked(path) as (alone, axes):
+        image = SimpleITK.ReadImage(str(alone))
+        image.SetDirection(straight_axes(path, axes).ravel().tolist())
+        return image
+
+
+@contextmanager
+def _checked(path: Path) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yield the path from which ITK reads a volume file, and its axes; refuse a faulty file."""
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder; check the path")
     if is_dicom(path):
@@ -139,10 +196,7 @@ def read_file(path: Path) -> SimpleITK.Image:
             alone.symlink_to(path.resolve())
         header = read_header(alone)
         _check_size(path, header)
-        axes = (_nifti_axes if is_nifti else _text_axes)(path, header)
-        image = SimpleITK.ReadImage(str(alone))
-        image.SetDirection(straight_axes(path, axes).ravel().tolist())
-        return image
+        yield alone, (_nifti_axes if is_nifti else _text_axes)(path, header)
 
 
 def read_header(path: Path) -> SimpleITK.ImageFileReader:
@@ -163,7 +217,9 @@ def write_volume(image: SimpleITK.Image, path: Path) -> None:
     try:
         with replacing(path) as scratch:
             SimpleITK.WriteImage(image, str(scratch), useCompression=True)
-            read_file(scratch)  # ITK does not report a full disk
+            with _checked(scratch) as (alone, _):  # ITK does not report a full disk
+                if ".nii" not in alone.suffixes:  # whose voxels were counted
+                    SimpleITK.ReadImage(str(alone))
     except (RuntimeError, InputError) as error:
         raise InputError(f"{path}: cannot be written; check the disk's space and rights") from error
 
@@ -302,19 +358,24 @@ def _read_nifti(path: Path, header: SimpleITK.ImageFileReader) -> tuple[float, n
     start = int(float(header.GetMetaData("vox_offset")))
     voxel_bytes = int(header.GetMetaData("bitpix")) // 8
     count = int(np.prod(header.GetSize(), dtype=float))
-    end = start + count * voxel_bytes
+    size, found = count * voxel_bytes, 0
     with gzip.open(path) if compressed else path.open("rb") as stream:
-        content = stream.read(end + LONGEST_TAIL + 1)  # gzip checks its checksum at the end
-    if not end <= len(content) <= end + LONGEST_TAIL:
+        head = stream.read(start)
+        byte_order, name = ("<", "little") if head[0] else (">", "big")
+        is_float = header.GetMetaData("datatype") in ("16", "64")  # their codes
+        kind = f"{byte_order}f{voxel_bytes}"
+        while part := stream.read(CHUNK_BYTES):  # gzip checks its checksum at the end
+            here = part[: max(0, size - found)]
+            if is_float and not np.isfinite(np.frombuffer(here, kind)).all():
+                raise InputError(f"{path}: some values are not finite numbers; export it again")
+            found += len(part)
+            if found > size + LONGEST_TAIL:
+                break
+    if not size <= found <= size + LONGEST_TAIL:
         raise EOFError
-    byte_order, name = ("<", "little") if content[0] else (">", "big")
-    if header.GetMetaData("datatype") in ("16", "64"):  # codes of floating-point numbers
-        values = np.frombuffer(content, f"{byte_order}f{voxel_bytes}", count, start)
-        if not np.isfinite(values).all():
-            raise InputError(f"{path}: some values are not finite numbers; export it again")
-    is_first_version = int.from_bytes(content[:4], name) == 348
-    kind, where = ("f4", slice(76, 92)) if is_first_version else ("f8", slice(104, 136))
-    handedness, *pixdim = np.frombuffer(content[where], byte_order + kind).tolist()
+    is_first_version = int.from_bytes(head[:4], name) == 348
+    number, where = ("f4", slice(76, 92)) if is_first_version else ("f8", slice(104, 136))
+    handedness, *pixdim = np.frombuffer(head[where], byte_order + number).tolist()
     units_mm = {1: 1000.0, 3: 0.001}  # metres, micrometres
     unit_mm = units_mm.get(int(header.GetMetaData("xyzt_units")) & 7, 1.0)
     check_spacing(path, np.array(pixdim) * unit_mm)

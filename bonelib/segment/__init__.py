@@ -33,7 +33,13 @@ from bonelib.paths import SegmentationFolder
 from bonelib.segment import dicom_seg, surfaces, viewer
 from bonelib.segment.bones import MIN_FIT, pelvis_fit, separate
 from bonelib.segment.pretrained import Network, find_network
-from bonelib.segment.probabilities import bone_on_scan, clean, find_region, predict_bone
+from bonelib.segment.probabilities import (
+    THICKEST_MM,
+    bone_on_grid,
+    clean,
+    find_region,
+    predict_bone,
+)
 from bonelib.settings import BONE, CLASS_NAMES, PATIENT, RESEARCH_ONLY
 
 SCRATCH_PREFIX = ".bonelib-"
@@ -77,10 +83,12 @@ def segment(
     with _scratch_folder(folder.root) as scratch:
         with noting() as repairs:
             with stages("reading"):
-                stored = scans.open_scan(path, series)
-            model = _bone_model(stored.image, network, bones, stages)
+                stored = scans.open_scan(path, series, THICKEST_MM)
+            model = _bone_model(stored, network, bones, stages)
             with stages("writing"):
-                notes = _write(model, stored, bones, scratch)
+                notes = _write(model, stored.frames, bones, scratch)
+            if stored.grid.is_skew:
+                notes.append("the gantry was tilted, so the label map is on the straightened scan")
         measures, doubts = out_of_depth(model)
         notes = [RESEARCH_ONLY, *repairs, *filter(None, [network.note]), *doubts, *notes]
         record = {
@@ -99,11 +107,11 @@ def segment(
 
 @dataclass(frozen=True)
 class BoneModel:
-    """All that is found in one scan; the three images share the scan's grid."""
+    """All that is found in one scan."""
 
-    scan: SimpleITK.Image  # HU
-    label_map: SimpleITK.Image  # background, patient, bone
-    bones: SimpleITK.Image  # ids of single bones, or 1 for all bone
+    scan: SimpleITK.Image  # HU, of slices averaged where they are thin
+    label_map: SimpleITK.Image  # background, patient, bone; on the grid of the file
+    bones: SimpleITK.Image  # ids of single bones, or the label map; on the same grid
     names: dict[int, str]  # of the ids
     surfaces: dict[str, trimesh.Trimesh]  # of all bone, then of the single bones by name
     pelvis_fit: float  # share of a standard pelvis' surface that the bone shows
@@ -127,32 +135,43 @@ class _Stages:
 
 def segment_image(scan: SimpleITK.Image, network: Network) -> SimpleITK.Image:
     """Return the label map, 0/1/2 as uint8, of a scan in HU on the scan's own grid."""
+    grid = scans.Grid.of(scan)
+    scan = scans.averaged(SimpleITK.GetArrayViewFromImage(scan), grid, THICKEST_MM)
     margin, body = _find_bone(scan, network, _Stages(ignore))
-    return SimpleITK.Maximum(body, bone_on_scan(margin, scan) * BONE)
+    return _label_map(margin, body, grid)
 
 
 def _find_bone(
     scan: SimpleITK.Image, network: Network, stages: _Stages
 ) -> tuple[SimpleITK.Image, SimpleITK.Image]:
     """Return the margin of bone, after post-processing, and the mask of the patient."""
-    with stages("finding bone") as done:
-        region = find_region(network, scan, done)
+    with stages("finding the patient"):
+        body = labels.body_mask(scan)
+        region = find_region(network.settings, scan, body)
     with stages("predicting") as done:
         margin = predict_bone(network, scan, region, done)
     with stages("post-processing"):
-        body = labels.body_mask(scan)
         return clean(margin, scan, body), body
 
 
-def _bone_model(scan: SimpleITK.Image, network: Network, bones: bool, stages: _Stages) -> BoneModel:
+def _label_map(margin: SimpleITK.Image, body: SimpleITK.Image, grid: scans.Grid) -> SimpleITK.Image:
+    """Return the label map of a margin and a mask of the patient on a grid."""
+    nearest = SimpleITK.sitkNearestNeighbor
+    return grid.build(
+        lambda part: SimpleITK.Maximum(
+            part.resample(body, nearest, 0), bone_on_grid(margin, part) * BONE
+        )
+    )
+
+
+def _bone_model(stored: scans.Layout, network: Network, bones: bool, stages: _Stages) -> BoneModel:
+    scan = stored.image
     margin, body = _find_bone(scan, network, stages)
-    bone = bone_on_scan(margin, scan)
-    label_map = SimpleITK.Maximum(body, bone * BONE)
     with stages("surfaces") as done:
         found = SimpleITK.GetArrayViewFromImage(margin) > 0
         patient = SimpleITK.GetArrayFromImage(labels.on_grid(body, margin)) > 0
         grid = margin.GetSpacing()[::-1], patient
-        ids, names = found.astype(np.uint8), {1: ALL_BONE} if found.any() else {}
+        names = {BONE: ALL_BONE} if found.any() else {}
         parts = dict.fromkeys(names.values())
         if bones:
             ids, names = separate(found, *grid)
@@ -164,26 +183,28 @@ def _bone_model(scan: SimpleITK.Image, network: Network, bones: bool, stages: _S
             except ValueError:  # a speck between the points of the surface's grid
                 continue
             done(number, len(parts))
-    ids = image_like(np.stack([expand_labels(part, EXPANSION) for part in ids]), margin)
-    on_scan = SimpleITK.Mask(labels.on_grid(ids, scan), bone)
-    return BoneModel(scan, label_map, on_scan, names, shapes, pelvis_fit(found, *grid))
+        fit = pelvis_fit(found, *grid)
+    with stages("label map"):
+        grid = scans.Grid.of(scan) if stored.grid.is_skew else stored.grid
+        label_map = _label_map(margin, body, grid)
+        on_file = label_map
+        if bones:
+            ids = image_like(np.stack([expand_labels(part, EXPANSION) for part in ids]), margin)
+            on_file = SimpleITK.Mask(labels.on_grid(ids, label_map), label_map == BONE)
+    return BoneModel(scan, label_map, on_file, names, shapes, fit)
 
 
 def _write(
-    model: BoneModel, stored: scans.Layout, bones: bool, folder: SegmentationFolder
+    model: BoneModel, frames: list[scans.Frame], bones: bool, folder: SegmentationFolder
 ) -> list[str]:
     """Write all files but the record; return notes on those that could not be written."""
     notes = []
-    grid = stored.grid.image(np.zeros(stored.grid.size[::-1], np.uint8))
-    if stored.grid.is_skew:
-        grid = model.scan
-        notes.append("the gantry was tilted, so the label map is on the straightened scan")
-    images = {folder.label_map: model.label_map} | ({folder.bones: model.bones} if bones else {})
-    for file, image in images.items():
-        scans.write_volume(labels.on_grid(image, grid), file)
-    if stored.frames and model.names:
+    scans.write_volume(model.label_map, folder.label_map)
+    if bones:
+        scans.write_volume(model.bones, folder.bones)
+    if frames and model.names:
         try:
-            dicom_seg.write_dicom_seg(folder.dicom_seg, stored.frames, model.bones, model.names)
+            dicom_seg.write_dicom_seg(folder.dicom_seg, frames, model.bones, model.names)
         except ValueError as error:
             notes.append(f"no DICOM SEG was written: {error}")
     for name, surface in model.surfaces.items():
@@ -195,29 +216,33 @@ def _write(
         folder.viewer.write_text(viewer.surface_page(shown, "bone model"), encoding="utf-8")
     else:
         notes.append("no bone was found, so there is no surface")
-    figure = surfaces.draw_preview(model.scan, model.label_map, shown)
+    on_scan = labels.on_grid(model.label_map, model.scan)
+    figure = surfaces.draw_preview(model.scan, on_scan, shown)
     figure.savefig(folder.preview, dpi=PREVIEW_DPI)
     return notes
 
 
 def _measure(model: BoneModel) -> dict:
     """Return volumes, surface areas and mean HU by structure, and the ids of the bones."""
-    voxel_ml = np.prod(model.scan.GetSpacing()) / 1000
-    statistics = SimpleITK.LabelStatisticsImageFilter()
+    voxel_ml = np.prod(model.label_map.GetSpacing()) / 1000
+    image_hu = SimpleITK.GetArrayViewFromImage(model.scan)
     volumes_ml, mean_hu = {}, {}
     for ids, names in (
         (model.label_map, {PATIENT: PATIENT_NAME, BONE: ALL_BONE}),
         (model.bones, model.names),
     ):
-        statistics.Execute(model.scan, ids)
+        slices = SimpleITK.GetArrayViewFromImage(ids)
+        counts = sum(np.bincount(one.ravel(), minlength=256) for one in slices)
+        on_scan = SimpleITK.GetArrayFromImage(labels.on_grid(ids, model.scan))
         for number, name in names.items():
-            volumes_ml[name] = round(statistics.GetCount(number) * voxel_ml, 2)
-            if statistics.GetCount(number):
-                mean_hu[name] = round(statistics.GetMean(number), 1)
+            volumes_ml[name] = round(float(counts[number] * voxel_ml), 2)
+            chosen = image_hu[on_scan == number]
+            if len(chosen):
+                mean_hu[name] = round(float(chosen.mean()), 1)
     volumes_ml[PATIENT_NAME] += volumes_ml[ALL_BONE]
     mean_hu.pop(PATIENT_NAME, None)  # of all but bone
     return {
-        "scan": {"size": model.scan.GetSize(), "spacing_mm": model.scan.GetSpacing()},
+        "scan": {"size": model.label_map.GetSize(), "spacing_mm": model.label_map.GetSpacing()},
         "volumes_ml": volumes_ml,
         "areas_cm2": {name: round(one.area / 100, 2) for name, one in model.surfaces.items()},
         "mean_hu": mean_hu,
@@ -229,13 +254,17 @@ def _measure(model: BoneModel) -> dict:
 
 def out_of_depth(model: BoneModel) -> tuple[dict[str, float], list[str]]:
     """Return measures of how unlike its training a scan is for a network, and notes on them."""
-    bone, body = model.label_map == BONE, model.label_map > 0
-    unlabelled = labels.unlabelled_bone(model.scan, bone, body) * (model.scan > labels.BONE_HU)
-    volumes_ml = [
-        SimpleITK.GetArrayViewFromImage(mask).sum() * np.prod(model.scan.GetSpacing()) / 1000
-        for mask in (bone, unlabelled)
-    ]
-    bone_ml, bright_ml = map(float, volumes_ml)
+    label_map, voxels = labels.on_grid(model.label_map, model.scan), np.zeros(2, int)
+    box = surfaces.patient_box(label_map)
+    for index in range(model.scan.GetDepth()):
+        scan, classes = (
+            image[(*box, slice(index, index + 1))] for image in (model.scan, label_map)
+        )
+        bone = classes == BONE
+        bright = labels.unlabelled_bone(scan, bone, classes > 0) & (scan > labels.BONE_HU)
+        masks = map(SimpleITK.GetArrayViewFromImage, (bone, bright))
+        voxels += [np.count_nonzero(mask) for mask in masks]
+    bone_ml, bright_ml = (voxels * np.prod(model.scan.GetSpacing()) / 1000).tolist()
     notes = []
     if model.pelvis_fit < MIN_FIT:
         notes.append(

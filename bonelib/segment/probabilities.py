@@ -16,16 +16,18 @@ from skimage.morphology import remove_small_holes, remove_small_objects
 
 from bonelib.labels import image_like, on_grid
 from bonelib.models import SIZE_STEP
-from bonelib.prediction import network_input, network_segmenter, predict
+from bonelib.prediction import network_input, predict
 from bonelib.preparation import to_grid
+from bonelib.scans import Grid
 from bonelib.segment.pretrained import Network
 from bonelib.settings import BONE, Settings
 from bonelib.slices import SLICES_AT_ONCE, window
 
-SEARCH_MM = 10.0  # between the slices searched for bone; the smallest bone of a pelvis is longer
+SEARCH_HU = 150.0  # muscle lies below, part of each bone above
+SEARCH_PIXELS = 2  # pixels of the network along each side of a pixel of the search
 SMALLEST_FIND_ML = 2.0  # smaller finds of the search are contrast agent or calcification
 MARGIN_MM = 15.0  # around the finds, for bone that the search missed
-THINNEST_MM = 1.0  # thinner slices are averaged: alone they show more noise than anatomy
+THICKEST_MM = 1.5  # up to which thin slices are averaged: alone they show mostly noise
 METAL_HU = 2000.0  # above the densest cortical bone of a pelvis
 SMALLEST_BONE_ML = 2.0  # smaller islands are contrast agent, calcification or noise
 LARGEST_HOLE_ML = 0.1  # larger cavities are anatomy: a joint space or a canal
@@ -48,33 +50,32 @@ class Region:
     columns: slice
 
 
-def find_region(network: Network, scan: SimpleITK.Image, progress: Progress = ignore) -> Region:
-    """Return the bounding box of bone and a margin around it; all of the scan if none is found.
+def find_region(settings: Settings, scan: SimpleITK.Image, body: SimpleITK.Image) -> Region:
+    """Return the bounding box of bright tissue and a margin around it; all of the scan if none is.
 
-    The network sees one slice in `SEARCH_MM`.
+    `settings` are the network's; `body`, the mask of the patient, lies on the scan's grid.
     """
-    settings = _covering(network.settings, scan)
+    settings = _covering(settings, scan)
     size, count = settings.image_size, scan.GetSize()[2]
-    find_bone = network_segmenter(network.sized(size, size), channels=(3,))
-    step = max(1, round(SEARCH_MM / scan.GetSpacing()[2]))
-    searched, found = range(0, count, step), []
-    for position in searched:
-        _, labels = find_bone(input_slices(scan, settings, [position]))
-        found.append(labels >= BONE)
-        progress(len(found), len(searched))
-    bone = np.concatenate(found)
-    stride = size // bone.shape[1]
-    voxel_mm3 = step * scan.GetSpacing()[2] * (stride * settings.pixel_spacing_mm) ** 2
-    parts, _ = ndimage.label(bone)
-    large = np.bincount(parts.ravel()) * voxel_mm3 / 1000 >= SMALLEST_FIND_ML
-    large[0] = not large[1:].any()  # without any bone, all of the scan is taken
-    (box,) = ndimage.find_objects(large[parts].astype(np.uint8))
+    coarse = replace(settings, image_size=size // SEARCH_PIXELS)
+    bright = []
+    for first in range(0, count, SLICES_AT_ONCE):  # to save memory
+        part = np.s_[:, :, first : first + SLICES_AT_ONCE]
+        image_hu = SimpleITK.GetArrayFromImage(to_grid(scan[part], coarse))
+        inside = SimpleITK.GetArrayFromImage(to_grid(body[part], coarse, is_label=True))
+        bright.append((image_hu > SEARCH_HU) & (inside > 0))
+    voxel_ml = scan.GetSpacing()[2] * coarse.pixel_spacing_mm**2 / 1000
+    found = remove_small_objects(np.concatenate(bright), max_size=SMALLEST_FIND_ML / voxel_ml)
+    if not found.any():
+        return Region(settings, slice(0, count), *[slice(0, size)] * 2)
+    (box,) = ndimage.find_objects(found.view(np.uint8))
     margin = int(np.ceil(MARGIN_MM / settings.pixel_spacing_mm))
     rows, columns = (
-        _aligned(part.start * stride - margin, part.stop * stride + margin, size)
+        _aligned(part.start * SEARCH_PIXELS - margin, part.stop * SEARCH_PIXELS + margin, size)
         for part in box[1:]
     )
-    slices = slice(max(0, (box[0].start - 1) * step + 1), min(count, box[0].stop * step))
+    margin = int(np.ceil(MARGIN_MM / scan.GetSpacing()[2]))
+    slices = slice(max(0, box[0].start - margin), min(count, box[0].stop + margin))
     return Region(settings, slices, rows, columns)
 
 
@@ -82,49 +83,38 @@ def predict_bone(
     network: Network, scan: SimpleITK.Image, region: Region, progress: Progress = ignore
 ) -> SimpleITK.Image:
     """Return the margin of bone in a scan in HU, -1 outside of the region, on all its slices."""
-    rows, columns = (part.stop - part.start for part in (region.rows, region.columns))
-    model = network.sized(rows, columns)
-    distance_mm = scan.GetSpacing()[2]
-    thickness = max(1, round(THINNEST_MM / distance_mm))  # slices of the scan in each predicted one
-    starts = np.arange(region.slices.start, region.slices.stop, thickness)
-    positions = starts + (thickness - 1) / 2
-    margins = []
-    for first in range(0, len(positions), SLICES_AT_ONCE):
-        chosen = positions[first : first + SLICES_AT_ONCE]
-        images = input_slices(scan, region.settings, chosen, thickness)
-        for probabilities in _probabilities(model, images[:, region.rows, region.columns]):
+    model = network.sized(*(part.stop - part.start for part in (region.rows, region.columns)))
+    stride = (region.rows.stop - region.rows.start) // model.output_shape[1]  # input to output
+    rows, columns = (
+        slice(part.start // stride, part.stop // stride) for part in (region.rows, region.columns)
+    )
+    size, start, stop = region.settings.image_size, region.slices.start, region.slices.stop
+    # All of the scan, since naming bones depends on what the scan could show.
+    margin = np.full((scan.GetSize()[2], size // stride, size // stride), -1, np.float32)
+    for first in range(start, stop, SLICES_AT_ONCE):
+        chosen = range(first, min(first + SLICES_AT_ONCE, stop))
+        images = input_slices(scan, region.settings, chosen)[:, region.rows, region.columns]
+        for index, probabilities in zip(chosen, _probabilities(model, images), strict=True):
             bone = probabilities[..., BONE:].sum(axis=-1)  # of all classes of bone
-            margins.append(bone - probabilities[..., :BONE].max(axis=-1))
-            progress(len(margins), len(positions))
-    first = to_grid(scan[:, :, :1], region.settings)
-    pixel_mm = region.settings.pixel_spacing_mm
-    stride = rows // model.output_shape[1]  # input pixels to an output pixel
-    image = SimpleITK.GetImageFromArray(np.stack(margins))
-    image.SetSpacing((stride * pixel_mm, stride * pixel_mm, thickness * distance_mm))
+            margin[index, rows, columns] = bone - probabilities[..., :BONE].max(axis=-1)
+            progress(index + 1 - start, stop - start)
+    image = SimpleITK.GetImageFromArray(margin)
+    pixel_mm = stride * region.settings.pixel_spacing_mm
+    image.SetSpacing((pixel_mm, pixel_mm, scan.GetSpacing()[2]))
     image.SetDirection(scan.GetDirection())
-    middle = (stride - 1) / 2  # of the first output pixel
-    corner = (region.columns.start + middle, region.rows.start + middle, positions[0])
-    image.SetOrigin(first.TransformContinuousIndexToPhysicalPoint(corner))
-    # Padded to the whole scan, since naming bones depends on what the scan could show.
-    parts, size = (region.columns, region.rows), region.settings.image_size
-    above = scan.GetSize()[2] - region.slices.stop
-    before = [*(part.start // stride for part in parts), region.slices.start // thickness]
-    after = [*((size - part.stop) // stride for part in parts), above // thickness]
-    return SimpleITK.ConstantPad(image, before, after, -1.0)
+    first, middle = to_grid(scan[:, :, :1], region.settings), (stride - 1) / 2
+    image.SetOrigin(first.TransformContinuousIndexToPhysicalPoint((middle, middle, 0)))
+    return image
 
 
-def margin_on_scan(margin: SimpleITK.Image, scan: SimpleITK.Image) -> SimpleITK.Image:
-    """Return the margin on the grid of a scan or of a part of it, interpolated linearly."""
-    return SimpleITK.Resample(margin, scan, SimpleITK.Transform(), SimpleITK.sitkLinear, -1.0)
+def margin_on_grid(margin: SimpleITK.Image, grid: Grid) -> SimpleITK.Image:
+    """Return the margin on a grid, interpolated linearly."""
+    return grid.resample(margin, SimpleITK.sitkLinear, -1.0)
 
 
-def bone_on_scan(margin: SimpleITK.Image, scan: SimpleITK.Image) -> SimpleITK.Image:
-    """Return 1 where the interpolated margin is positive, else 0, on the grid of the scan."""
-    bone = np.empty(scan.GetSize()[::-1], np.uint8)
-    for first in range(0, len(bone), SLICES_AT_ONCE):  # to save memory
-        values = margin_on_scan(margin, scan[:, :, first : first + SLICES_AT_ONCE])
-        bone[first : first + SLICES_AT_ONCE] = SimpleITK.GetArrayViewFromImage(values) > 0
-    return image_like(bone, scan)
+def bone_on_grid(margin: SimpleITK.Image, grid: Grid) -> SimpleITK.Image:
+    """Return 1 where the interpolated margin is positive, else 0, as uint8 on the grid."""
+    return grid.build(lambda part: margin_on_grid(margin, part) > 0)
 
 
 def _covering(settings: Settings, scan: SimpleITK.Image) -> Settings:
@@ -134,18 +124,14 @@ def _covering(settings: Settings, scan: SimpleITK.Image) -> Settings:
     return replace(settings, image_size=size, field_of_view_mm=size * settings.pixel_spacing_mm)
 
 
-def input_slices(
-    scan: SimpleITK.Image, settings: Settings, positions: Sequence[float], thickness: int = 1
-) -> np.ndarray:
-    """Return the network's 8-bit input at ascending positions: (position, row, column, channel).
+def input_slices(scan: SimpleITK.Image, settings: Settings, positions: Sequence[int]) -> np.ndarray:
+    """Return the network's 8-bit input of ascending slices: (position, row, column, channel).
 
-    Positions count the scan's slices from 0, `thickness` of which are averaged. The channels
-    are the slice and the planes `settings.neighbour_mm` below and above it, repeated at the
-    scan's ends.
+    The channels are the slice and the planes `settings.neighbour_mm` below and above it,
+    repeated at the scan's ends.
     """
     reach, last = settings.neighbour_mm / scan.GetSpacing()[2], scan.GetSize()[2] - 1
-    shifts = np.add.outer([-reach, 0.0, reach], np.arange(thickness) - (thickness - 1) / 2)
-    wanted = np.clip(np.add.outer(positions, shifts), 0, last)  # (position, channel, part)
+    wanted = np.clip(np.add.outer(positions, [-reach, 0.0, reach]), 0, last)  # (position, channel)
     first = int(wanted.min())
     part = to_grid(scan[:, :, first : int(np.ceil(wanted.max())) + 1], settings)
     image_hu = SimpleITK.GetArrayViewFromImage(part)
@@ -153,7 +139,7 @@ def input_slices(
     share = (wanted - first - below).astype(np.float32)[..., None, None]
     above = np.minimum(below + 1, len(image_hu) - 1)
     planes = (1 - share) * image_hu[below] + share * image_hu[above]
-    return np.moveaxis(window(planes.mean(axis=2), settings), 1, -1)
+    return np.moveaxis(window(planes, settings), 1, -1)
 
 
 def _aligned(first: int, last: int, size: int) -> slice:
