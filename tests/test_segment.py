@@ -69,7 +69,7 @@ def test_much_that_is_bright_and_unlabelled_is_told(make_image, side_mm, is_told
     image_hu[5:15, 30 : 30 + side_mm // 2, 30 : 30 + side_mm // 2] = 300
     classes = np.where(image_hu == 700, BONE, PATIENT).astype(np.uint8)
     scan, label_map = (make_image(values, (2, 2, 2)) for values in (image_hu, classes))
-    model = segment.BoneModel(scan, label_map, label_map, {}, {}, pelvis_fit=0.9)
+    model = segment.BoneModel(scan, label_map, label_map, {}, {}, {}, pelvis_fit=0.9)
     measures, notes = segment.out_of_depth(model)
     assert measures["bright_unlabelled_ml"] == pytest.approx(20 * side_mm**2 / 1000, rel=0.01)
     assert [note[:16] for note in notes] == ["32 ml are as bri"] * is_told
@@ -127,8 +127,8 @@ def test_progress_and_origin_are_told(made, dicom):
     folder, record, told = made
     stages = list(dict.fromkeys(stage for stage, _, _ in told))
     assert stages == list(record["seconds"]) == [
-        "reading", "finding the patient", "predicting", "post-processing", "surfaces", "label map",
-        "writing",
+        "reading", "finding the patient", "predicting", "post-processing", "single bones",
+        "label map", "surfaces", "writing",
     ]  # fmt: skip
     predicted = [(done, total) for stage, done, total in told if stage == "predicting"]
     count = predicted[-1][1]

@@ -16,7 +16,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,15 +84,14 @@ def segment(
         with noting() as repairs:
             with stages("reading"):
                 stored = scans.open_scan(path, series, THICKEST_MM)
-            model = _bone_model(stored, network, bones, stages)
+            model, notes = _bone_model(stored, network, bones, scratch, stages)
             with stages("writing"):
-                notes = _write(model, stored.frames, bones, scratch)
-            if stored.grid.is_skew:
-                notes.append("the gantry was tilted, so the label map is on the straightened scan")
+                notes += _write(model, scratch)
         measures, doubts = out_of_depth(model)
         notes = [RESEARCH_ONLY, *repairs, *filter(None, [network.note]), *doubts, *notes]
         record = {
             "options": {"bones": bones},
+            "scan": {"size": stored.grid.size, "spacing_mm": stored.grid.spacing_mm},
             **_measure(model),
             "out_of_depth": measures,
             "seconds": stages.seconds,
@@ -110,9 +109,10 @@ class BoneModel:
     """All that is found in one scan."""
 
     scan: SimpleITK.Image  # HU, of slices averaged where they are thin
-    label_map: SimpleITK.Image  # background, patient, bone; on the grid of the file
+    label_map: SimpleITK.Image  # background, patient, bone; on the grid of `scan`
     bones: SimpleITK.Image  # ids of single bones, or the label map; on the same grid
     names: dict[int, str]  # of the ids
+    volumes_ml: dict[str, float]  # by name, counted on the grid of the file
     surfaces: dict[str, trimesh.Trimesh]  # of all bone, then of the single bones by name
     pelvis_fit: float  # share of a standard pelvis' surface that the bone shows
 
@@ -164,49 +164,74 @@ def _label_map(margin: SimpleITK.Image, body: SimpleITK.Image, grid: scans.Grid)
     )
 
 
-def _bone_model(stored: scans.Layout, network: Network, bones: bool, stages: _Stages) -> BoneModel:
-    scan = stored.image
+def _bone_model(
+    stored: scans.Layout, network: Network, bones: bool, folder: SegmentationFolder, stages: _Stages
+) -> tuple[BoneModel, list[str]]:
+    """Return the model of a scan, and notes; write its label maps, which may be large."""
+    scan, notes = stored.image, []
     margin, body = _find_bone(scan, network, stages)
-    with stages("surfaces") as done:
-        found = SimpleITK.GetArrayViewFromImage(margin) > 0
-        patient = SimpleITK.GetArrayFromImage(labels.on_grid(body, margin)) > 0
-        grid = margin.GetSpacing()[::-1], patient
-        names = {BONE: ALL_BONE} if found.any() else {}
-        parts = dict.fromkeys(names.values())
-        if bones:
-            ids, names = separate(found, *grid)
-            parts |= {name: ids == number for number, name in names.items()}
-        shapes = {}
-        for number, (name, part) in enumerate(parts.items(), start=1):
-            try:
-                shapes[name] = surfaces.bone_surface(margin, part)
-            except ValueError:  # a speck between the points of the surface's grid
-                continue
-            done(number, len(parts))
-        fit = pelvis_fit(found, *grid)
+    with stages("single bones"):
+        ids, names, fit = _single_bones(margin, body, bones)
     with stages("label map"):
-        grid = scans.Grid.of(scan) if stored.grid.is_skew else stored.grid
-        label_map = _label_map(margin, body, grid)
-        on_file = label_map
+        grid, nearest = stored.grid, SimpleITK.sitkNearestNeighbor
+        if grid.is_skew:
+            grid = scans.Grid.of(scan)
+            notes.append("the gantry was tilted, so the label map is on the straightened scan")
+        on_file = _label_map(margin, body, grid)
+        scans.write_volume(on_file, folder.label_map)
+        volumes_ml = _volumes_ml(on_file, {PATIENT: PATIENT_NAME, BONE: ALL_BONE})
+        volumes_ml[PATIENT_NAME] += volumes_ml[ALL_BONE]
+        label_map = labels.on_grid(on_file, scan)
         if bones:
-            ids = image_like(np.stack([expand_labels(part, EXPANSION) for part in ids]), margin)
-            on_file = SimpleITK.Mask(labels.on_grid(ids, label_map), label_map == BONE)
-    return BoneModel(scan, label_map, on_file, names, shapes, fit)
+            grown = image_like(np.stack([expand_labels(part, EXPANSION) for part in ids]), margin)
+            del on_file  # it may be large
+            on_file = grid.build(
+                lambda part: SimpleITK.Mask(
+                    part.resample(grown, nearest, 0), bone_on_grid(margin, part)
+                )
+            )
+            scans.write_volume(on_file, folder.bones)
+            volumes_ml |= _volumes_ml(on_file, names)
+        if stored.frames and names:
+            try:
+                dicom_seg.write_dicom_seg(folder.dicom_seg, stored.frames, on_file, names)
+            except ValueError as error:
+                notes.append(f"no DICOM SEG was written: {error}")
+        on_scan = labels.on_grid(on_file, scan)
+        del on_file
+    with stages("surfaces") as done:
+        shapes, single = {}, names if bones else {}
+        for index, number in enumerate([None, *single] if names else []):
+            name = ALL_BONE if number is None else names[number]
+            part = None if number is None else ids == number
+            with suppress(ValueError):  # a speck between the points of the surface's grid
+                shapes[name] = surfaces.bone_surface(margin, part)
+            done(index + 1, 1 + len(single))
+    return BoneModel(scan, label_map, on_scan, names, volumes_ml, shapes, fit), notes
 
 
-def _write(
-    model: BoneModel, frames: list[scans.Frame], bones: bool, folder: SegmentationFolder
-) -> list[str]:
-    """Write all files but the record; return notes on those that could not be written."""
+def _single_bones(
+    margin: SimpleITK.Image, body: SimpleITK.Image, bones: bool
+) -> tuple[np.ndarray | None, dict[int, str], float]:
+    """Return the ids of single bones where asked for, their names, and the fit of the pelvis."""
+    found = SimpleITK.GetArrayViewFromImage(margin) > 0
+    patient = SimpleITK.GetArrayFromImage(labels.on_grid(body, margin)) > 0
+    grid = margin.GetSpacing()[::-1], patient
+    names = {BONE: ALL_BONE} if found.any() else {}
+    ids, names = separate(found, *grid) if bones else (None, names)
+    return ids, names, pelvis_fit(found, *grid)
+
+
+def _volumes_ml(ids: SimpleITK.Image, names: dict[int, str]) -> dict[str, float]:
+    slices = SimpleITK.GetArrayViewFromImage(ids)
+    counts = sum(np.bincount(one.ravel(), minlength=256) for one in slices)
+    ml = counts * np.prod(ids.GetSpacing()) / 1000
+    return {name: round(float(ml[number]), 2) for number, name in names.items()}
+
+
+def _write(model: BoneModel, folder: SegmentationFolder) -> list[str]:
+    """Write surfaces and pictures; return notes on those that could not be made."""
     notes = []
-    scans.write_volume(model.label_map, folder.label_map)
-    if bones:
-        scans.write_volume(model.bones, folder.bones)
-    if frames and model.names:
-        try:
-            dicom_seg.write_dicom_seg(folder.dicom_seg, frames, model.bones, model.names)
-        except ValueError as error:
-            notes.append(f"no DICOM SEG was written: {error}")
     for name, surface in model.surfaces.items():
         file = folder.surface if name == ALL_BONE else folder.bone_surface(name)
         surfaces.write_stl(surface, file)
@@ -216,34 +241,21 @@ def _write(
         folder.viewer.write_text(viewer.surface_page(shown, "bone model"), encoding="utf-8")
     else:
         notes.append("no bone was found, so there is no surface")
-    on_scan = labels.on_grid(model.label_map, model.scan)
-    figure = surfaces.draw_preview(model.scan, on_scan, shown)
+    figure = surfaces.draw_preview(model.scan, model.label_map, shown)
     figure.savefig(folder.preview, dpi=PREVIEW_DPI)
     return notes
 
 
 def _measure(model: BoneModel) -> dict:
     """Return volumes, surface areas and mean HU by structure, and the ids of the bones."""
-    voxel_ml = np.prod(model.label_map.GetSpacing()) / 1000
-    image_hu = SimpleITK.GetArrayViewFromImage(model.scan)
-    volumes_ml, mean_hu = {}, {}
-    for ids, names in (
-        (model.label_map, {PATIENT: PATIENT_NAME, BONE: ALL_BONE}),
-        (model.bones, model.names),
-    ):
-        slices = SimpleITK.GetArrayViewFromImage(ids)
-        counts = sum(np.bincount(one.ravel(), minlength=256) for one in slices)
-        on_scan = SimpleITK.GetArrayFromImage(labels.on_grid(ids, model.scan))
+    image_hu, mean_hu = SimpleITK.GetArrayViewFromImage(model.scan), {}
+    for ids, names in ((model.label_map, {BONE: ALL_BONE}), (model.bones, model.names)):
         for number, name in names.items():
-            volumes_ml[name] = round(float(counts[number] * voxel_ml), 2)
-            chosen = image_hu[on_scan == number]
+            chosen = image_hu[SimpleITK.GetArrayViewFromImage(ids) == number]
             if len(chosen):
                 mean_hu[name] = round(float(chosen.mean()), 1)
-    volumes_ml[PATIENT_NAME] += volumes_ml[ALL_BONE]
-    mean_hu.pop(PATIENT_NAME, None)  # of all but bone
     return {
-        "scan": {"size": model.label_map.GetSize(), "spacing_mm": model.label_map.GetSpacing()},
-        "volumes_ml": volumes_ml,
+        "volumes_ml": model.volumes_ml,
         "areas_cm2": {name: round(one.area / 100, 2) for name, one in model.surfaces.items()},
         "mean_hu": mean_hu,
         "bone_ids": {str(number): name for number, name in model.names.items()},
@@ -254,12 +266,10 @@ def _measure(model: BoneModel) -> dict:
 
 def out_of_depth(model: BoneModel) -> tuple[dict[str, float], list[str]]:
     """Return measures of how unlike its training a scan is for a network, and notes on them."""
-    label_map, voxels = labels.on_grid(model.label_map, model.scan), np.zeros(2, int)
-    box = surfaces.patient_box(label_map)
+    box, voxels = surfaces.patient_box(model.label_map), np.zeros(2, int)
     for index in range(model.scan.GetDepth()):
-        scan, classes = (
-            image[(*box, slice(index, index + 1))] for image in (model.scan, label_map)
-        )
+        part = (*box, slice(index, index + 1))
+        scan, classes = model.scan[part], model.label_map[part]
         bone = classes == BONE
         bright = labels.unlabelled_bone(scan, bone, classes > 0) & (scan > labels.BONE_HU)
         masks = map(SimpleITK.GetArrayViewFromImage, (bone, bright))
