@@ -355,6 +355,16 @@ def test_the_table_in_the_readme_is_what_is_tested():
 # One bad series among others
 
 
+@pytest.mark.parametrize("fault", ["no mask", "two masks"])
+def test_a_series_without_one_mask_ends_no_other(write_dataset, tmp_path, fault):
+    root = write_dataset()
+    mask = root / "b" / "mask.nii.gz"
+    mask.unlink() if fault == "no mask" else shutil.copyfile(mask, root / "b" / "bone.nii.gz")
+    with pytest.raises(InputError, match="1 of 3 series cannot be used, .*b: needs one of files"):
+        preparation.prepare(find_cases("folder", root, SMOKE), tmp_path / "prepared", SMOKE)
+    assert SliceFolder(tmp_path / "prepared").series("c").exists()
+
+
 def test_the_other_series_of_a_run_are_unharmed(write_dataset, tmp_path):
     root = write_dataset()
     cut(root / "b" / "ct.nii.gz")

@@ -22,6 +22,7 @@ from bonelib.labels.dicom_masks import fill
 from bonelib.segment.dicom_seg import write_dicom_seg
 from tests.mask_files import (
     refusal_of,
+    told_by,
     voxel_edges,
     write_pictures,
     write_seg,
@@ -699,6 +700,28 @@ def test_segmentation_without_uids_and_with_odd_frames(tmp_path, make_image):
 
     path = write_seg(tmp_path / "seg.dcm", {"femur": mask}, change=forget)
     np.testing.assert_array_equal(values(labels.read_mask(path, mask)[0]), part)
+
+
+def test_a_segment_that_is_not_described_is_told(tmp_path, scan, masks):
+    path = write_seg(
+        tmp_path / "seg.dcm", masks, change=lambda dataset: dataset.SegmentSequence.pop()
+    )
+    mask, texts = told_by(labels.read_mask, path, scan)
+    assert "segments that are drawn and not described, left out: 1" in texts
+    assert len(mask[1] or [1]) == len(masks) - 1
+
+
+def test_one_plane_takes_the_slices_thickness(tmp_path, scan, masks):
+    middle = masks[LEFT].GetDepth() // 2
+    part = masks[LEFT][:, :, middle : middle + 1]
+
+    def forget(dataset):
+        measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        for name in ("SliceThickness", "SpacingBetweenSlices"):
+            measures.pop(name, None)
+
+    path = write_seg(tmp_path / "seg.dcm", {LEFT: part}, change=forget)
+    assert "has one plane without a thickness" in refusal(path, scan)
 
 
 def test_uneven_planes_are_refused(tmp_path, scan, masks):

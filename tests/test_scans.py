@@ -1,5 +1,6 @@
 """Volume files and archives: kept as they are, or refused in one line."""
 
+import gzip
 import io
 import re
 import struct
@@ -241,6 +242,22 @@ def test_a_twin_of_another_suffix_is_not_mixed_up(write_nifti):
     assert values(SimpleITK.ReadImage(str(packed))).max() == -700  # still so, or not needed
     assert values(read_scan(packed)).max() == -800
     assert values(read_scan(other)).max() == -700
+
+
+def test_a_suffix_does_not_say_whether_a_nifti_is_compressed(tmp_path, write_nifti):
+    plain, packed = tmp_path / "b.nii", tmp_path / "a.nii.gz"
+    original = write_nifti()
+    packed.write_bytes(original.read_bytes())
+    plain.write_bytes(gzip.compress(original.read_bytes()))
+    assert_same(read_scan(plain), read_scan(original))
+    assert_same(read_scan(packed), read_scan(original))
+
+
+def test_a_mark_before_the_header_is_named(tmp_path, make_image, image_hu):
+    path = tmp_path / "ct.nrrd"
+    SimpleITK.WriteImage(make_image(image_hu), str(path))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert "an editor put a mark before the header" in refusal(path)
 
 
 # Archives

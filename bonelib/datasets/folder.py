@@ -41,9 +41,11 @@ class Case:
     bone_names: dict[int | str, str] | None  # by id or pattern; see `labels.read_mask`
     directory: Path  # of the data set
     series: str | None = None  # which DICOM series of the scan's folder
+    fault: str = ""  # of the series' folder, which is told when the series is read
 
     def scan(self) -> SimpleITK.Image:
         """Read the scan in HU."""
+        self._check()
         return scans.read_scan(self.scan_path, self.series)
 
     def annotation(self, scan: SimpleITK.Image | None = None) -> tuple[SimpleITK.Image, Names]:
@@ -86,7 +88,12 @@ class Case:
 
     def source_files(self) -> list[Path]:
         """Return the files that the case is read from, sorted."""
+        self._check()
         return sorted({*scans.source_files(self.scan_path), *scans.source_files(self.mask_path)})
+
+    def _check(self) -> None:
+        if self.fault:
+            raise InputError(self.fault)
 
     @property
     def source(self) -> str:
@@ -103,17 +110,16 @@ def cases(directory: Path | None) -> list[Case]:
     if directory is None:
         raise InputError("the data set 'folder' needs a directory: name it with --data DIR")
     bone_names = read_bone_names(directory / BONE_NAMES_FILE)
-    return [
-        Case(
-            row.series,
-            row.split,
-            *scan_and_mask(directory / row.series),
-            bone_names,
-            directory,
-            series=getattr(row, "scan_series", "") or None,
-        )
-        for row in read_split(directory).itertuples()
-    ]
+    found = []
+    for row in read_split(directory).itertuples():
+        paths, fault = [directory / row.series] * 2, ""
+        try:
+            paths = scan_and_mask(directory / row.series)
+        except InputError as error:  # the other series can be prepared
+            fault = str(error)
+        series = getattr(row, "scan_series", "") or None
+        found.append(Case(row.series, row.split, *paths, bone_names, directory, series, fault))
+    return found
 
 
 def scan_and_mask(folder: Path) -> tuple[Path, Path]:

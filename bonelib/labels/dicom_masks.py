@@ -50,6 +50,8 @@ def read_segmentation(path: Path, bone_names: BoneNames, layout: Layout | None) 
         whole_bytes = dataset.BitsAllocated > 1 or dataset.Rows * dataset.Columns % 8 == 0
         syntax = dataset.file_meta.TransferSyntaxUID
         segments = _segments(dataset)
+        if unknown := {*numbers} - {0, *(segment.number for segment in segments)}:
+            warn(f"segments that are drawn and not described, left out: {len(unknown)}")
     advice = DAMAGED
     if syntax not in UncompressedTransferSyntaxes:
         advice = f"its compression ({syntax.name}) is not supported; export it uncompressed"
@@ -188,7 +190,10 @@ def _places(path: Path, frames: list[Dataset], layout: Layout | None) -> tuple[L
     axes = np.column_stack([row, column, np.cross(row, column)])
     heights_mm = positions_mm @ axes[:, 2]
     if np.ptp(heights_mm) == 0:
-        step_mm = float(frames[0].get("SpacingBetweenSlices") or frames[0].SliceThickness)
+        thickness_mm = frames[0].get("SpacingBetweenSlices") or frames[0].get("SliceThickness")
+        step_mm = float(thickness_mm or (layout.grid.spacing_mm[2] if layout else 0))
+        if step_mm <= 0:
+            raise InputError(f"{path}: has one plane without a thickness; export it as a volume")
     places = np.rint((heights_mm - heights_mm.min()) / step_mm).astype(int)
     grid = Grid(
         (int(columns), int(rows), int(places.max()) + 1),

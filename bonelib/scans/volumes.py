@@ -7,6 +7,7 @@ import gzip
 import os
 import re
 import tempfile
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ SPACINGS_MM = (0.02, 200.0)  # from micro-CT to a phantom's farthest slices
 MAX_EXTENT_MM = 3000.0  # a longer or wider scan has its spacing in another unit
 BYTES_PER_VOXEL = 8  # of memory: the scan as it is read, as it is turned, and its masks
 LARGEST_SHIFT = 0.5  # voxels between two statements of one header
+GZIP = b"\x1f\x8b"  # the start of a compressed file
 LONGEST_TAIL = 4096  # bytes after the voxels; more, and the header's size is wrong
 CHUNK_BYTES = 2**24  # read at once, a multiple of a voxel's
 MAX_HEADER_BYTES = 2**20  # of a text header
@@ -190,9 +192,13 @@ def _checked(path: Path) -> Iterator[tuple[Path, np.ndarray]]:
         raise InputError(f"{path}: not a volume file; give DICOM slices or one of {kinds}")
     is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
     with refusing_damage(path, DAMAGED), tempfile.TemporaryDirectory(prefix="bonelib-") as folder:
+        with path.open("rb") as stream:
+            start = stream.read(3)
+        if start == BOM_UTF8:
+            raise InputError(f"{path}: an editor put a mark before the header; export it again")
         alone = path
-        if is_nifti:  # ITK takes the voxels of ct.nii for those of ct.nii.gz beside it
-            alone = Path(folder, path.name)
+        if is_nifti:  # ITK goes by the name, and takes the voxels of ct.nii for ct.nii.gz beside it
+            alone = Path(folder, "ct.nii.gz" if start[:2] == GZIP else "ct.nii")
             alone.symlink_to(path.resolve())
         header = read_header(alone)
         _check_size(path, header)
@@ -354,7 +360,7 @@ def _read_nifti(path: Path, header: SimpleITK.ImageFileReader) -> tuple[float, n
     of 0 into 1.
     """
     with path.open("rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
+        compressed = stream.read(2) == GZIP
     start = int(float(header.GetMetaData("vox_offset")))
     voxel_bytes = int(header.GetMetaData("bitpix")) // 8
     count = int(np.prod(header.GetSize(), dtype=float))
