@@ -107,19 +107,13 @@ def decode_hu(frames: list[Frame]) -> list[np.ndarray]:
             explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
             dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
         stored = dataset.pixel_array.reshape(-1, *frames[0].shape)
-        return [
-            clip_hu(
-                stored[frame.index] * frame.slope + frame.intercept,
-                frame.slope.is_integer() and frame.intercept.is_integer(),
-            )
-            for frame in frames
-        ]
-
-
-def clip_hu(image_hu: np.ndarray, whole_numbers: bool) -> np.ndarray:
-    """Clip to the range of HU; int16 where they are whole numbers, else float32."""
-    clipped = np.clip(image_hu, LOWEST_HU, HIGHEST_HU)
-    return clipped.astype(np.int16 if whole_numbers else np.float32)
+        slices = []
+        for frame in frames:
+            image_hu = stored[frame.index] * frame.slope + frame.intercept
+            whole = frame.slope.is_integer() and frame.intercept.is_integer()
+            clipped = np.clip(image_hu, LOWEST_HU, HIGHEST_HU)
+            slices.append(clipped.astype(np.int16 if whole else np.float32))
+        return slices
 
 
 def _without_duplicates(source: Path, series: Series) -> list[Frame]:

@@ -167,47 +167,57 @@ def _label_map(margin: SimpleITK.Image, body: SimpleITK.Image, grid: scans.Grid)
 def _bone_model(
     stored: scans.Layout, network: Network, bones: bool, folder: SegmentationFolder, stages: _Stages
 ) -> tuple[BoneModel, list[str]]:
-    """Return the model of a scan, and notes; write its label maps, which may be large."""
-    scan, notes = stored.image, []
-    margin, body = _find_bone(scan, network, stages)
+    """Return the model of a scan, and notes; write its label maps."""
+    margin, body = _find_bone(stored.image, network, stages)
     with stages("single bones"):
         ids, names, fit = _single_bones(margin, body, bones)
     with stages("label map"):
-        grid, nearest = stored.grid, SimpleITK.sitkNearestNeighbor
-        if grid.is_skew:
-            grid = scans.Grid.of(scan)
-            notes.append("the gantry was tilted, so the label map is on the straightened scan")
-        on_file = _label_map(margin, body, grid)
-        scans.write_volume(on_file, folder.label_map)
-        volumes_ml = _volumes_ml(on_file, {PATIENT: PATIENT_NAME, BONE: ALL_BONE})
-        volumes_ml[PATIENT_NAME] += volumes_ml[ALL_BONE]
-        label_map = labels.on_grid(on_file, scan)
-        if bones:
-            grown = image_like(np.stack([expand_labels(part, EXPANSION) for part in ids]), margin)
-            del on_file  # it may be large
-            on_file = grid.build(
-                lambda part: SimpleITK.Mask(
-                    part.resample(grown, nearest, 0), bone_on_grid(margin, part)
-                )
-            )
-            scans.write_volume(on_file, folder.bones)
-            volumes_ml |= _volumes_ml(on_file, names)
-        if stored.frames and names:
-            try:
-                dicom_seg.write_dicom_seg(folder.dicom_seg, stored.frames, on_file, names)
-            except ValueError as error:
-                notes.append(f"no DICOM SEG was written: {error}")
-        on_scan = labels.on_grid(on_file, scan)
-        del on_file
+        maps, volumes_ml, notes = _write_label_maps(stored, margin, body, ids, names, folder)
     with stages("surfaces") as done:
-        shapes, single = {}, names if bones else {}
-        for index, number in enumerate([None, *single] if names else []):
-            name = ALL_BONE if number is None else names[number]
-            part = None if number is None else ids == number
+        numbers = dict.fromkeys([ALL_BONE] if names else [])
+        if ids is not None:
+            numbers |= {name: number for number, name in names.items()}
+        shapes = {}
+        for index, (name, number) in enumerate(numbers.items(), start=1):
             with suppress(ValueError):  # a speck between the points of the surface's grid
+                part = None if number is None else ids == number
                 shapes[name] = surfaces.bone_surface(margin, part)
-            done(index + 1, 1 + len(single))
-    return BoneModel(scan, label_map, on_scan, names, volumes_ml, shapes, fit), notes
+            done(index, len(numbers))
+    return BoneModel(stored.image, *maps, names, volumes_ml, shapes, fit), notes
+
+
+def _write_label_maps(
+    stored: scans.Layout, margin: SimpleITK.Image, body: SimpleITK.Image, ids: np.ndarray | None,
+    names: dict[int, str], folder: SegmentationFolder,
+) -> tuple[tuple[SimpleITK.Image, SimpleITK.Image], dict[str, float], list[str]]:  # fmt: skip
+    """Write label map and single bones on the grid of the file, and a DICOM SEG.
+
+    They may be large, so that one of them is in memory at a time. Return the label map and the
+    bones on the grid of the scan, volumes and notes.
+    """
+    notes, grid, scan = [], stored.grid, stored.image
+    if grid.is_skew:
+        grid = scans.Grid.of(scan)
+        notes.append("the gantry was tilted, so the label map is on the straightened scan")
+    image = _label_map(margin, body, grid)
+    scans.write_volume(image, folder.label_map)
+    volumes_ml = _volumes_ml(image, {PATIENT: PATIENT_NAME, BONE: ALL_BONE})
+    volumes_ml[PATIENT_NAME] += volumes_ml[ALL_BONE]
+    label_map = labels.on_grid(image, scan)
+    if ids is not None:
+        del image
+        grown = image_like(np.stack([expand_labels(part, EXPANSION) for part in ids]), margin)
+        image = grid.build(lambda part: SimpleITK.Mask(
+            part.resample(grown, SimpleITK.sitkNearestNeighbor, 0), bone_on_grid(margin, part)
+        ))  # fmt: skip
+        scans.write_volume(image, folder.bones)
+        volumes_ml |= _volumes_ml(image, names)
+    if stored.frames and names:
+        try:
+            dicom_seg.write_dicom_seg(folder.dicom_seg, stored.frames, image, names)
+        except ValueError as error:
+            notes.append(f"no DICOM SEG was written: {error}")
+    return (label_map, labels.on_grid(image, scan)), volumes_ml, notes
 
 
 def _single_bones(
