@@ -4,6 +4,7 @@ Surfaces are written as STL and drawn in preview.png.
 """
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -214,10 +215,11 @@ def draw_preview(
     upper, lower = figure.subfigures(2, 1, height_ratios=HEIGHT_RATIOS)
     last = scan.GetSize()[2] - 1
     chosen = np.linspace(last, 0, np.prod(MONTAGE) + 2)[1:-1].round().astype(int)
-    for panel, index in zip(upper.subplots(*MONTAGE).flat, chosen, strict=True):
-        draw_plane(scan, label_map, 0, int(index), panel)
-        panel.set_title(f"slice {index} of 0 to {last}")
+    for panel, index in zip_longest(upper.subplots(*MONTAGE).flat, dict.fromkeys(chosen.tolist())):
         panel.set_axis_off()
+        if index is not None:
+            draw_plane(scan, label_map, 0, index, panel)
+            panel.set_title(f"slice {index} of 0 to {last}")
     handles = [
         Line2D([], [], color=CLASS_COLOURS[label], label=CLASS_NAMES[label])
         for label in (PATIENT, BONE)

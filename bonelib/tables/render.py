@@ -161,6 +161,8 @@ class Table:
             .to_html(table_uuid=text_hash(self.caption), table_attributes='class="scores"')
         )
         table = table.replace("<th ", '<th scope="col" ')
+        for index, side in enumerate(self.alignment()):
+            table = table.replace(f' col{index}"', f' col{index} {side}"')
         listed = "".join(f"<li>{note}</li>" for note in notes)
         return f"<style>\n{STYLE}</style>{table}<ul>{listed}</ul>"
 

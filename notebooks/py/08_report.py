@@ -56,7 +56,9 @@ tested = report.findings(evidence)
 print(report.verdict(tested))
 
 # %% tags=["nbval-ignore-output"]
-tested[["list", "section", "verdict", "claim"]].style
+tested[["list", "section", "verdict", "claim"]].style.set_table_styles(
+    [{"selector": "td, th", "props": "text-align: left"}]
+)
 
 # %% [markdown]
 # ## The page
