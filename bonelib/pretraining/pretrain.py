@@ -26,7 +26,7 @@ from bonelib.pretraining.train import train
 from bonelib.scans import Grid
 from bonelib.segment import segment_image
 from bonelib.segment.pretrained import Network
-from bonelib.segment.probabilities import find_region, margin_on_grid, predict_bone
+from bonelib.segment.probabilities import find_region, predict_bone
 from bonelib.settings import BONE, SHIPPED_MODEL, Settings
 
 MARGINS = np.linspace(-0.9, 0.9, 37)  # candidates for the least margin of bone
@@ -110,7 +110,8 @@ def best_level(cases: list[datasets.Case], network: Network) -> float:
         bone = SimpleITK.GetArrayFromImage(case.label_map(scan)) == BONE
         region = find_region(network.settings, scan, labels.body_mask(scan))
         margin = predict_bone(network, scan, region)
-        margins = SimpleITK.GetArrayFromImage(margin_on_grid(margin, Grid.of(scan)))
+        margin = Grid.of(scan).resample(margin, SimpleITK.sitkLinear, -1.0)
+        margins = SimpleITK.GetArrayFromImage(margin)
         found = np.array([(margins > level).sum() for level in MARGINS])
         hits = np.array([(margins[bone] > level).sum() for level in MARGINS])
         dice.append(2 * hits / (found + bone.sum()))

@@ -107,14 +107,9 @@ def predict_bone(
     return image
 
 
-def margin_on_grid(margin: SimpleITK.Image, grid: Grid) -> SimpleITK.Image:
-    """Return the margin on a grid, interpolated linearly."""
-    return grid.resample(margin, SimpleITK.sitkLinear, -1.0)
-
-
 def bone_on_grid(margin: SimpleITK.Image, grid: Grid) -> SimpleITK.Image:
     """Return 1 where the interpolated margin is positive, else 0, as uint8 on the grid."""
-    return grid.build(lambda part: margin_on_grid(margin, part) > 0)
+    return grid.build(lambda part: part.resample(margin, SimpleITK.sitkLinear, -1.0) > 0)
 
 
 def _covering(settings: Settings, scan: SimpleITK.Image) -> Settings:
