@@ -711,7 +711,7 @@ def test_a_segment_that_is_not_described_is_told(tmp_path, scan, masks):
     assert len(mask[1] or [1]) == len(masks) - 1
 
 
-def test_one_plane_takes_the_slices_thickness(tmp_path, scan, masks):
+def test_one_plane_without_a_thickness_is_refused(tmp_path, scan, masks):
     middle = masks[LEFT].GetDepth() // 2
     part = masks[LEFT][:, :, middle : middle + 1]
 

@@ -37,7 +37,7 @@ class Layout:
     grid: Grid  # as stored, before turning; skew where the gantry was tilted
     frames: list[Frame]  # DICOM slices in the grid's order; empty for a volume file
     places: np.ndarray  # of each stored slice along the grid's third axis, in slices
-    image: SimpleITK.Image | None = None  # HU in LPS, where it was read
+    image: SimpleITK.Image | None = None  # where it was read; HU in LPS from `open_scan`
 
     def spread(self, slices: np.ndarray) -> np.ndarray:
         """Return a slice for each of the grid's: that of the nearest stored slice."""
