@@ -88,6 +88,7 @@ def train(
     epochs_before = []
     if results.state(name).exists():
         model = keras.models.load_model(results.state(name))
+        model.jit_compile = None  # this machine's choice: another's runs JAX uncompiled
         # Rounded up: float16's loss scaling now and then skips a step without counting it.
         count = math.ceil(int(model.optimizer.iterations) / settings.steps_per_epoch)
         epochs_before = pd.read_csv(results.history(name))[:count].to_dict("records")
