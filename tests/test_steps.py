@@ -41,3 +41,9 @@ def test_networks_without_an_epoch_are_scaled_by_those_with_one(tmp_path):
     record(results, "unet", PAPER, [steps.epoch_seconds("unet", PAPER) / 10])
     paces = steps.paces(results, PAPER, MODEL_NAMES, 2.0)
     assert paces == pytest.approx(dict.fromkeys(MODEL_NAMES, 0.1))
+
+
+def test_the_update_of_many_weights_takes_its_time_at_any_size():
+    small = replace(PAPER, image_size=32)
+    assert steps.epoch_seconds("fcn8", small) > 0.5 * PAPER.steps_per_epoch
+    assert steps.epoch_seconds("unet", small) < 0.02 * PAPER.steps_per_epoch
