@@ -161,10 +161,13 @@ def clean(margin: SimpleITK.Image, scan: SimpleITK.Image, body: SimpleITK.Image)
     """
     values = SimpleITK.GetArrayFromImage(margin)
     voxel_ml = np.prod(margin.GetSpacing()) / 1000
-    remove_metal(values, SimpleITK.GetArrayFromImage(SimpleITK.Resample(scan, margin)))
-    values[SimpleITK.GetArrayFromImage(on_grid(body, margin)) == 0] = -1
-    remove_islands(values, voxel_ml)
-    fill_holes(values, voxel_ml)
+    for box in ndimage.find_objects((values > 0).view(np.uint8)):  # one, or none
+        box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+        part, grid = values[box], margin[box[::-1]]
+        remove_metal(part, SimpleITK.GetArrayFromImage(SimpleITK.Resample(scan, grid)))
+        part[SimpleITK.GetArrayFromImage(on_grid(body, grid)) == 0] = -1
+        remove_islands(part, voxel_ml)
+        fill_holes(part, voxel_ml)
     return image_like(values, margin)
 
 

@@ -103,11 +103,14 @@ def standard() -> np.ndarray:
     """Return the signed distance in mm, negative inside, to each of `NAMES`: (name, z, y, x)."""
     axes = [np.arange(*ends, STEP_MM) for ends in zip(LOWEST_MM, HIGHEST_MM + 1, strict=True)]
     z, y, x = np.meshgrid(*axes, indexing="ij")
-    inside = np.zeros((len(NAMES), *z.shape), bool)
+    inside = {name: np.zeros(z.shape, bool) for name in NAMES if not name.endswith("right")}
     for name, bone in standard_bones().items():
-        index = NAMES.index(SPINE if name.startswith("vertebra") else name)
-        inside[index] |= bone.distance(bone.frame.local((x, y, z))) <= 0
-    return np.stack([_signed_distance(part, STEP_MM) for part in inside])
+        if not name.endswith("right"):  # the left one's mirror image
+            part = inside[SPINE if name.startswith("vertebra") else name]
+            part |= bone.distance(bone.frame.local((x, y, z))) <= 0
+    signed = {name: _signed_distance(part, STEP_MM) for name, part in inside.items()}
+    mirrored = {name.replace("left", "right"): part[..., ::-1] for name, part in signed.items()}
+    return np.stack([(mirrored | signed)[name] for name in NAMES])
 
 
 def _signed_distance(inside, step_mm):
