@@ -10,7 +10,7 @@ EXECUTED_AS = {
     "03_train_model": "03_train_model-unet",
     "04_evaluate_model": "04_evaluate_model-unet",
 }
-OF_REFERENCE = ("05_tables", "06_figures", "08_report")
+OF_REFERENCE = ("05_tables", "06_figures", "08_report", "11_ablations")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

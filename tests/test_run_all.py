@@ -147,7 +147,7 @@ def test_tables_curves_and_report_come_from_kept_scores_alone(finished, tmp_path
     arguments = ["--reference", str(tmp_path / "kept"), "--results", str(results.root)]
     run = call(*arguments)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "3 of 3 to run" in run.stdout
+    assert "4 of 4 to run" in run.stdout
     for name in (f"table{number}.csv" for number in range(1, 5)):
         assert (results.tables / name).read_text() == (finished[0].tables / name).read_text()
     assert (results.figures / "figure4.pdf").exists() and results.report.exists()

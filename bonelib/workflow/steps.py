@@ -127,7 +127,7 @@ class Plan:
 
     def rebuilding(self) -> list[Step]:
         """Return the steps that need scores and histories alone, no data and no networks."""
-        return self._presentation(CURVES)
+        return [self._step("11_ablations", inputs=self.scores), *self._presentation(CURVES)]
 
     def _step(
         self, notebook, name="", *, inputs=(), outputs=(), seconds=START_SECONDS, state=None,

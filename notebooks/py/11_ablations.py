@@ -21,9 +21,11 @@
 #
 # *Reads* the scores of U-net and of the variants that `run_all.py --ablations` trains.
 # *Writes* nothing; notebook 5 writes the table.
+#
+# It opens with the kept reference run; `profile = "newest"` shows your newest one.
 
 # %% tags=["parameters"]
-profile = "newest"
+profile = "reference"
 dataset = "phantom"
 data_dir = ""
 results_dir = ""
