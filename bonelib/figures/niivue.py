@@ -116,7 +116,7 @@ def view_surfaces(surfaces: Mapping[str, trimesh.Trimesh]) -> ipywidgets.Widget:
         most = max(len(surface.faces) * MAX_TRIANGLES // triangles, MIN_TRIANGLES)
         meshes.append(Mesh(data=_ply(surface, most), name=f"{number}.ply", rgba255=rgba))
         box = ipywidgets.Checkbox(value=True, description=name, indent=False)
-        box.style.background, box.layout.width = colour, "150px"
+        box.layout.border_left, box.layout.width = f"16px solid {colour}", "150px"
         ipywidgets.jslink((box, "value"), (meshes[-1], "visible"))
         boxes.append(box)
     niivue.on_canvas_attached(lambda: niivue.load_meshes(meshes))
