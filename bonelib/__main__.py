@@ -114,6 +114,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="folders of annotated anatomy")  # fmt: skip
     add("--phantoms", type=_positive, default=16, metavar="N",
         help="number of phantoms; default: 16")  # fmt: skip
+    add("--weights", type=Path, metavar="FILE", help="start from these, not from random ones")
     add("--set", nargs="+", default=[], metavar="SETTING=VALUE", help="replace settings")
     add("-o", "--output", type=Path, default=RESULTS / "pretraining", metavar="DIR",
         help="default: results/pretraining")  # fmt: skip
@@ -241,8 +242,9 @@ def pretrain(options: argparse.Namespace) -> None:
         from bonelib.pretraining import pretrain as pretraining
 
     weights = pretraining.pretrain(
-        options.output.resolve(), options.label_maps, settings, options.phantoms, options.workers
-    )
+        options.output.resolve(), options.label_maps, settings, options.phantoms,
+        options.workers, options.weights,
+    )  # fmt: skip
     print(f"weights and model card are in {weights}")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -61,10 +62,12 @@ def train(
     results: ResultFolder,
     settings: Settings,
     samples=None,
+    weights: Path | None = None,
 ) -> pd.DataFrame:
     """Train network `name` on prepared slices and return its history, one row per epoch.
 
-    `samples` (default: the folder's `AugmentedSlices`) are the training data.
+    `samples` (default: the folder's `AugmentedSlices`) are the training data. The network
+    starts from the `.keras` file `weights`, if given.
 
     Writes training.json, history.csv, best_of_<epochs>.keras and TensorBoard logs into
     `results.training(name)`. A stopped training continues after its last finished epoch, with
@@ -74,10 +77,11 @@ def train(
     """
     samples = samples or AugmentedSlices(folder, settings)
     record = provenance.read_json(results.training_record(name))
-    key = training_key(name, folder, settings, samples)
+    start = provenance.content_hash([weights], weights.parent) if weights else None
+    key = training_key(name, folder, settings, samples, start)
     if record.get("key") != key:
         shutil.rmtree(results.training(name), ignore_errors=True)
-        record = {"key": key, "finished": False, "settings": asdict(settings)}
+        record = {"key": key, "finished": False, "settings": asdict(settings), "weights": start}
     if record["finished"]:
         print(f"{name} is trained already: {results.training(name).name}")
         return pd.read_csv(results.history(name))
@@ -95,6 +99,8 @@ def train(
         print(f"{name} goes on after epoch {count}")
     else:
         model, record["encoder_weights"] = new_model(name, settings, samples.has_shares)
+        if weights:
+            model.load_weights(weights)
     provenance.write_json(results.training_record(name), record)
     _fit(model, epochs_before, folder, results, settings, samples)
     history = pd.read_csv(results.history(name))
@@ -104,11 +110,11 @@ def train(
     return history
 
 
-def training_key(name: str, folder: SliceFolder, settings: Settings, samples) -> str:
+def training_key(name: str, folder: SliceFolder, settings: Settings, samples, start=None) -> str:
     """Return a hash of all that determines a training's result: settings, slices and code."""
     fingerprint = provenance.read_json(folder.description).get("fingerprint")
-    code = provenance.code_hash(__name__)
-    return provenance.text_hash(name, settings.decisive, fingerprint, samples.fingerprint, code)
+    parts = fingerprint, samples.fingerprint, provenance.code_hash(__name__), start
+    return provenance.text_hash(name, settings.decisive, *parts)
 
 
 def _fit(model, epochs_before: list[dict], folder, results, settings, samples) -> None:

@@ -160,7 +160,18 @@ def test_the_command_trains_and_goes_on(tmp_path, capsys):
     assert "trained already" in capsys.readouterr().out
     card = (first / "weights" / "unet25d.md").read_text()
     assert "1 made-up patients" in card and "test01" in card
-    assert "{" not in card
+    assert "{" not in card and "from weights" not in card
+    arguments[arguments.index(str(first))] = str(tmp_path / "second")
+    weights = str(first / "weights" / "unet25d.keras")
+    still = [*settings, "learning_rate=0"]
+    assert command.main([*arguments, "--weights", weights, "--set", *still]) == 0
+    assert "from weights" in (tmp_path / "second" / "weights" / "unet25d.md").read_text()
+    kernels = [
+        Network("unet25d", tmp_path / run / "weights" / "unet25d.keras", TINY)
+        .sized(64, 64).get_layer("scores").get_weights()[0]
+        for run in ("first", "second")
+    ]  # fmt: skip
+    np.testing.assert_allclose(*kernels, rtol=2e-3, atol=1e-5)
 
 
 def test_a_copied_corpus_trains_on_a_bare_machine(corpus, tmp_path):

@@ -62,7 +62,8 @@ Scores in % on the grid of each series, by bone and by level (the bones that a s
 ## How to reproduce it
 
 `python -m bonelib pretrain{label_maps}`; an interrupted run continues.
-{minutes} minutes of training on {device}, Keras {keras}, commit {commit}, corpus {fingerprint}.
+{minutes} minutes of training{start} on {device}, Keras {keras}, commit {commit},
+corpus {fingerprint}.
 
 | setting | value |
 |---|---|
@@ -76,15 +77,16 @@ def pretrain(
     settings: Settings,
     phantoms: int,
     workers: int,
+    start: Path | None = None,
 ) -> Path:
     """Train in folder `output`, continuing an earlier run, and return the folder of weights.
 
-    The subjects of `label_maps` join the corpus: those of split train in training, the others
-    in validation. The bone's class is weighted so that the Dice of whole validation scans is
-    highest.
+    The network starts from the weights of file `start`, or from random ones. The subjects of
+    `label_maps` join the corpus: those of split train in training, the others in validation.
+    The bone's class is weighted so that the Dice of whole validation scans is highest.
     """
     corpus = write_corpus(output / "corpus", label_maps, settings, phantoms, workers)
-    history = train(corpus, output, settings)
+    history = train(corpus, output, settings, start)
     results = ResultFolder(output)
     best_file = results.best(SHIPPED_MODEL, settings.epochs_long)
     best = load_network(best_file, SHIPPED_MODEL, settings)
@@ -181,6 +183,7 @@ def write_card(
     best = history.loc[history["val_mean_iou"].idxmax()]
     table = scores.drop(columns=["split", "series"])
     table.index = scores["split"] + ": " + scores["series"]
+    start = record["weights"]
     text = CARD.format(
         name=SHIPPED_MODEL,
         spacing=settings.pixel_spacing_mm,
@@ -192,6 +195,7 @@ def write_card(
         slabs=len(slabs),
         level=level,
         samples=len(history) * settings.steps_per_epoch * settings.batch_size,
+        start=f" from weights {start[:12]}" if start else "",
         minutes=round(history["seconds"].sum() / 60),
         settings="\n".join(f"| {key} | {value} |" for key, value in asdict(settings).items()),
         label_maps=" --label-maps DIR..." if maps else "",
