@@ -1,30 +1,34 @@
 """Measure what `python -m bonelib segment` does, on phantoms that no training has seen.
 
 python benchmarks/bone_models.py             scores of steps, region and surfaces
-python benchmarks/bone_models.py --speed     seconds and memory of a long scan
+python benchmarks/bone_models.py --speed     seconds and memory of long scans
 """
 
 import argparse
-import resource
+import sys
+import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import SimpleITK
 
-from bonelib import devices, labels, metrics
+from bonelib import labels, metrics, pretrained
 from bonelib.labels import image_like
 from bonelib.phantom.series import make_series, series_seed
 from bonelib.scans import Grid
-from bonelib.segment import pretrained, probabilities, surfaces
+from bonelib.segment import probabilities, surfaces
 from bonelib.segment.probabilities import bone_on_grid, find_region, predict_bone
 from bonelib.settings import PAPER_SERIES, PRETRAINING
 
 SERIES = {name: count for name, split, count in PAPER_SERIES if split == "test"}
 MATRIX, SLICE_DISTANCE_MM = 512, 2.5  # as in the paper
 TRIANGLES = (100_000, 30_000, 10_000)  # of a pelvis, for display
-LONG_SCAN = 1000  # slices
+LONG_SCANS, THIN_MM = (1200, 2400), 0.36  # slices of 512 x 512
 
 
 def make_patient(series: str) -> tuple[SimpleITK.Image, SimpleITK.Image]:
@@ -99,14 +103,13 @@ def surface_rows(margin: SimpleITK.Image, scan: SimpleITK.Image, bone) -> list[d
 def show_scores(series: list[str]) -> None:
     """Print the tables of scores, each the mean over the series."""
     network = pretrained.find_network()
-    devices.set_precision(network.settings)
     tables = {"steps": [], "surface from": [], "segmented": []}
     for name in series:
         scan, bone = make_patient(name)
         region = find_region(network.settings, scan, labels.body_mask(scan))
         for part, chosen in (("whole scan", whole(region, scan)), ("region", region)):
             started = time.perf_counter()
-            margin = predict_bone(network, scan, chosen)
+            margin, _ = predict_bone(network, scan, chosen)
             seconds = time.perf_counter() - started
             cleaned = probabilities.clean(margin, scan, labels.body_mask(scan))
             row = {"segmented": part, "seconds": seconds, **score(cleaned, scan, bone)}
@@ -120,24 +123,32 @@ def show_scores(series: list[str]) -> None:
 
 
 def show_speed() -> None:
-    """Print seconds and peak memory of a long scan, from scan to surface."""
-    network = pretrained.find_network()
-    precision = devices.set_precision(network.settings)
+    """Print seconds and peak memory, all processes together, of the command on long scans."""
     patient, _ = make_patient(min(SERIES, key=SERIES.get))
-    slices = np.arange(LONG_SCAN) % patient.GetSize()[2]
-    scan = SimpleITK.GetImageFromArray(SimpleITK.GetArrayFromImage(patient)[slices])
-    scan.SetSpacing(patient.GetSpacing())
-    started = time.perf_counter()
-    body = labels.body_mask(scan)
-    margin = predict_bone(network, scan, find_region(network.settings, scan, body))
-    predicted = time.perf_counter() - started
-    cleaned = probabilities.clean(margin, scan, body)
-    bone_on_grid(cleaned, Grid.of(scan))
-    surface = surfaces.bone_surface(cleaned)
-    seconds = time.perf_counter() - started
-    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{LONG_SCAN} slices, {precision}: predicted in {predicted:.0f} s")
-    print(f"surface of {len(surface.faces):,} triangles after {seconds:.0f} s, {peak_gib:.1f} GiB")
+    planes = SimpleITK.GetArrayFromImage(patient)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "ct.nrrd"
+        command = [sys.executable, "-m", "bonelib", "segment", file, "--overwrite", "-o"]
+        for count in LONG_SCANS:
+            repeated = (np.arange(count) * THIN_MM / SLICE_DISTANCE_MM).astype(int) % len(planes)
+            scan = SimpleITK.GetImageFromArray(planes[repeated])
+            scan.SetSpacing((*patient.GetSpacing()[:2], THIN_MM))
+            SimpleITK.WriteImage(scan, file)
+            del scan
+            for options in ([], ["--bones"]):
+                started, peak = time.perf_counter(), 0
+                process = psutil.Popen([*command, Path(folder) / "out", *options])
+                while process.poll() is None:
+                    with suppress(psutil.NoSuchProcess):
+                        alive = [process, *process.children(recursive=True)]
+                        peak = max(peak, sum(one.memory_info().rss for one in alive))
+                    time.sleep(0.1)
+                print(
+                    f"{count} slices of {THIN_MM} mm {' '.join(options)}: exit "
+                    f"{process.returncode}, {time.perf_counter() - started:.0f} s, "
+                    f"{peak / 2**30:.2f} GiB",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ Modules stand in data order; each imports only from those above it::
 
 Beyond the paper; nothing above imports these::
 
+    pretrained         name or weights -> network, in this process or in one of its own
     segment/           one scan -> label map, single bones, STL, DICOM SEG, page
     pretraining/       annotated anatomy and phantoms -> the shipped weights
 

@@ -7,6 +7,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         return fail(error)
     except OSError as error:
         return fail(f"{error.filename or 'output'}: {error.strerror}; check space and rights")
-    except MemoryError:
+    except (MemoryError, BrokenProcessPool):  # the system ends a process that takes too much
         return fail("not enough memory; crop the scan or use a larger machine")
     except KeyboardInterrupt:
         fail("stopped; no file is left half-written")
@@ -207,7 +208,7 @@ def segment(options: argparse.Namespace) -> None:
 
         record = segmentation.segment(
             options.scan, options.output, network, options.series, options.bones,
-            options.overwrite, progress,
+            options.overwrite, progress, apart=True,
         )  # fmt: skip
     for name, volume_ml in record["volumes_ml"].items():
         area_cm2, mean_hu = record["areas_cm2"].get(name), record["mean_hu"].get(name)

@@ -40,6 +40,8 @@ TABLE1_MODELS = ("fcn8", "fcn32", "pspnet", "unet", "segnet")
 TABLE3_MODELS = ("unet", "vgg_unet", "resnet50_unet")
 MODEL_NAMES = (*TABLE1_MODELS, "vgg_unet", "resnet50_unet")
 SHIPPED_MODEL = "unet25d"  # the network of the shipped weights; not one of the paper's
+NOT_SHIPPED = f"no weights are shipped for '{{}}': '{SHIPPED_MODEL}' replaced those of 'unet'"
+SIZE_STEP = 32  # an image's sides are multiples of it: five poolings halve them
 BASELINE = "threshold"  # a classical segmentation, which the paper does not have
 
 # Settings with a closed list of values.

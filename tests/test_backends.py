@@ -15,7 +15,7 @@ from bonelib import provenance, training
 from bonelib.models import build_model
 from bonelib.paths import REPOSITORY, ResultFolder, SliceFolder
 from bonelib.prediction import network_input
-from bonelib.segment.pretrained import find_network
+from bonelib.pretrained import find_network
 from bonelib.settings import get_settings
 from tests.synthetic_results import ellipses, write_slices
 
@@ -44,7 +44,7 @@ import numpy as np
 import bonelib
 from bonelib import training
 from bonelib.paths import ResultFolder, SliceFolder
-from bonelib.segment.pretrained import find_network
+from bonelib.pretrained import find_network
 from bonelib.settings import get_settings
 
 root, overrides, new_model = Path(sys.argv[1]), json.loads(sys.argv[2]), training.new_model

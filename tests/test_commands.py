@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 import warnings
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -19,10 +20,12 @@ from bonelib.paths import REPOSITORY
 
 from . import hospital
 
+NO_MEMORY = "bonelib: not enough memory; crop the scan or use a larger machine"
 COMMANDS = ("inspect", "segment", "convert", "pretrain")
 
 HELP = """
 import sys
+from bonelib import segment  # whose network is loaded in a process of its own
 from bonelib.__main__ import main
 try:
     main(["--help"])
@@ -117,7 +120,8 @@ def replace_segment(monkeypatch):
     def replace(action):
         calls = []
 
-        def segment(*arguments):
+        def segment(*arguments, apart):
+            assert apart  # the network in a process of its own
             calls.append(arguments)
             arguments[-1]("reading", 1, 2)
             action()
@@ -169,7 +173,8 @@ def test_nothing_is_printed_beside_an_error(tmp_path):
         (InputError("my_ct: is torn; glue it"), 2, "bonelib: my_ct: is torn; glue it"),
         (OSError(28, "No space left on device", "out/bone.stl"), 2,
          "bonelib: out/bone.stl: No space left on device; check space and rights"),
-        (MemoryError(), 2, "bonelib: not enough memory; crop the scan or use a larger machine"),
+        (MemoryError(), 2, NO_MEMORY),
+        (BrokenProcessPool(), 2, NO_MEMORY),  # the system ended the network's process
     ],
 )  # fmt: skip
 def test_a_segmentation_that_ends_early_is_one_line(replace_segment, capsys, error, code, said):

@@ -19,12 +19,12 @@ from bonelib.errors import InputError
 from bonelib.models import build_model, save_pretrained
 from bonelib.paths import REPOSITORY
 from bonelib.phantom.tissues import Tissue, draw_texture
+from bonelib.pretrained import Network
 from bonelib.pretraining import corpus_writer
 from bonelib.pretraining.corpus import PIXEL_MM as CORPUS_PIXEL_MM
 from bonelib.pretraining.corpus import random_slab
 from bonelib.pretraining.corpus_writer import write_corpus
 from bonelib.pretraining.pretrain import score_cases, shift_bone
-from bonelib.segment.pretrained import Network
 from bonelib.settings import BACKGROUND, BONE, PATIENT, PRETRAINING
 from bonelib.slices import read_table
 from tests.test_headless import ABSENT

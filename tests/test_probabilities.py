@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from bonelib.labels import body_mask
 from bonelib.segment import segment_image
-from bonelib.segment.probabilities import input_slices
+from bonelib.segment.probabilities import find_region, input_slices, predict_bone
 from bonelib.settings import BONE, PRETRAINING, Settings
 from bonelib.slices import window
 
@@ -37,7 +38,7 @@ def test_channels_are_planes_at_the_same_distance_in_any_scan(ramp, neighbour_mm
     np.testing.assert_array_equal(heights(images), window(20 * wanted, settings))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Threshold:
     """A network that calls pixels bone whose middle channel is above a grey level."""
 
@@ -65,3 +66,13 @@ def test_bone_lies_where_the_scan_shows_it_whatever_the_slices(make_image, dista
     found = SimpleITK.GetArrayFromImage(segment_image(scan, Threshold(PRETRAINING))) == BONE
     wanted = scan_hu > BRIGHT_HU
     assert 2 * (found & wanted).sum() / (found.sum() + wanted.sum()) > 0.95
+
+
+def test_a_network_in_a_process_of_its_own_predicts_the_same(ramp):
+    network = Threshold(PRETRAINING)
+    region = find_region(PRETRAINING, ramp, body_mask(ramp))
+    (here, computed), there = (
+        predict_bone(network, ramp, region, apart=apart) for apart in (False, True)
+    )
+    np.testing.assert_array_equal(*map(SimpleITK.GetArrayViewFromImage, (here, there[0])))
+    assert computed == there[1] and set(computed) == {"precision", "backend"}

@@ -15,7 +15,7 @@ from bonelib.models.fcn import fcn8, fcn32
 from bonelib.models.pspnet import pspnet
 from bonelib.models.unet import resnet50_unet, segnet, unet, unet25d, vgg_unet
 from bonelib.paths import WEIGHTS
-from bonelib.settings import NUM_CLASSES, PRETRAINING, SHIPPED_MODEL
+from bonelib.settings import NOT_SHIPPED, NUM_CLASSES, PRETRAINING, SHIPPED_MODEL, SIZE_STEP
 
 __all__ = ["ENCODERS", "MODELS", "build_model", "save_pretrained", "trainable_parameters"]
 
@@ -24,9 +24,6 @@ MODELS = {
     for network in (fcn8, fcn32, pspnet, unet, segnet, vgg_unet, resnet50_unet)
 }
 ENCODERS = {"vgg_unet": "VGG16", "resnet50_unet": "ResNet50"}  # those of keras.applications
-
-SIZE_STEP = 32  # five poolings halve the image
-NOT_SHIPPED = f"no weights are shipped for '{{}}': '{SHIPPED_MODEL}' replaced those of 'unet'"
 
 
 def build_model(

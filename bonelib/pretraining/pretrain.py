@@ -15,17 +15,17 @@ import numpy as np
 import pandas as pd
 import SimpleITK
 
-from bonelib import datasets, devices, labels, metrics, models, provenance
+from bonelib import datasets, labels, metrics, models, provenance
 from bonelib.bone_names import KINDS, kind_of
 from bonelib.evaluation.error_analysis import LEVELS, THIRDS, levels_of
 from bonelib.paths import ResultFolder
 from bonelib.prediction import load_network
+from bonelib.pretrained import Network
 from bonelib.pretraining.corpus import Corpus
 from bonelib.pretraining.corpus_writer import held_out, write_corpus
 from bonelib.pretraining.train import train
 from bonelib.scans import Grid
 from bonelib.segment import segment_image
-from bonelib.segment.pretrained import Network
 from bonelib.segment.probabilities import find_region, predict_bone
 from bonelib.settings import BONE, SHIPPED_MODEL, Settings
 
@@ -97,7 +97,6 @@ def pretrain(
     level = best_level([case for case in cases if case.split == "validation"], network)
     shift_bone(best, level)
     models.save_pretrained(best, SHIPPED_MODEL, weights)
-    devices.set_precision(settings)
     scores = score_cases(cases, partial(segment_image, network=network))
     record = provenance.read_json(results.training_record(SHIPPED_MODEL))
     write_card(weights, settings, corpus, history, record, scores, level)
@@ -111,7 +110,7 @@ def best_level(cases: list[datasets.Case], network: Network) -> float:
         scan = case.scan()
         bone = SimpleITK.GetArrayFromImage(case.label_map(scan)) == BONE
         region = find_region(network.settings, scan, labels.body_mask(scan))
-        margin = predict_bone(network, scan, region)
+        margin, _ = predict_bone(network, scan, region)
         margin = Grid.of(scan).resample(margin, SimpleITK.sitkLinear, -1.0)
         margins = SimpleITK.GetArrayFromImage(margin)
         found = np.array([(margins > level).sum() for level in MARGINS])

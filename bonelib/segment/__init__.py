@@ -2,7 +2,6 @@
 
 ::
 
-    pretrained       name or weights -> network
     probabilities    network + scan -> margin: how much more probable bone is than the rest,
                      without metal, islands and holes
     standard_pelvis  mask of bone -> where a standard pelvis lies in it
@@ -20,19 +19,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import keras
 import numpy as np
 import SimpleITK
 import trimesh
 from skimage.segmentation import expand_labels
 
-from bonelib import devices, labels, provenance, scans
+from bonelib import labels, provenance, scans
 from bonelib.errors import InputError, noting
 from bonelib.labels import image_like
 from bonelib.paths import SegmentationFolder
+from bonelib.pretrained import Network, find_network
 from bonelib.segment import dicom_seg, surfaces, viewer
 from bonelib.segment.bones import MIN_FIT, pelvis_fit, separate
-from bonelib.segment.pretrained import Network, find_network
 from bonelib.segment.probabilities import (
     THICKEST_MM,
     bone_on_grid,
@@ -63,13 +61,15 @@ def segment(
     bones: bool = False,
     overwrite: bool = False,
     progress: Progress = ignore,
+    apart: bool = False,
 ) -> dict:
     """Segment the scan at `path`, write the results to `directory` and return their record.
 
     `paths.SegmentationFolder` lists the files: the label map on the scan's own grid, surfaces
     in mm in patient coordinates (LPS), a preview, a page that shows the surface in 3-D, the
     record and, for DICOM, a DICOM SEG; with `bones` also an id and a surface for each bone.
-    `network` is by default the shipped one; `series` names one of several DICOM series.
+    `network` is by default the shipped one; `series` names one of several DICOM series. With
+    `apart` the network runs in a process of its own, which saves a gigabyte before and after.
 
     A folder that is not empty is refused unless `overwrite` is set; then the files that the
     record of an earlier run lists are replaced, and no others. Files are moved to the folder
@@ -79,12 +79,11 @@ def segment(
     earlier = _replaceable_files(folder, overwrite)
     network = network or find_network()
     stages = _Stages(progress)
-    devices.set_precision(network.settings)
     with _scratch_folder(folder.root) as scratch:
         with noting() as repairs:
             with stages("reading"):
                 stored = scans.open_scan(path, series, THICKEST_MM)
-            model, notes = _bone_model(stored, network, bones, scratch, stages)
+            model, notes = _bone_model(stored, network, bones, scratch, stages, apart)
             with stages("writing"):
                 notes += _write(model, scratch)
         measures, doubts = out_of_depth(model)
@@ -97,7 +96,7 @@ def segment(
             "seconds": stages.seconds,
             "files": [file.relative_to(scratch.root).as_posix() for file in _files(scratch.root)],
             "notes": list(dict.fromkeys(notes)),
-            **_origin(path, network),
+            **_origin(path, network, model.computed),
         }
         provenance.write_json(scratch.record, record)
         _publish(scratch, folder, earlier)
@@ -115,6 +114,7 @@ class BoneModel:
     volumes_ml: dict[str, float]  # by name, counted on the grid of the file
     surfaces: dict[str, trimesh.Trimesh]  # of all bone, then of the single bones by name
     pelvis_fit: float  # share of a standard pelvis' surface that the bone shows
+    computed: dict[str, str]  # precision and backend of Keras
 
 
 @dataclass
@@ -137,21 +137,21 @@ def segment_image(scan: SimpleITK.Image, network: Network) -> SimpleITK.Image:
     """Return the label map, 0/1/2 as uint8, of a scan in HU on the scan's own grid."""
     grid = scans.Grid.of(scan)
     scan = scans.averaged(SimpleITK.GetArrayViewFromImage(scan), grid, THICKEST_MM)
-    margin, body = _find_bone(scan, network, _Stages(ignore))
+    margin, body, _ = _find_bone(scan, network, _Stages(ignore))
     return _label_map(margin, body, grid)
 
 
 def _find_bone(
-    scan: SimpleITK.Image, network: Network, stages: _Stages
-) -> tuple[SimpleITK.Image, SimpleITK.Image]:
-    """Return the margin of bone, after post-processing, and the mask of the patient."""
+    scan: SimpleITK.Image, network: Network, stages: _Stages, apart: bool = False
+) -> tuple[SimpleITK.Image, SimpleITK.Image, dict[str, str]]:
+    """Return margin of bone, after post-processing, mask of the patient, and how computed."""
     with stages("finding the patient"):
         body = labels.body_mask(scan)
         region = find_region(network.settings, scan, body)
     with stages("predicting") as done:
-        margin = predict_bone(network, scan, region, done)
+        margin, computed = predict_bone(network, scan, region, done, apart)
     with stages("post-processing"):
-        return clean(margin, scan, body), body
+        return clean(margin, scan, body), body, computed
 
 
 def _label_map(margin: SimpleITK.Image, body: SimpleITK.Image, grid: scans.Grid) -> SimpleITK.Image:
@@ -165,10 +165,15 @@ def _label_map(margin: SimpleITK.Image, body: SimpleITK.Image, grid: scans.Grid)
 
 
 def _bone_model(
-    stored: scans.Layout, network: Network, bones: bool, folder: SegmentationFolder, stages: _Stages
+    stored: scans.Layout,
+    network: Network,
+    bones: bool,
+    folder: SegmentationFolder,
+    stages: _Stages,
+    apart: bool,
 ) -> tuple[BoneModel, list[str]]:
     """Return the model of a scan, and notes; write its label maps."""
-    margin, body = _find_bone(stored.image, network, stages)
+    margin, body, computed = _find_bone(stored.image, network, stages, apart)
     with stages("single bones"):
         ids, names, fit = _single_bones(margin, body, bones)
     with stages("label map"):
@@ -183,7 +188,7 @@ def _bone_model(
                 part = None if number is None else ids == number
                 shapes[name] = surfaces.bone_surface(margin, part)
             done(index, len(numbers))
-    return BoneModel(stored.image, *maps, names, volumes_ml, shapes, fit), notes
+    return BoneModel(stored.image, *maps, names, volumes_ml, shapes, fit, computed), notes
 
 
 def _write_label_maps(
@@ -300,7 +305,7 @@ def out_of_depth(model: BoneModel) -> tuple[dict[str, float], list[str]]:
     return {name: round(value, 3) for name, value in measures.items()}, notes
 
 
-def _origin(path: Path, network: Network) -> dict:
+def _origin(path: Path, network: Network, computed: dict[str, str]) -> dict:
     """Return what a bone model was made from and with."""
     files = scans.source_files(path)
     return {
@@ -311,8 +316,7 @@ def _origin(path: Path, network: Network) -> dict:
             "weights_sha256": provenance.content_hash([network.weights], network.weights.parent),
             "pixel_spacing_mm": network.settings.pixel_spacing_mm,
             "window_hu": network.settings.window_hu,
-            "precision": keras.config.dtype_policy().name,
-            "backend": keras.backend.backend(),
+            **computed,
         },
         **provenance.circumstances(),
     }

@@ -5,22 +5,19 @@ likeliest other class, from -1 to 1. Bone is where it is positive, and the bone'
 where it is zero, so that label map and surface agree.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import keras
 import numpy as np
 import SimpleITK
 from scipy import ndimage
 from skimage.morphology import remove_small_holes, remove_small_objects
 
 from bonelib.labels import image_like, on_grid
-from bonelib.models import SIZE_STEP
-from bonelib.prediction import network_input, predict
 from bonelib.preparation import to_grid
+from bonelib.pretrained import Network, predict_margins
 from bonelib.scans import Grid
-from bonelib.segment.pretrained import Network
-from bonelib.settings import BONE, Settings
+from bonelib.settings import SIZE_STEP, Settings
 from bonelib.slices import SLICES_AT_ONCE, window
 
 SEARCH_HU = 150.0  # muscle lies below, part of each bone above
@@ -80,31 +77,39 @@ def find_region(settings: Settings, scan: SimpleITK.Image, body: SimpleITK.Image
 
 
 def predict_bone(
-    network: Network, scan: SimpleITK.Image, region: Region, progress: Progress = ignore
-) -> SimpleITK.Image:
-    """Return the margin of bone in a scan in HU, -1 outside of the region, on all its slices."""
-    model = network.sized(*(part.stop - part.start for part in (region.rows, region.columns)))
-    stride = (region.rows.stop - region.rows.start) // model.output_shape[1]  # input to output
-    rows, columns = (
-        slice(part.start // stride, part.stop // stride) for part in (region.rows, region.columns)
-    )
-    size, start, stop = region.settings.image_size, region.slices.start, region.slices.stop
+    network: Network,
+    scan: SimpleITK.Image,
+    region: Region,
+    progress: Progress = ignore,
+    apart: bool = False,
+) -> tuple[SimpleITK.Image, dict[str, str]]:
+    """Return the margin of bone in a scan in HU, -1 outside of the region, on all its slices.
+
+    With `apart` the network runs in a process of its own, whose memory ends with it. Also
+    returned are the precision and the backend of Keras.
+    """
+    start, stop = region.slices.start, region.slices.stop
+    sides = region.rows, region.columns
+    size = region.settings.image_size
+    parts = [range(at, min(at + SLICES_AT_ONCE, stop)) for at in range(start, stop, SLICES_AT_ONCE)]
+    images = (input_slices(scan, region.settings, part)[:, *sides] for part in parts)
+    predicted = []
+    for part, result in zip(parts, predict_margins(network, images, apart), strict=True):
+        predicted.append(result)
+        progress(part.stop - start, stop - start)
+    margins, (computed, *_) = zip(*predicted, strict=True)
+    stride = (sides[0].stop - sides[0].start) // margins[0].shape[1]  # input to output
+    rows, columns = (slice(side.start // stride, side.stop // stride) for side in sides)
     # All of the scan, since naming bones depends on what the scan could show.
-    margin = np.full((scan.GetSize()[2], size // stride, size // stride), -1, np.float32)
-    for first in range(start, stop, SLICES_AT_ONCE):
-        chosen = range(first, min(first + SLICES_AT_ONCE, stop))
-        images = input_slices(scan, region.settings, chosen)[:, region.rows, region.columns]
-        for index, probabilities in zip(chosen, _probabilities(model, images), strict=True):
-            bone = probabilities[..., BONE:].sum(axis=-1)  # of all classes of bone
-            margin[index, rows, columns] = bone - probabilities[..., :BONE].max(axis=-1)
-            progress(index + 1 - start, stop - start)
+    margin = np.full((scan.GetDepth(), size // stride, size // stride), -1, np.float32)
+    margin[start:stop, rows, columns] = np.concatenate(margins)
     image = SimpleITK.GetImageFromArray(margin)
     pixel_mm = stride * region.settings.pixel_spacing_mm
     image.SetSpacing((pixel_mm, pixel_mm, scan.GetSpacing()[2]))
     image.SetDirection(scan.GetDirection())
     first, middle = to_grid(scan[:, :, :1], region.settings), (stride - 1) / 2
     image.SetOrigin(first.TransformContinuousIndexToPhysicalPoint((middle, middle, 0)))
-    return image
+    return image, computed
 
 
 def bone_on_grid(margin: SimpleITK.Image, grid: Grid) -> SimpleITK.Image:
@@ -143,12 +148,6 @@ def _aligned(first: int, last: int, size: int) -> slice:
     length = min(size, -(-(min(size, last) - first) // SIZE_STEP) * SIZE_STEP)
     first = min(first, size - length)
     return slice(first, first + length)
-
-
-def _probabilities(model: keras.Model, images: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the float32 (row, column, class) of each slice, predicted in equal batches."""
-    for probabilities, count in predict(model, images, network_input):
-        yield from np.asarray(probabilities, np.float32)[:count]
 
 
 # What cannot be bone

@@ -35,10 +35,10 @@ models = ["fcn8", "fcn32", "pspnet", "unet", "segnet", "vgg_unet", "resnet50_une
 import pandas as pd
 import SimpleITK
 
-from bonelib import figures, labels, metrics, paths, scans, segment, slices
+from bonelib import figures, labels, metrics, paths, pretrained, scans, segment, slices
 from bonelib.evaluation import scoring
 from bonelib.figures import niivue
-from bonelib.segment import pretrained, surfaces
+from bonelib.segment import surfaces
 from bonelib.settings import BONE, IGNORE
 from bonelib.workflow.runs import open_run
 

@@ -1,15 +1,21 @@
-"""A name, or a file of weights -> a trained network and the slices it takes."""
+"""A name, or a file of weights -> a trained network, in this process or in one of its own.
+
+A process of its own takes the memory of Keras and TensorFlow, a gigabyte, with it when it ends;
+so this module imports them only in functions, and little else.
+"""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
-import keras
+import numpy as np
 
-from bonelib import models, provenance
+from bonelib import devices, provenance, without_stderr
 from bonelib.errors import InputError
-from bonelib.paths import ResultFolder
-from bonelib.settings import NUM_CLASSES, PRETRAINING, SHIPPED_MODEL, Settings
+from bonelib.paths import WEIGHTS, ResultFolder
+from bonelib.settings import BONE, NOT_SHIPPED, NUM_CLASSES, PRETRAINING, SHIPPED_MODEL, Settings
 
 TRAINING_RECORD = "training.json"  # written beside the weights by a training
 
@@ -23,11 +29,13 @@ class Network:
     settings: Settings
     note: str = ""  # what had to be assumed
 
-    def sized(self, rows: int, columns: int) -> keras.Model:
-        """Return the network for slices of (rows, columns), multiples of 32.
+    def sized(self, rows: int, columns: int):
+        """Return the Keras model for slices of (rows, columns), multiples of 32.
 
         Raises InputError if the file holds the weights of another network.
         """
+        from bonelib import models
+
         model = models.build_model(
             self.name,
             (rows, columns),
@@ -57,10 +65,10 @@ def find_network(name: str = SHIPPED_MODEL, weights: Path | None = None) -> Netw
     if weights is None:
         if name != SHIPPED_MODEL:
             raise InputError(
-                f"{models.NOT_SHIPPED.format(name)}; train it and give its best_of_<epochs>.keras "
+                f"{NOT_SHIPPED.format(name)}; train it and give its best_of_<epochs>.keras "
                 "as weights"
             )
-        return Network(name, models.WEIGHTS / f"{name}.keras", settings)
+        return Network(name, WEIGHTS / f"{name}.keras", settings)
     if not weights.is_file():
         raise InputError(f"{weights}: there is no such file; check the path of the weights")
     record = provenance.read_json(weights.parent / TRAINING_RECORD)
@@ -81,3 +89,35 @@ def network_of_run(name: str | None, results: ResultFolder, settings: Settings) 
     if name is None:
         return find_network()
     return find_network(name, results.best(name, max(settings.horizons(name))))
+
+
+def predict_margins(
+    network: Network, images: Iterator[np.ndarray], apart: bool
+) -> Iterator[tuple[np.ndarray, dict[str, str]]]:
+    """Yield the margins of each array of slices, all of one size: float32 (slice, row, column).
+
+    A margin is the probability of bone minus that of the likeliest other class. Beside it stand
+    Keras' precision and backend. With `apart` the network runs in a process of its own.
+    """
+    _load.cache_clear()  # the file may hold other weights by now
+    return devices.in_order(partial(_margins, network), images, workers=int(apart))
+
+
+@lru_cache(maxsize=1)
+def _load(network: Network, rows: int, columns: int):
+    with without_stderr():  # TensorFlow's greeting
+        devices.set_precision(network.settings)
+        return network.sized(rows, columns)
+
+
+def _margins(network: Network, images: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
+    model = _load(network, *images.shape[1:3])
+    import keras
+
+    from bonelib.prediction import network_input, predict
+
+    batches = [np.asarray(part)[:count] for part, count in predict(model, images, network_input)]
+    probabilities = np.concatenate(batches).astype(np.float32)
+    bone = probabilities[..., BONE:].sum(axis=-1)  # of all classes of bone
+    computed = {"precision": keras.config.dtype_policy().name, "backend": keras.backend.backend()}
+    return bone - probabilities[..., :BONE].max(axis=-1), computed
