@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bonelib import augment, metrics, models, provenance, slices
-from bonelib.devices import set_precision
+from bonelib.devices import keep_freed_memory, set_precision
 from bonelib.errors import InputError
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.prediction import network_input, network_segmenter
@@ -86,6 +86,7 @@ def train(
         print(f"{name} is trained already: {results.training(name).name}")
         return pd.read_csv(results.history(name))
 
+    keep_freed_memory()
     keras.utils.set_random_seed(settings.training_seed)
     record |= provenance.circumstances()
     record |= {"precision": set_precision(settings), "backend": keras.backend.backend()}

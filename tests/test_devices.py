@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from bonelib import devices
@@ -28,3 +31,24 @@ def test_the_fastest_precision_is_that_of_the_hardware(
     monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(devices, "_query_gpus", lambda _: capabilities)
     assert devices.fastest_precision(backend) == policy
+
+
+FAULTS = """
+import resource
+import sys
+from bonelib import devices
+if sys.argv[1] == "kept":
+    devices.keep_freed_memory()
+for _ in range(20):
+    b"x" * (5 * 10**7)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's memory")
+def test_freed_memory_is_not_faulted_in_again():
+    usual, kept = (
+        int(subprocess.check_output([sys.executable, "-c", FAULTS, option]))
+        for option in ("usual", "kept")
+    )
+    assert kept < usual / 3

@@ -273,11 +273,11 @@ def test_a_notebook_runs_in_this_python_whatever_kernels_are_installed(
         {"argv": ["/bin/false", "{connection_file}"], "display_name": "P", "language": "python"},
     )
     monkeypatch.setenv("JUPYTER_PATH", str(kernel.parents[1]))
-    source = "import os, sys; print(x, sys.executable, os.environ['MALLOC_ARENA_MAX'])"
+    source = "import sys; print(x, sys.executable)"
     executed = tmp_path / "executed" / "a.ipynb"
     steps.execute_notebook(write_notebook(source, {"x": 5}), executed)
     (output,) = nbformat.read(executed, as_version=4).cells[-1].outputs
-    assert output.text.split() == ["5", sys.executable, "1"]
+    assert output.text.split() == ["5", sys.executable]
 
 
 def test_a_parameter_that_the_notebook_does_not_declare_is_refused(write_notebook, tmp_path):

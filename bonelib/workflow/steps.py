@@ -46,14 +46,6 @@ FEEDING = 1.15  # a training step with its loader, relative to one without
 FORWARD = 1 / 3  # a prediction, relative to a training step
 SCORING_SECONDS = 0.05  # a slice: mostly distances between surfaces
 
-# Without these, glibc returns the memory of every large tensor to the system and faults it in
-# again a moment later: a fifth of the processor's time in FCN8's training.
-KERNEL_ENVIRONMENT = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**34),
-}
-
 
 @dataclass(frozen=True)
 class Step:
@@ -285,8 +277,7 @@ class Kernel(AsyncKernelManager):
     async def start_kernel(self, **options):
         """Start the process."""
         with open(self.messages, "a") as file:
-            environment = KERNEL_ENVIRONMENT | dict(os.environ)  # the user's values win
-            await super().start_kernel(stderr=file, env=environment, **options)
+            await super().start_kernel(stderr=file, **options)
 
 
 def code(notebook: Path) -> str:
