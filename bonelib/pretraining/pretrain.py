@@ -61,7 +61,7 @@ Scores in % on the grid of each series, by bone and by level (the bones that a s
 
 ## How to reproduce it
 
-`python -m bonelib pretrain{label_maps}`; an interrupted run continues.
+`python -m bonelib pretrain{label_maps}{weights}`; an interrupted run continues.
 {minutes} minutes of training{start} on {device}, Keras {keras}, commit {commit},
 corpus {fingerprint}.
 
@@ -198,6 +198,7 @@ def write_card(
         minutes=round(history["seconds"].sum() / 60),
         settings="\n".join(f"| {key} | {value} |" for key, value in asdict(settings).items()),
         label_maps=" --label-maps DIR..." if maps else "",
+        weights=" --weights FILE" if start else "",
         fingerprint=corpus.fingerprint,
         commit=record["git_commit"],
         keras=record["versions"]["keras"],
