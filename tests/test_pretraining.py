@@ -214,6 +214,15 @@ def test_label_maps_that_are_missing_are_one_line(tmp_path, capsys):
     assert "nowhere: there is no such folder" in line and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["nowhere.keras", "other.keras"])
+def test_weights_that_cannot_be_a_start_are_one_line(name, tmp_path, capsys):
+    build_model("pspnet", 32).save(tmp_path / "other.keras")
+    arguments = ["pretrain", "-o", str(tmp_path / "out"), "--weights", str(tmp_path / name)]
+    assert command.main(arguments) == 2
+    *_, line = capsys.readouterr().err.splitlines()  # after what TensorFlow may log in a test
+    assert line.startswith("bonelib: ") and name in line and not (tmp_path / "out").exists()
+
+
 def test_weights_come_back_in_half_precision_and_at_any_size(tmp_path):
     keras.config.set_dtype_policy("float32")
     model = build_model("unet25d", 64)

@@ -20,7 +20,7 @@ from bonelib.bone_names import KINDS, kind_of
 from bonelib.evaluation.error_analysis import LEVELS, THIRDS, levels_of
 from bonelib.paths import ResultFolder
 from bonelib.prediction import load_network
-from bonelib.pretrained import Network
+from bonelib.pretrained import Network, find_network
 from bonelib.pretraining.corpus import Corpus
 from bonelib.pretraining.corpus_writer import held_out, write_corpus
 from bonelib.pretraining.train import train
@@ -85,6 +85,10 @@ def pretrain(
     `label_maps` join the corpus: those of split train in training, the others in validation.
     The bone's class is weighted so that the Dice of whole validation scans is highest.
     """
+    if start:
+        find_network(SHIPPED_MODEL, start).sized(
+            32, 32
+        )  # refuses others before the corpus takes time
     corpus = write_corpus(output / "corpus", label_maps, settings, phantoms, workers)
     history = train(corpus, output, settings, start)
     results = ResultFolder(output)
