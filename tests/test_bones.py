@@ -160,10 +160,10 @@ def test_a_tilted_scan_cut_to_its_full_slices_keeps_its_names(trunk, patient, sl
 
 
 @pytest.mark.parametrize("slope", [-0.3, 0.3])
-def test_a_slab_too_thin_for_a_pelvis_names_no_bone_wrongly(trunk, slope):
-    full = tilted(trunk, slope).all(axis=(1, 2))  # 4 cm
-    found = masks_of(trunk[0][full], body=trunk[1][full])
-    assert {name.rsplit("_", 1)[0] for name in found} <= {"bone_left", "bone_middle", "bone_right"}
+def test_a_slab_as_thin_as_shows_a_pelvis_names_no_bone_wrongly(trunk, patient, slope):
+    full = tilted(trunk, slope).all(axis=(1, 2))  # 4 cm: the fit finds a pelvis, or just not
+    for name, mask in masks_of(trunk[0][full], body=trunk[1][full]).items():
+        assert name.startswith("bone_") or dice(mask, patient[name][:62][full]) > 0.98, name
 
 
 def rods(*rods, shape=(60, 60, 140)) -> np.ndarray:
