@@ -27,7 +27,7 @@ from bonelib.pretraining.train import train
 from bonelib.scans import Grid
 from bonelib.segment import segment_image
 from bonelib.segment.probabilities import find_region, predict_bone
-from bonelib.settings import BONE, SHIPPED_MODEL, Settings
+from bonelib.settings import BONE, SHIPPED_MODEL, SIZE_STEP, Settings
 
 MARGINS = np.linspace(-0.9, 0.9, 37)  # candidates for the least margin of bone
 
@@ -85,10 +85,8 @@ def pretrain(
     `label_maps` join the corpus: those of split train in training, the others in validation.
     The bone's class is weighted so that the Dice of whole validation scans is highest.
     """
-    if start:
-        find_network(SHIPPED_MODEL, start).sized(
-            32, 32
-        )  # refuses others before the corpus takes time
+    if start:  # refuse weights of another network now, not after the corpus
+        find_network(SHIPPED_MODEL, start).sized(SIZE_STEP, SIZE_STEP)
     corpus = write_corpus(output / "corpus", label_maps, settings, phantoms, workers)
     history = train(corpus, output, settings, start)
     results = ResultFolder(output)
