@@ -8,6 +8,7 @@ from functools import cache
 
 import cv2
 import numpy as np
+from matplotlib.tri import LinearTriInterpolator, Triangulation
 from scipy.spatial import Delaunay
 
 # NumPy 2 removed this name, which imgaug needs while it is imported. imgaug also uses
@@ -175,7 +176,7 @@ def _pixel_positions(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class PiecewiseAffine(iaa.PiecewiseAffine):
-    """Local moves on the same grids of points, drawn by OpenCV instead of scikit-image."""
+    """The same local moves, interpolated by matplotlib and OpenCV instead of scikit-image."""
 
     def _augment_batch_(self, batch, random_state, parents, hooks):
         samples = self._draw_samples(batch.nb_rows, random_state)
@@ -183,57 +184,12 @@ class PiecewiseAffine(iaa.PiecewiseAffine):
             shape = batch.images[number].shape[:2]
             counts = samples.nb_rows[number], samples.nb_cols[number]
             sides = [np.linspace(0, *end) for end in zip(shape, counts, strict=True)]
-            points = np.stack(np.meshgrid(*sides, indexing="ij"), -1)
-            points += jitter.reshape(*counts, 2) * shape
-            points = np.clip(points, 0, np.subtract(shape, 1))
-            _move(batch, number, (_source_positions(shape, points), None), cv2.INTER_LINEAR)
+            points = np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 2)
+            moved = np.clip(points + jitter * shape, 0, np.subtract(shape, 1))
+            triangles = Triangulation(*points.T, Delaunay(points[:, ::-1]).simplices)
+            rows, columns = (
+                np.float32(LinearTriInterpolator(triangles, axis)(*np.indices(shape)))
+                for axis in moved.T
+            )
+            _move(batch, number, (columns, rows), cv2.INTER_LINEAR)
         return batch
-
-
-def _source_positions(shape: tuple[int, int], points: np.ndarray) -> np.ndarray:
-    """Return column and row that each pixel reads, affine in each triangle between `points`.
-
-    `points` (row, column, 2) are where a grid of points over the image reads it, in pixels.
-    The result is (row, column, 2), as `cv2.remap` takes it.
-    """
-    position = np.empty((*shape, 2), np.float32)
-    points = points[..., ::-1].astype(np.float32)
-    falling = _falling_diagonals(shape, *points.shape[:2])
-    (row_of, row_part), (column_of, column_part) = (
-        np.divmod(np.arange(side, dtype=np.float32) * ((count - 1) / side), 1)
-        for side, count in zip(shape, points.shape, strict=False)
-    )
-    row_starts, column_starts = (
-        np.searchsorted(of, np.arange(of[-1] + 2)).tolist() for of in (row_of, column_of)
-    )
-    for row, column in np.ndindex(falling.shape):
-        cell = slice(*row_starts[row : row + 2]), slice(*column_starts[column : column + 2])
-        down, right = row_part[cell[0], None, None], column_part[cell[1], None]
-        (tl, tr), (bl, br) = points[row : row + 2, column : column + 2]
-        if falling[row, column]:
-            above = right >= down
-            upper = (tl + right * (tr - tl)) + down * (br - tr)
-            lower = (tl + right * (br - bl)) + down * (bl - tl)
-        else:
-            above = right + down <= 1
-            upper = (tl + right * (tr - tl)) + down * (bl - tl)
-            lower = (tr + bl - br + right * (br - bl)) + down * (br - tr)
-        position[cell] = np.where(above, upper, lower)
-    return position
-
-
-@cache
-def _falling_diagonals(shape: tuple[int, int], rows: int, columns: int) -> np.ndarray:
-    """Return for each cell of a grid of points whether its diagonal falls to the bottom right.
-
-    The diagonals are those of the triangulation that imgaug uses.
-    """
-    index = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), -1).reshape(-1, 2)
-    points = index * (shape[1] / (columns - 1), shape[0] / (rows - 1))
-    falling = np.zeros((rows - 1, columns - 1), bool)
-    for triangle in Delaunay(points).simplices:
-        corners = index[triangle]
-        column, row = corners.min(axis=0)
-        inside = {tuple(corner) for corner in (corners - (column, row)).tolist()}
-        falling[row, column] = {(0, 0), (1, 1)} <= inside
-    return falling
