@@ -106,7 +106,7 @@ def show_scores(series: list[str]) -> None:
     tables = {"steps": [], "surface from": [], "segmented": []}
     for name in series:
         scan, bone = make_patient(name)
-        region = find_region(network.settings, scan, labels.body_mask(scan))
+        region = find_region(network, scan, labels.body_mask(scan))
         for part, chosen in (("whole scan", whole(region, scan)), ("region", region)):
             started = time.perf_counter()
             margin, _ = predict_bone(network, scan, chosen)

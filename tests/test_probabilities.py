@@ -10,7 +10,7 @@ import SimpleITK
 from bonelib.labels import body_mask
 from bonelib.segment import segment_image
 from bonelib.segment.probabilities import find_region, input_slices, predict_bone
-from bonelib.settings import BONE, PRETRAINING, Settings
+from bonelib.settings import BONE, PRETRAINING, SHIPPED_MODEL, Settings
 from bonelib.slices import window
 
 BRIGHT_HU = 300.0
@@ -43,6 +43,7 @@ class Threshold:
     """A network that calls pixels bone whose middle channel is above a grey level."""
 
     settings: Settings
+    name: str = SHIPPED_MODEL
 
     def sized(self, rows: int, columns: int) -> keras.Model:
         image = keras.Input((rows, columns, 3))
@@ -70,7 +71,7 @@ def test_bone_lies_where_the_scan_shows_it_whatever_the_slices(make_image, dista
 
 def test_a_network_in_a_process_of_its_own_predicts_the_same(ramp):
     network = Threshold(PRETRAINING)
-    region = find_region(PRETRAINING, ramp, body_mask(ramp))
+    region = find_region(network, ramp, body_mask(ramp))
     (here, computed), there = (
         predict_bone(network, ramp, region, apart=apart) for apart in (False, True)
     )

@@ -18,7 +18,7 @@ from bonelib.phantom.series import make_series, series_seed, write_dicom
 from bonelib.phantom.skeleton import BONE_NAMES
 from bonelib.segment import probabilities
 from bonelib.segment.probabilities import find_region
-from bonelib.settings import BONE, PATIENT, PRETRAINING, RESEARCH_ONLY, get_settings
+from bonelib.settings import BONE, PATIENT, PRETRAINING, RESEARCH_ONLY, SHIPPED_MODEL, get_settings
 
 SINGLE = replace(PRETRAINING, neighbour_mm=0.0)  # of networks that see single slices
 SETTINGS = replace(PRETRAINING, phantom_matrix=160, phantom_slice_distance_mm=20.0)
@@ -160,7 +160,7 @@ def test_the_volume_has_the_axes_of_the_file(patient, made, tmp_path):
 class Bright:
     """A network that takes bright pixels for bone, grey ones for patient; output 1/2."""
 
-    name, note, weights = "bright", "", Path(__file__)
+    name, note, weights = SHIPPED_MODEL, "", Path(__file__)
     settings = SINGLE
 
     def sized(self, rows, columns):
@@ -281,8 +281,9 @@ def scan_with(make_image, *boxes, spacing_mm=(2.5, 1.5625, 1.5625)):
     return make_image(image_hu, spacing_mm)
 
 
-def region_of(scan):
-    return find_region(SINGLE, scan, labels.body_mask(scan))
+def region_of(scan, name=SHIPPED_MODEL):
+    network = pretrained.Network(name, Path(), SINGLE)
+    return find_region(network, scan, labels.body_mask(scan))
 
 
 def bone_in(scan):
@@ -304,6 +305,12 @@ def test_the_region_holds_the_bone_and_a_margin(make_image):
     lengths = [part.stop - part.start for part in (region.slices, region.rows, region.columns)]
     assert lengths[0] < 34 and lengths[1] <= 96 and lengths[2] <= 128
     assert lengths[1] % 32 == lengths[2] % 32 == 0
+
+
+def test_a_network_of_the_paper_sees_whole_slices(make_image):
+    region = region_of(scan_with(make_image, np.s_[20:40, 100:120, 80:150]), "vgg_unet")
+    assert region.rows == region.columns == slice(0, 256)
+    assert region.slices.stop - region.slices.start < 34
 
 
 def test_two_bones_share_a_region_and_specks_have_none(make_image):

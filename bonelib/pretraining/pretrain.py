@@ -111,7 +111,7 @@ def best_level(cases: list[datasets.Case], network: Network) -> float:
     for case in cases:
         scan = case.scan()
         bone = SimpleITK.GetArrayFromImage(case.label_map(scan)) == BONE
-        region = find_region(network.settings, scan, labels.body_mask(scan))
+        region = find_region(network, scan, labels.body_mask(scan))
         margin, _ = predict_bone(network, scan, region)
         margin = Grid.of(scan).resample(margin, SimpleITK.sitkLinear, -1.0)
         margins = SimpleITK.GetArrayFromImage(margin)

@@ -147,7 +147,7 @@ def _find_bone(
     """Return margin of bone, after post-processing, mask of the patient, and how computed."""
     with stages("finding the patient"):
         body = labels.body_mask(scan)
-        region = find_region(network.settings, scan, body)
+        region = find_region(network, scan, body)
     with stages("predicting") as done:
         margin, computed = predict_bone(network, scan, region, done, apart)
     with stages("post-processing"):
