@@ -48,6 +48,8 @@ __version__ = "0.1.0"
 # Same seed, same machine, same result; TensorFlow reads these when it is first imported.
 os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# TensorFlow leaves this off on processors with AVX2 alone, where FCN8 takes four times as long.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 @contextmanager
