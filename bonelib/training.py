@@ -165,6 +165,7 @@ def new_model(
         loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=IGNORE)
         accuracy = PixelAccuracy(name="accuracy")
     model.compile(optimizer=_new_optimizer(name, settings), loss=loss, metrics=[accuracy])
+    model.optimizer.build(model.trainable_variables)  # within `fit`, TensorFlow takes far longer
     return model, start
 
 
