@@ -1,9 +1,9 @@
 """Prepared slices -> trained and scored networks, on a machine without notebooks.
 
-    python -m bonelib.headless SLICES RESULTS --models unet segnet --at-once 2 --minutes 50
+    timeout 50m python -m bonelib.headless SLICES RESULTS --models unet segnet --at-once 2
 
 Names a network, or one of the trainings of `run_all.py --ablations`, such as unet-own-1 or
-unet-no_augmentation-0. Finished trainings are skipped, and others continue after their last
+unet-no_augmentation-0. Finished trainings are skipped, and stopped ones continue after their last
 finished epoch, here and in run_all.py. Needs Keras, JAX or TensorFlow, and imgaug, but no package
 that reads scans and no Jupyter.
 """
@@ -39,7 +39,7 @@ from bonelib.slices import read_table
 GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL
 
 # Exit codes.
-DONE, FAILED, TIME_IS_UP, INTERRUPTED = 0, 1, 3, 130  # and 2 for bad input
+DONE, FAILED, INTERRUPTED = 0, 1, 130  # and 2 for bad input
 
 # Defaults: variables that are set already stay.
 ENVIRONMENT = {
@@ -89,14 +89,13 @@ def perform(training: Training, folder: SliceFolder, own: ResultFolder, settings
         evaluate(*given)
 
 
-def run(trainings: list[Training], given: tuple, at_once: int, seconds: float) -> dict[str, str]:
-    """Perform trainings in order, `at_once` at a time, until the time is up; return their states.
+def run(trainings: list[Training], given: tuple, at_once: int) -> list[str]:
+    """Perform trainings in order, `at_once` at a time; return the names of those that failed.
 
     `given` are the other arguments of `perform`.
     """
     context = multiprocessing.get_context("spawn")
-    deadline = time.monotonic() + seconds
-    states, waiting, running = {one.name: "waiting" for one in trainings}, deque(trainings), {}
+    failed, waiting, running = [], deque(trainings), {}
     try:
         while running or waiting:
             while waiting and len(running) < at_once:
@@ -104,15 +103,11 @@ def run(trainings: list[Training], given: tuple, at_once: int, seconds: float) -
                 process = context.Process(target=perform, args=(one, *given), name=one.name)
                 process.start()
                 running[process.sentinel] = process
-                states[one.name] = "stopped"  # unless it ends in time
-            left = None if seconds == float("inf") else max(deadline - time.monotonic(), 0)
-            if not (ended := wait(running, left)):
-                break
-            for sentinel in ended:
+            for sentinel in wait(running):
                 process = running.pop(sentinel)
                 process.join()
-                states[process.name] = "failed" if process.exitcode else "done"
-                print(f"{process.name}: {states[process.name]}", flush=True)
+                failed += [process.name] if process.exitcode else []
+                print(f"{process.name}: {'failed' if process.exitcode else 'done'}", flush=True)
     finally:
         for process in running.values():
             process.terminate()
@@ -121,7 +116,7 @@ def run(trainings: list[Training], given: tuple, at_once: int, seconds: float) -
             process.join(max(last - time.monotonic(), 0))
             process.kill()
             process.join()
-    return states
+    return failed
 
 
 def write_manifest(
@@ -148,7 +143,6 @@ def main(arguments: list[str] | None = None) -> int:
         "--models", nargs="+", default=list(MODEL_NAMES), metavar="NAME", help="trainings, in order"
     )
     add("--at-once", type=int, default=1, metavar="N", help="trainings on one device")
-    add("--minutes", type=float, default=float("inf"), help="time limit")
     add("--set", nargs="+", default=[], metavar="SETTING=VALUE")
     options = parser.parse_args(arguments)
     folder, results = SliceFolder(options.slices.resolve()), ResultFolder(options.results.resolve())
@@ -173,15 +167,12 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        states = run(trainings, given, at_once, 60 * options.minutes)
+        failed = run(trainings, given, at_once)
     except KeyboardInterrupt:
         print("Stopped; run the same command again to continue.", flush=True)
         return INTERRUPTED
-    left = [f"{name} ({state})" for name, state in states.items() if state != "done"]
-    print(f"left: {', '.join(left)}" if left else "all done")
-    if "failed" in states.values():
-        return FAILED
-    return TIME_IS_UP if left else DONE
+    print(f"failed: {', '.join(failed)}" if failed else "all done")
+    return FAILED if failed else DONE
 
 
 if __name__ == "__main__":

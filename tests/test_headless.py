@@ -109,13 +109,6 @@ def test_two_networks_are_trained_and_scored_at_once_and_then_skipped(root, stop
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
-def test_nothing_is_started_after_the_deadline(root, tmp_path):
-    with start(root, tmp_path, "--minutes", "0") as run:
-        said = run.communicate()[0]
-    assert run.returncode == headless.TIME_IS_UP
-    assert said.splitlines()[-1] == "left: unet (stopped), unet-own-1 (waiting)"
-
-
 def test_bad_input_is_one_line(root, tmp_path, capsys):
     arguments = [str(root / "slices"), str(tmp_path / "results"), "--models", "unet-own-7"]
     assert headless.main(arguments) == 2
