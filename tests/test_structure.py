@@ -38,10 +38,10 @@ def module_name(path: Path) -> str:
 
 def test_the_package_stays_small():
     lines = {path: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
-    assert sum(lines.values()) <= 14_870 and len(lines) <= 85  # the aim: 13,000 in 85
+    assert sum(lines.values()) <= 14_860 and len(lines) <= 85  # the aim: 13,000 in 85
     assert max(lines.values()) <= 400, max(lines, key=lines.get)
     tests = (REPOSITORY / "tests").rglob("*.py")
-    assert sum(len(path.read_text().splitlines()) for path in tests) <= 10_760  # the aim: 9,000
+    assert sum(len(path.read_text().splitlines()) for path in tests) <= 10_750  # the aim: 9,000
 
 
 def test_no_two_modules_have_one_name():
