@@ -376,13 +376,13 @@ def test_metal_is_no_bone(bone):
 
 def test_islands_below_the_limit_vanish_with_their_edges(bone):
     with_islands = bone.copy()
-    with_islands[15:18, 40:50, 40:50] = True  # 0.6 ml
-    with_islands[2:12, 40:52, 36:48] = True  # 2.88 ml
+    with_islands[15:18, 40:46, 40:50] = True  # 0.36 ml
+    with_islands[2:12, 40:46, 43:48] = True  # 0.6 ml
     margin = margin_of(with_islands)
     probabilities.remove_islands(margin, VOXEL_ML)
-    with_islands[15:18, 40:50, 40:50] = False
+    with_islands[15:18, 40:46, 40:50] = False
     np.testing.assert_array_equal(margin > 0, with_islands)
-    assert (margin[14:19, 39:51, 39:51] == -1).all()
+    assert (margin[14:19, 39:47, 39:51] == -1).all()
 
 
 def test_small_holes_are_filled_and_large_ones_are_anatomy(bone):

@@ -26,7 +26,7 @@ SMALLEST_FIND_ML = 2.0  # smaller finds of the search are contrast agent or calc
 MARGIN_MM = 15.0  # around the finds, for bone that the search missed
 THICKEST_MM = 1.5  # up to which thin slices are averaged: alone they show mostly noise
 METAL_HU = 2000.0  # above the densest cortical bone of a pelvis
-SMALLEST_BONE_ML = 2.0  # smaller islands are contrast agent, calcification or noise
+SMALLEST_BONE_ML = 0.5  # smaller islands are mostly noise; ends of ribs are larger
 LARGEST_HOLE_ML = 0.1  # larger cavities are anatomy: a joint space or a canal
 ALIGNMENT = SIZE_STEP // 2  # pixels: within a region, poolings then see the same as without it
 
