@@ -46,7 +46,7 @@ GALLERY_ROW_MM = 38.0
 def examples(
     settings: Settings,
     number: int = 1,
-    num_slices: int = 30,
+    num_slices: int = 15,
     wanted: Callable[[Patient], bool] = lambda patient: True,
 ) -> list[PhantomSeries]:
     """Return the first `number` phantoms of `wanted` patients, scanned by the usual protocol."""

@@ -101,7 +101,7 @@ class Plan:
             self._step("02_preview_augmentation", inputs=slices),
         ]  # fmt: skip
         if run.dataset == "phantom":
-            steps.append(self._step("10_phantom_versus_reality", seconds=50.0))
+            steps.append(self._step("10_phantom_versus_reality", seconds=40.0))
         for training in (*map(variants.Training, (*self.models, BASELINE)), *others):
             steps += self._method(training)
         return [
