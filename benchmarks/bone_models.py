@@ -64,9 +64,10 @@ def score(margin: SimpleITK.Image, scan: SimpleITK.Image, bone: SimpleITK.Image)
 def step_rows(margin: SimpleITK.Image, scan: SimpleITK.Image, bone: SimpleITK.Image) -> list[dict]:
     """Return the scores without any step of post-processing, with each alone, and with all."""
     voxel_ml = np.prod(margin.GetSpacing()) / 1000
+    image_hu = SimpleITK.GetArrayFromImage(SimpleITK.Resample(scan, margin))
     steps = {
         "none": lambda values: None,
-        "metal": lambda values: probabilities.remove_metal(values, margin, scan),
+        "metal": lambda values: probabilities.remove_metal(values, image_hu),
         "islands": lambda values: probabilities.remove_islands(values, voxel_ml),
         "holes": lambda values: probabilities.fill_holes(values, voxel_ml),
     }

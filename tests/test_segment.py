@@ -365,12 +365,11 @@ def bone():
     return made
 
 
-def test_metal_is_no_bone_wherever_it_lies_in_a_pixel(make_image, bone):
-    """The scan's voxels are half as wide as the margin's, and one of each four is metal."""
-    image_hu = np.where(bone, 1700, 40).repeat(2, axis=1).repeat(2, axis=2)
-    image_hu[5:8, 30:40:2, 24:60:2] = 2500
-    margin, scan = margin_of(bone), make_image(image_hu, (2.0, 0.5, 0.5), (-30.25, -40.25, 100.0))
-    probabilities.remove_metal(margin, make_image(margin, (2.0, 1.0, 1.0)), scan)
+def test_metal_is_no_bone(bone):
+    image_hu = np.where(bone, 1700, 40)
+    image_hu[5:8, 15:20, 12:30] = 2500
+    margin = margin_of(bone)
+    probabilities.remove_metal(margin, image_hu)
     bone[5:8, 15:20, 12:30] = False
     np.testing.assert_array_equal(margin > 0, bone)
 

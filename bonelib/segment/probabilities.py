@@ -93,7 +93,8 @@ def predict_bone(
     returned are the precision and the backend of Keras.
     """
     start, stop = region.slices.start, region.slices.stop
-    sides, size = (region.rows, region.columns), region.settings.image_size
+    sides = region.rows, region.columns
+    size = region.settings.image_size
     parts = [range(at, min(at + SLICES_AT_ONCE, stop)) for at in range(start, stop, SLICES_AT_ONCE)]
     images = (input_slices(scan, region.settings, part)[:, *sides] for part in parts)
     predicted = []
@@ -166,17 +167,16 @@ def clean(margin: SimpleITK.Image, scan: SimpleITK.Image, body: SimpleITK.Image)
     for box in ndimage.find_objects((values > 0).view(np.uint8)):  # one, or none
         box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
         part, grid = values[box], margin[box[::-1]]
-        remove_metal(part, grid, scan)
+        remove_metal(part, SimpleITK.GetArrayFromImage(SimpleITK.Resample(scan, grid)))
         part[SimpleITK.GetArrayFromImage(on_grid(body, grid)) == 0] = -1
         remove_islands(part, voxel_ml)
         fill_holes(part, voxel_ml)
     return image_like(values, margin)
 
 
-def remove_metal(margin: np.ndarray, grid: SimpleITK.Image, scan: SimpleITK.Image) -> None:
-    """Remove bone on `grid` beside any voxel above `METAL_HU`, which only implants reach."""
-    metal = (scan > METAL_HU) * 255  # of which interpolation leaves a share beside it
-    margin[SimpleITK.GetArrayFromImage(SimpleITK.Resample(metal, grid)) > 0] = -1
+def remove_metal(margin: np.ndarray, image_hu: np.ndarray) -> None:
+    """Remove bone above `METAL_HU`, which only implants reach."""
+    margin[image_hu > METAL_HU] = -1
 
 
 def remove_islands(margin: np.ndarray, voxel_ml: float) -> None:
