@@ -109,7 +109,8 @@ def show_scores(series: list[str]) -> None:
         region = find_region(network, scan, labels.body_mask(scan))
         for part, chosen in (("whole scan", whole(region, scan)), ("region", region)):
             started = time.perf_counter()
-            margin, _ = predict_bone(network, scan, chosen)
+            with pretrained.predictor(network) as predict:
+                margin, _ = predict_bone(predict, scan, chosen)
             seconds = time.perf_counter() - started
             cleaned = probabilities.clean(margin, scan, labels.body_mask(scan))
             row = {"segmented": part, "seconds": seconds, **score(cleaned, scan, bone)}

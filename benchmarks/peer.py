@@ -107,7 +107,7 @@ def our_seconds(folder: Path, steps: int, settings: Settings) -> np.ndarray:
 
     from bonelib import devices, training
 
-    devices.set_precision(settings)
+    devices.prepare_keras(settings)
     keras.utils.set_random_seed(settings.seed)
     model, _ = training.new_model("unet", settings)
     samples = training.AugmentedSlices(SliceFolder(folder), settings)

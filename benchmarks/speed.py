@@ -113,9 +113,9 @@ def step_seconds(model, batches, steps: int) -> float:
 def prepared(name: str, settings: Settings):
     """Return network `name`, ready to train, and one batch."""
     from bonelib import training
-    from bonelib.devices import set_precision
+    from bonelib.devices import prepare_keras
 
-    set_precision(settings)
+    prepare_keras(settings)
     model, _ = training.new_model(name, settings)
     rng = np.random.default_rng(settings.seed)
     count, size, output = settings.batch_size, settings.image_size, model.output_shape[1]
@@ -253,7 +253,7 @@ def asking(name: str, settings: Settings, count: int) -> dict:
     """Measure label maps by `network_segmenter`, and plain `model.predict`, a slice at a time."""
     from bonelib import models, prediction
 
-    devices.set_precision(settings)
+    devices.prepare_keras(settings)
     model = models.build_model(name, settings.image_size)
     rng = np.random.default_rng(settings.seed)
     images = rng.integers(0, 256, (count, settings.image_size, settings.image_size), np.uint8)

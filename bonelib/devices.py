@@ -14,7 +14,8 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -53,6 +54,18 @@ def _query_gpus(field: str) -> list[str]:
     return subprocess.run(query, capture_output=True, text=True).stdout.splitlines()
 
 
+@contextmanager
+def processes(workers: int) -> Iterator[Executor]:
+    """Yield worker processes, which start with the first job and end with the block."""
+    # A fork of a process in which TensorFlow has threads can hang, hence "spawn".
+    spawn = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(workers, spawn, initializer=_start_worker)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
 def in_order(function: Callable, jobs: Iterator, workers: int) -> Iterator:
     """Yield `function(job)` for each job in turn, computed by worker processes; 0: by this one.
 
@@ -61,20 +74,19 @@ def in_order(function: Callable, jobs: Iterator, workers: int) -> Iterator:
     if workers == 0:
         yield from map(function, jobs)
         return
-    # A fork of a process in which TensorFlow has threads can hang, hence "spawn".
-    executor = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
+    with processes(workers) as executor:
+        yield from computed(executor, function, jobs, JOBS_AHEAD * workers)
+
+
+def computed(executor: Executor, function: Callable, jobs: Iterator, ahead: int) -> Iterator:
+    """Yield `function(job)` for each job in turn; at most `ahead` jobs wait for the executor."""
     waiting = deque()
-    try:
-        for job in jobs:
-            waiting.append(executor.submit(function, job))
-            if len(waiting) > JOBS_AHEAD * workers:
-                yield waiting.popleft().result()
-        while waiting:
+    for job in jobs:
+        waiting.append(executor.submit(function, job))
+        if len(waiting) > ahead:
             yield waiting.popleft().result()
-    finally:
-        executor.shutdown(cancel_futures=True)
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _start_worker() -> None:
@@ -119,13 +131,14 @@ def fastest_precision(backend: str = "tensorflow") -> str:
     return "mixed_bfloat16" if has_bfloat16 and backend == "tensorflow" else "float32"
 
 
-def set_precision(settings: Settings) -> str:
-    """Set Keras' dtype policy to `settings.precision` and return its name.
+def prepare_keras(settings: Settings) -> str:
+    """Keep freed memory, set Keras' dtype policy to `settings.precision` and return its name.
 
     "auto" is the fastest one. Weights and softmax stay float32 in every case.
     """
     import keras
 
+    keep_freed_memory()
     policy = settings.precision
     if policy == "auto":
         policy = fastest_precision(keras.backend.backend())

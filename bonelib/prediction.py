@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage import morphology
 
 from bonelib import models
-from bonelib.devices import keep_freed_memory, set_precision
+from bonelib.devices import prepare_keras
 from bonelib.settings import BACKGROUND, BONE, PATIENT, Settings
 
 # ImageNet's mean red, green and blue, which the paper's library subtracted from the channels.
@@ -28,8 +28,7 @@ Segmenter = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
 def load_network(path: Path, name: str, settings: Settings) -> keras.Model:
     """Return network `name` with the weights of file `path`, at this machine's precision."""
-    keep_freed_memory()
-    set_precision(settings)
+    prepare_keras(settings)
     model = models.build_model(
         name, settings.image_size, decoder_activation=settings.decoder_activation
     )

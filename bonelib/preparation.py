@@ -19,6 +19,7 @@ from bonelib import labels, provenance
 from bonelib.devices import in_order
 from bonelib.errors import InputError, noting
 from bonelib.paths import SliceFolder
+from bonelib.scans import Grid
 from bonelib.settings import AIR_HU, BONE, CLASS_NAMES, IGNORE, Settings
 from bonelib.slices import SLICES_AT_ONCE, read_table, window
 
@@ -41,20 +42,15 @@ def to_grid(image: SimpleITK.Image, settings: Settings, is_label: bool = False) 
     centre = ((columns - 1) / 2, (rows - 1) / 2, 0)
     direction = np.reshape(image.GetDirection(), (3, 3))
     half_mm = (size - 1) / 2 * spacing_mm
-    origin = image.TransformContinuousIndexToPhysicalPoint(centre)
-    origin = np.array(origin) - half_mm * (direction[:, 0] + direction[:, 1])
-    source = image if is_label else _smooth(image, spacing_mm)
-    return SimpleITK.Resample(
-        source,
-        (size, size, count),
-        SimpleITK.Transform(),
-        SimpleITK.sitkNearestNeighbor if is_label else SimpleITK.sitkLinear,
-        origin.tolist(),
-        (spacing_mm, spacing_mm, image.GetSpacing()[2]),
-        image.GetDirection(),
-        0 if is_label else AIR_HU,
-        image.GetPixelID() if is_label else SimpleITK.sitkFloat32,
-    )
+    middle_mm = np.array(image.TransformContinuousIndexToPhysicalPoint(centre))
+    origin_mm = middle_mm - half_mm * (direction[:, 0] + direction[:, 1])
+    grid = Grid(
+        (size, size, count), (spacing_mm, spacing_mm, image.GetSpacing()[2]),
+        origin_mm.tolist(), image.GetDirection(),
+    )  # fmt: skip
+    if is_label:
+        return grid.resample(image, SimpleITK.sitkNearestNeighbor, 0)
+    return grid.resample(_smooth(image, spacing_mm), SimpleITK.sitkLinear, AIR_HU)
 
 
 def _smooth(scan: SimpleITK.Image, spacing_mm: float) -> SimpleITK.Image:
@@ -72,9 +68,7 @@ def _smooth(scan: SimpleITK.Image, spacing_mm: float) -> SimpleITK.Image:
             cv2.GaussianBlur(
                 part, (0, 0), max(sigma_x, 1e-3), part, max(sigma_y, 1e-3), cv2.BORDER_REPLICATE
             )
-    smooth = SimpleITK.GetImageFromArray(image_hu)
-    smooth.CopyInformation(scan)
-    return smooth
+    return labels.image_like(image_hu, scan)
 
 
 def prepare(

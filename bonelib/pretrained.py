@@ -5,7 +5,8 @@ so this module imports them only in functions, and little else.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,6 +19,8 @@ from bonelib.paths import WEIGHTS, ResultFolder
 from bonelib.settings import BONE, NOT_SHIPPED, NUM_CLASSES, PRETRAINING, SHIPPED_MODEL, Settings
 
 TRAINING_RECORD = "training.json"  # written beside the weights by a training
+
+Predictor = Callable[[Iterator[np.ndarray]], Iterator[tuple[np.ndarray, dict[str, str]]]]
 
 
 @dataclass(frozen=True)
@@ -91,23 +94,34 @@ def network_of_run(name: str | None, results: ResultFolder, settings: Settings) 
     return find_network(name, results.best(name, max(settings.horizons(name))))
 
 
-def predict_margins(
-    network: Network, images: Iterator[np.ndarray], apart: bool
-) -> Iterator[tuple[np.ndarray, dict[str, str]]]:
-    """Yield the margins of each array of slices, all of one size: float32 (slice, row, column).
+@contextmanager
+def predictor(network: Network, apart: bool = False) -> Iterator[Predictor]:
+    """Yield a function: arrays of slices, all of one size -> the margins of each array.
 
-    A margin is the probability of bone minus that of the likeliest other class. Beside it stand
-    Keras' precision and backend. With `apart` the network runs in a process of its own.
+    A margin, float32 (slice, row, column), is the probability of bone minus that of the
+    likeliest other class. Beside it stand Keras' precision and backend. With `apart` the
+    network runs in a process of its own, which starts at once.
     """
     _load.cache_clear()  # the file may hold other weights by now
-    return devices.in_order(partial(_margins, network), images, workers=int(apart))
+    compute = partial(_margins, network)
+    if not apart:
+        yield partial(map, compute)
+        return
+    with devices.processes(1) as executor:
+        executor.submit(_import_keras)
+        yield partial(devices.computed, executor, compute, ahead=devices.JOBS_AHEAD)
+
+
+@without_stderr()  # TensorFlow's greeting
+def _import_keras() -> None:
+    import keras  # noqa: F401
 
 
 @lru_cache(maxsize=1)
 def _load(network: Network, rows: int, columns: int):
-    with without_stderr():  # TensorFlow's greeting
-        devices.set_precision(network.settings)
-        return network.sized(rows, columns)
+    _import_keras()
+    devices.prepare_keras(network.settings)
+    return network.sized(rows, columns)
 
 
 def _margins(network: Network, images: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bonelib import augment, metrics, models, provenance, slices
-from bonelib.devices import keep_freed_memory, set_precision
+from bonelib.devices import prepare_keras
 from bonelib.errors import InputError
 from bonelib.paths import ResultFolder, SliceFolder
 from bonelib.prediction import network_input, network_segmenter
@@ -86,10 +86,9 @@ def train(
         print(f"{name} is trained already: {results.training(name).name}")
         return pd.read_csv(results.history(name))
 
-    keep_freed_memory()
     keras.utils.set_random_seed(settings.training_seed)
     record |= provenance.circumstances()
-    record |= {"precision": set_precision(settings), "backend": keras.backend.backend()}
+    record |= {"precision": prepare_keras(settings), "backend": keras.backend.backend()}
     epochs_before = []
     if results.state(name).exists():
         model = keras.models.load_model(results.state(name))

@@ -8,6 +8,7 @@ import pytest
 import SimpleITK
 
 from bonelib.labels import body_mask
+from bonelib.pretrained import predictor
 from bonelib.segment import segment_image
 from bonelib.segment.probabilities import find_region, input_slices, predict_bone
 from bonelib.settings import BONE, PRETRAINING, SHIPPED_MODEL, Settings
@@ -72,8 +73,7 @@ def test_bone_lies_where_the_scan_shows_it_whatever_the_slices(make_image, dista
 def test_a_network_in_a_process_of_its_own_predicts_the_same(ramp):
     network = Threshold(PRETRAINING)
     region = find_region(network, ramp, body_mask(ramp))
-    (here, computed), there = (
-        predict_bone(network, ramp, region, apart=apart) for apart in (False, True)
-    )
-    np.testing.assert_array_equal(*map(SimpleITK.GetArrayViewFromImage, (here, there[0])))
-    assert computed == there[1] and set(computed) == {"precision", "backend"}
+    with predictor(network) as here, predictor(network, apart=True) as apart:
+        (margin, computed), other = (predict_bone(one, ramp, region) for one in (here, apart))
+    np.testing.assert_array_equal(*map(SimpleITK.GetArrayViewFromImage, (margin, other[0])))
+    assert computed == other[1] and set(computed) == {"precision", "backend"}

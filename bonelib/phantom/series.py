@@ -33,6 +33,7 @@ from bonelib.phantom.rendering import Protocol, Scanner
 from bonelib.phantom.skeleton import BONE_NAMES, FEMURS, Arm
 from bonelib.phantom.tissues import Tissue
 from bonelib.provenance import code_hash, read_json, replacing, text_hash, write_json
+from bonelib.scans import Grid
 from bonelib.settings import PAPER_SERIES, PAPER_SLICE_DISTANCE_MM, Settings
 
 FIELD_OF_VIEW_MM = 500.0  # a common large reconstruction field
@@ -112,12 +113,10 @@ def scan_patient(
 
     slices = ((z_mm, *cut_voxels(z_mm)) for z_mm in positions_mm)
     image, tissues, bones = scan_slices(slices, scanner, oversampling, spacing_mm)
-    images = [sitk.GetImageFromArray(voxels) for voxels in (image, bones)]
-    corner_mm = (spacing_mm - field_mm) / 2
-    for volume in images:
-        volume.SetOrigin((corner_mm, corner_mm, float(table_mm)))
-        volume.SetSpacing((spacing_mm, spacing_mm, settings.phantom_slice_distance_mm))
-    return PhantomSeries(images[0], tissues, images[1], scanner.protocol)
+    origin_mm = *[(spacing_mm - field_mm) / 2] * 2, float(table_mm)
+    voxel_mm = spacing_mm, spacing_mm, settings.phantom_slice_distance_mm
+    grid = Grid(image.shape[::-1], voxel_mm, origin_mm, np.eye(3).ravel().tolist())
+    return PhantomSeries(grid.image(image), tissues, grid.image(bones), scanner.protocol)
 
 
 def scan_slices(

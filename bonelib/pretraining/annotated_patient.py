@@ -10,11 +10,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 from skimage.morphology import isotropic_closing
 
 from bonelib.datasets.folder import start_conversion
+from bonelib.labels import image_like
 from bonelib.phantom.anatomy import DENSE_CORTEX, PERIOSTEUM, SKIN_THICKNESS, paint_couch
 from bonelib.phantom.rendering import Scanner
 from bonelib.phantom.series import PhantomSeries, scan_slices, series_seed, write_dataset
@@ -329,10 +329,8 @@ def render_annotation(annotation: Annotation, seed: int) -> PhantomSeries:
     )
     ids = np.array([0, *annotation.ids])
     numbers = ids.astype(np.uint8 if ids.max() <= 255 else np.int32)[bones]
-    images = [sitk.GetImageFromArray(voxels) for voxels in (image, numbers)]
-    for volume in images:
-        volume.CopyInformation(annotation.grid)
-    return PhantomSeries(images[0], tissues, images[1], scanner.protocol)
+    scan, bones = (image_like(voxels, annotation.grid) for voxels in (image, numbers))
+    return PhantomSeries(scan, tissues, bones, scanner.protocol)
 
 
 def _draw_scanner(seed: int) -> Scanner:

@@ -20,7 +20,7 @@ from bonelib.bone_names import KINDS, kind_of
 from bonelib.evaluation.error_analysis import LEVELS, THIRDS, levels_of
 from bonelib.paths import ResultFolder
 from bonelib.prediction import load_network
-from bonelib.pretrained import Network, find_network
+from bonelib.pretrained import Network, find_network, predictor
 from bonelib.pretraining.corpus import Corpus
 from bonelib.pretraining.corpus_writer import held_out, write_corpus
 from bonelib.pretraining.train import train
@@ -112,7 +112,8 @@ def best_level(cases: list[datasets.Case], network: Network) -> float:
         scan = case.scan()
         bone = SimpleITK.GetArrayFromImage(case.label_map(scan)) == BONE
         region = find_region(network, scan, labels.body_mask(scan))
-        margin, _ = predict_bone(network, scan, region)
+        with predictor(network) as predict:
+            margin, _ = predict_bone(predict, scan, region)
         margin = Grid.of(scan).resample(margin, SimpleITK.sitkLinear, -1.0)
         margins = SimpleITK.GetArrayFromImage(margin)
         found = np.array([(margins > level).sum() for level in MARGINS])

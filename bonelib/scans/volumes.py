@@ -10,7 +10,7 @@ import tempfile
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -129,12 +129,10 @@ def averaged(values: np.ndarray, grid: Grid, thickest_mm: float) -> SimpleITK.Im
         mean = slices[index * count : (index + 1) * count].mean(axis=0)
         thick[index] = np.rint(mean) if values.dtype.kind in "iu" else mean
     step_mm = grid.axes[:, axis] * grid.spacing_mm[axis]
-    image = grid.image(np.moveaxis(thick, 0, 2 - axis))
-    image.SetOrigin((grid.origin_mm + (count - 1) / 2 * step_mm).tolist())
-    spacing_mm = list(grid.spacing_mm)
+    origin_mm, spacing_mm = grid.origin_mm + (count - 1) / 2 * step_mm, list(grid.spacing_mm)
     spacing_mm[axis] *= count
-    image.SetSpacing(spacing_mm)
-    return image
+    coarse = replace(grid, origin_mm=origin_mm.tolist(), spacing_mm=spacing_mm)
+    return coarse.image(np.moveaxis(thick, 0, 2 - axis))
 
 
 def image_like(values: np.ndarray, image: SimpleITK.Image) -> SimpleITK.Image:
@@ -237,10 +235,8 @@ def straighten(image: SimpleITK.Image) -> SimpleITK.Image:
     points_mm = _corners_mm(image.GetSize(), steps_mm, image.GetOrigin())
     low_mm, high_mm = points_mm.min(axis=1), points_mm.max(axis=1)
     size = (np.rint((high_mm - low_mm) / spacing_mm).astype(int) + 1).tolist()
-    return SimpleITK.Resample(
-        image, size, SimpleITK.Transform(), SimpleITK.sitkLinear, low_mm.tolist(),
-        spacing_mm.tolist(), np.eye(3).ravel().tolist(), LOWEST_HU,
-    )  # fmt: skip
+    grid = Grid(size, spacing_mm.tolist(), low_mm.tolist(), np.eye(3).ravel().tolist())
+    return grid.resample(image, SimpleITK.sitkLinear, LOWEST_HU)
 
 
 def check_spacing(source: Path, spacing_mm: np.ndarray) -> None:

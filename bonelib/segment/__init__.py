@@ -28,7 +28,7 @@ from bonelib import labels, provenance, scans
 from bonelib.errors import InputError, noting
 from bonelib.labels import image_like
 from bonelib.paths import SegmentationFolder
-from bonelib.pretrained import Network, find_network
+from bonelib.pretrained import Network, find_network, predictor
 from bonelib.segment import dicom_seg, surfaces, viewer
 from bonelib.segment.bones import MIN_FIT, pelvis_fit, separate
 from bonelib.segment.probabilities import (
@@ -36,6 +36,7 @@ from bonelib.segment.probabilities import (
     bone_on_grid,
     clean,
     find_region,
+    ignore,
     predict_bone,
 )
 from bonelib.settings import BONE, CLASS_NAMES, PATIENT, RESEARCH_ONLY
@@ -47,10 +48,6 @@ BRIGHT_ML, BRIGHT_SHARE = 5.0, 0.1  # unlabelled and bright: more, also beside b
 EXPANSION = 3  # voxels by which ids grow, so that they cover the bone on the scan's finer grid
 
 Progress = Callable[[str, int, int], None]  # called with stage, parts done, all parts
-
-
-def ignore(stage: str, done: int, total: int) -> None:
-    """Ignore progress."""
 
 
 def segment(
@@ -145,11 +142,12 @@ def _find_bone(
     scan: SimpleITK.Image, network: Network, stages: _Stages, apart: bool = False
 ) -> tuple[SimpleITK.Image, SimpleITK.Image, dict[str, str]]:
     """Return margin of bone, after post-processing, mask of the patient, and how computed."""
-    with stages("finding the patient"):
-        body = labels.body_mask(scan)
-        region = find_region(network, scan, body)
-    with stages("predicting") as done:
-        margin, computed = predict_bone(network, scan, region, done, apart)
+    with predictor(network, apart) as predict:
+        with stages("finding the patient"):
+            body = labels.body_mask(scan)
+            region = find_region(network, scan, body)
+        with stages("predicting") as done:
+            margin, computed = predict_bone(predict, scan, region, done)
     with stages("post-processing"):
         return clean(margin, scan, body), body, computed
 

@@ -21,7 +21,7 @@ from pydicom.uid import UID
 from pydicom.valuerep import DSfloat
 
 from bonelib.provenance import replacing
-from bonelib.scans import Frame
+from bonelib.scans import Frame, Grid
 from bonelib.settings import RESEARCH_ONLY
 
 # A word of a bone's name -> its type in SNOMED CT, as pydicom's dictionary spells it, and a
@@ -147,13 +147,10 @@ def _restore_frame_numbers(dataset: Dataset, frames: list[Frame]) -> None:
 def _on_plane(bones: SimpleITK.Image, frame: Frame) -> np.ndarray:
     """Return the ids at the pixels of a slice, uint8 (row, column)."""
     row, column = frame.orientation / np.linalg.norm(frame.orientation, axis=1, keepdims=True)
-    plane = SimpleITK.Image(*frame.shape[::-1], 1, SimpleITK.sitkUInt8)
-    plane.SetOrigin(frame.position_mm)
-    plane.SetSpacing([*frame.spacing_mm[::-1], 1])
-    plane.SetDirection(np.stack([row, column, np.cross(row, column)], axis=1).ravel())
-    identity = SimpleITK.Transform()
-    shown = SimpleITK.Resample(bones, plane, identity, SimpleITK.sitkNearestNeighbor)
-    return SimpleITK.GetArrayFromImage(shown)[0]
+    axes = np.stack([row, column, np.cross(row, column)], axis=1).ravel().tolist()
+    size, spacing_mm = (*frame.shape[::-1], 1), (*frame.spacing_mm[::-1].tolist(), 1.0)
+    plane = Grid(size, spacing_mm, frame.position_mm.tolist(), axes)
+    return SimpleITK.GetArrayFromImage(plane.resample(bones, SimpleITK.sitkNearestNeighbor, 0))[0]
 
 
 def _segment(number: int, name: str) -> SegmentDescription:

@@ -15,7 +15,7 @@ from skimage.morphology import remove_small_holes, remove_small_objects
 
 from bonelib.labels import image_like, on_grid
 from bonelib.preparation import to_grid
-from bonelib.pretrained import Network, predict_margins
+from bonelib.pretrained import Network, Predictor
 from bonelib.scans import Grid
 from bonelib.settings import SHIPPED_MODEL, SIZE_STEP, Settings
 from bonelib.slices import SLICES_AT_ONCE, window
@@ -30,10 +30,8 @@ SMALLEST_BONE_ML = 0.5  # smaller islands are mostly noise; ends of ribs are lar
 LARGEST_HOLE_ML = 0.1  # larger cavities are anatomy: a joint space or a canal
 ALIGNMENT = SIZE_STEP // 2  # pixels: within a region, poolings then see the same as without it
 
-Progress = Callable[[int, int], None]  # called with the number of parts done and of all parts
 
-
-def ignore(done: int, total: int) -> None:
+def ignore(*progress) -> None:
     """Ignore progress."""
 
 
@@ -81,16 +79,11 @@ def find_region(network: Network, scan: SimpleITK.Image, body: SimpleITK.Image) 
 
 
 def predict_bone(
-    network: Network,
-    scan: SimpleITK.Image,
-    region: Region,
-    progress: Progress = ignore,
-    apart: bool = False,
+    predict: Predictor, scan: SimpleITK.Image, region: Region, progress: Callable = ignore
 ) -> tuple[SimpleITK.Image, dict[str, str]]:
     """Return the margin of bone in a scan in HU, -1 outside of the region, on all its slices.
 
-    With `apart` the network runs in a process of its own, whose memory ends with it. Also
-    returned are the precision and the backend of Keras.
+    Also return the precision and the backend of Keras. `progress` gets the slices done and all.
     """
     start, stop = region.slices.start, region.slices.stop
     sides = region.rows, region.columns
@@ -98,7 +91,7 @@ def predict_bone(
     parts = [range(at, min(at + SLICES_AT_ONCE, stop)) for at in range(start, stop, SLICES_AT_ONCE)]
     images = (input_slices(scan, region.settings, part)[:, *sides] for part in parts)
     predicted = []
-    for part, result in zip(parts, predict_margins(network, images, apart), strict=True):
+    for part, result in zip(parts, predict(images), strict=True):
         predicted.append(result)
         progress(part.stop - start, stop - start)
     margins, (computed, *_) = zip(*predicted, strict=True)
@@ -107,13 +100,12 @@ def predict_bone(
     # All of the scan, since naming bones depends on what the scan could show.
     margin = np.full((scan.GetDepth(), size // stride, size // stride), -1, np.float32)
     margin[start:stop, rows, columns] = np.concatenate(margins)
-    image = SimpleITK.GetImageFromArray(margin)
     pixel_mm = stride * region.settings.pixel_spacing_mm
-    image.SetSpacing((pixel_mm, pixel_mm, scan.GetSpacing()[2]))
-    image.SetDirection(scan.GetDirection())
     first, middle = to_grid(scan[:, :, :1], region.settings), (stride - 1) / 2
-    image.SetOrigin(first.TransformContinuousIndexToPhysicalPoint((middle, middle, 0)))
-    return image, computed
+    origin_mm = first.TransformContinuousIndexToPhysicalPoint((middle, middle, 0))
+    spacing_mm = pixel_mm, pixel_mm, scan.GetSpacing()[2]
+    grid = Grid(margin.shape[::-1], spacing_mm, origin_mm, scan.GetDirection())
+    return grid.image(margin), computed
 
 
 def bone_on_grid(margin: SimpleITK.Image, grid: Grid) -> SimpleITK.Image:
