@@ -5,7 +5,6 @@ Scans and masks come out in the order x right to left, y front to back, z feet t
 """
 
 import shutil
-import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK
+from backports import tarfile  # Python's own has the filter "data" from 3.11.4 on
 
 from bonelib.errors import InputError, warn
 from bonelib.scans.dicom import Frame, choose_series, files_below, is_dicom, modality
@@ -137,14 +137,15 @@ def _source(path: Path) -> Iterator[Path]:
 
 def _unpack(archive: Path, folder: str) -> None:
     """Unpack an archive: nothing outside the folder, nothing larger than the disk."""
-    kind, options = ("zip", {}) if archive.suffix.lower() == ".zip" else ("tar", {"filter": "data"})
+    is_zip = archive.suffix.lower() == ".zip"
     try:
-        size = _unpacked_bytes(archive, kind)
-        if size > max(HARMLESS_BYTES, MAX_RATIO * archive.stat().st_size):
-            raise ValueError(f"more than {MAX_RATIO} times its size, as a decompression bomb")
-        if size > shutil.disk_usage(folder).free - KEEP_FREE_BYTES:
-            raise ValueError(f"{size / 2**30:.1f} GiB, more than the disk has to spare")
-        shutil.unpack_archive(archive, folder, kind, **options)
+        with zipfile.ZipFile(archive) if is_zip else tarfile.open(archive) as packed:
+            size = _unpacked_bytes(packed)
+            if size > max(HARMLESS_BYTES, MAX_RATIO * archive.stat().st_size):
+                raise ValueError(f"more than {MAX_RATIO} times its size, as a decompression bomb")
+            if size > shutil.disk_usage(folder).free - KEEP_FREE_BYTES:
+                raise ValueError(f"{size / 2**30:.1f} GiB, more than the disk has to spare")
+            packed.extractall(folder, **({} if is_zip else {"filter": "data"}))
     except Exception as error:  # zipfile, tarfile and the decompressors have many types
         reason = " ".join(str(error).split()) or "damaged"
         raise InputError(
@@ -153,15 +154,13 @@ def _unpack(archive: Path, folder: str) -> None:
         ) from error
 
 
-def _unpacked_bytes(archive: Path, kind: str) -> int:
-    if kind == "zip":
-        with zipfile.ZipFile(archive) as packed:
-            return sum(member.file_size for member in packed.infolist())
-    with tarfile.open(archive) as packed:
-        size = sum(member.size for member in packed.getmembers())
-        if packed.offset + tarfile.BLOCKSIZE > packed.fileobj.seek(0, 2):
-            raise tarfile.ReadError("unexpected end of data")  # tarfile takes it for the end
-        return size
+def _unpacked_bytes(packed: zipfile.ZipFile | tarfile.TarFile) -> int:
+    if isinstance(packed, zipfile.ZipFile):
+        return sum(member.file_size for member in packed.infolist())
+    size = sum(member.size for member in packed.getmembers())
+    if packed.offset + tarfile.BLOCKSIZE > packed.fileobj.seek(0, 2):
+        raise tarfile.ReadError("unexpected end of data")  # tarfile takes it for the end
+    return size
 
 
 def _stored(
