@@ -265,7 +265,8 @@ def test_real_abdomen_is_segmented_without_its_uids(shared_data, tmp_path):
     assert label_map.GetSize() == scans.read_scan(path).GetSize()
     assert any("no DICOM SEG was written: " in note for note in record["notes"])
     volumes_ml = record["volumes_ml"]
-    assert volumes_ml["vertebra_from_lowest_1"] > 50 and "bone.stl" in record["files"]
+    spine_ml = sum(ml for name, ml in volumes_ml.items() if name.startswith("vertebra"))
+    assert 64 < spine_ml < 110 and "bone.stl" in record["files"]  # 64: its annotation, thin
     assert volumes_ml["bone_left_1"] > 10 and volumes_ml["bone_right_1"] > 10  # both humeri
     assert "no pelvis is recognised" in " ".join(record["notes"])
 
